@@ -1,0 +1,182 @@
+"""
+What a connection of type ``reportrun`` says, read once and checked.
+
+Knows the fields and their defaults, and nothing of how Airflow finds a connection; opens none.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from airflow_provider_reportrun.errors import InvalidInput
+
+CONNECTION_TYPE = "reportrun"
+DEFAULT_BASE_URL = "https://api.stripe.com"
+DEFAULT_STRIPE_VERSION = "2026-04-22.dahlia"
+"""The version that the API reference of report runs is labelled with."""
+DEFAULT_REQUESTS_PER_SECOND = 20.0
+"""Below the 25 requests per second and endpoint that https://docs.stripe.com/rate-limits names."""
+DEFAULT_REQUEST_TIMEOUT_SECONDS = 60.0
+RESULT_HOST_SUFFIXES = (".stripe.com", ".stripeusercontent.com")
+"""Where Stripe serves result files from."""
+
+
+class AirflowConnection(Protocol):
+    """The part of Airflow's ``Connection`` that is read here."""
+
+    conn_id: str
+    host: str | None
+    port: int | None
+    schema: str | None
+    password: str | None
+
+    @property
+    def extra_dejson(self) -> dict[str, Any]:
+        """The extras as a mapping."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiAccess:
+    """How to reach the API, and as whom. The key stays out of ``repr``."""
+
+    conn_id: str
+    api_key: str = field(repr=False)
+    base_url: str = DEFAULT_BASE_URL
+    """Scheme, host and port; no trailing slash."""
+    stripe_version: str = DEFAULT_STRIPE_VERSION
+    stripe_context: str | None = None
+    max_requests_per_second: float = DEFAULT_REQUESTS_PER_SECOND
+    request_timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS
+    download_hosts: frozenset[str] = frozenset()
+    """Further hosts that may serve result files, lower case."""
+    idempotency_namespace: str = ""
+    ca_bundle: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+
+    @property
+    def is_plain_loopback(self) -> bool:
+        """Whether the API is plain http on this machine, as the sandbox is."""
+        parts = urlsplit(self.base_url)
+        return parts.scheme == "http" and _is_loopback(parts.hostname or "")
+
+    def allows_download_from(self, host: str) -> bool:
+        """
+        Tell whether result files may come from a host.
+
+        :param host: a host name without a port.
+        """
+        host = host.lower().rstrip(".")
+        return (
+            host == urlsplit(self.base_url).hostname
+            or host in self.download_hosts
+            or f".{host}".endswith(RESULT_HOST_SUFFIXES)
+        )
+
+
+def read_connection(connection: AirflowConnection) -> ApiAccess:
+    """
+    Read an Airflow connection.
+
+    :raises InvalidInput: when the key is missing or a field cannot be used; names the field.
+    """
+    fields = _Fields(connection.conn_id, connection.extra_dejson)
+    api_key = (connection.password or "").strip()
+    if not api_key:
+        raise InvalidInput(
+            f"The connection {connection.conn_id!r} holds no API key. Put a Stripe secret or "
+            "restricted key (sk_... or rk_...) into its password field."
+        )
+    if not api_key.isprintable() or not api_key.isascii() or " " in api_key:
+        raise fields.bad("password", "holds blanks or characters that no API key has")
+    return ApiAccess(
+        conn_id=connection.conn_id,
+        api_key=api_key,
+        base_url=_base_url(connection, fields),
+        stripe_version=fields.text("stripe_version") or DEFAULT_STRIPE_VERSION,
+        stripe_context=fields.text("stripe_context"),
+        max_requests_per_second=fields.number(
+            "max_requests_per_second", DEFAULT_REQUESTS_PER_SECOND
+        ),
+        request_timeout_seconds=fields.number("request_timeout", DEFAULT_REQUEST_TIMEOUT_SECONDS),
+        download_hosts=fields.hosts("download_hosts"),
+        idempotency_namespace=fields.text("idempotency_namespace") or "",
+        ca_bundle=fields.text("ca_bundle"),
+        proxy=fields.text("proxy"),
+    )
+
+
+def _base_url(connection: AirflowConnection, fields: _Fields) -> str:
+    host = (connection.host or "").strip()
+    if not host:
+        return DEFAULT_BASE_URL
+    if "://" not in host:
+        scheme = connection.schema if connection.schema in {"http", "https"} else "https"
+        host = f"{scheme}://{host}"
+    try:
+        parts = urlsplit(host)
+        port = parts.port or connection.port
+    except ValueError as error:
+        raise fields.bad("host", f"is no address: {error}") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise fields.bad("host", f"must look like {DEFAULT_BASE_URL}, not {host!r}")
+    if parts.username or parts.path.strip("/") or parts.query or parts.fragment:
+        raise fields.bad("host", "must hold a scheme, a host and perhaps a port, nothing else")
+    hostname = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{hostname}:{port}" if port else f"{parts.scheme}://{hostname}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _Fields:
+    """The extras of one connection, with errors that name connection and field."""
+
+    def __init__(self, conn_id: str, extras: Mapping[str, Any]) -> None:
+        self._conn_id = conn_id
+        self._extras = extras
+
+    def bad(self, name: str, why: str) -> InvalidInput:
+        return InvalidInput(f"The field {name!r} of the connection {self._conn_id!r} {why}.")
+
+    def text(self, name: str) -> str | None:
+        value = self._extras.get(name)
+        if value is None or value == "":
+            return None
+        if not isinstance(value, str) or not value.isprintable():
+            raise self.bad(name, f"must be one line of text, not {value!r}")
+        return value.strip() or None
+
+    def number(self, name: str, default: float) -> float:
+        value = self._extras.get(name)
+        if value is None or value == "":
+            return default
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = 0.0
+        if isinstance(value, bool) or not 0 < number < float("inf"):
+            raise self.bad(name, f"must be a number above 0, not {value!r}")
+        return number
+
+    def hosts(self, name: str) -> frozenset[str]:
+        value = self._extras.get(name) or ()
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, Iterable) or not all(isinstance(item, str) for item in names):
+            raise self.bad(name, f"must be a list of host names, not {value!r}")
+        hosts = frozenset(item.strip().lower().rstrip(".") for item in names if item.strip())
+        for host in hosts:
+            if set(host) & set("/:@*?# "):
+                raise self.bad(
+                    name, f"must hold host names alone, such as files.internal: {host!r}"
+                )
+        return hosts

@@ -1,0 +1,120 @@
+"""What Airflow's provider manager asks for: plain data, no logic, no imports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_INTEGRATION = "Stripe Reporting"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """
+    Describe the provider to Airflow.
+
+    :return: a mapping in the form of Airflow's ``provider_info.schema.json``; ``conn-fields`` and
+        ``ui-field-behaviour`` build the connection form from Airflow 3.2 on.
+    """
+    return {
+        "package-name": "airflow-provider-reportrun",
+        "name": "Stripe Reporting",
+        "description": "`Stripe reports <https://docs.stripe.com/reports>`__ as Airflow tasks.",
+        "integrations": [
+            {
+                "integration-name": _INTEGRATION,
+                "external-doc-url": "https://docs.stripe.com/api/v2/reporting/report-runs",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": ["airflow_provider_reportrun.hooks.report_run"],
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": ["airflow_provider_reportrun.operators.report_run"],
+            }
+        ],
+        "sensors": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": ["airflow_provider_reportrun.sensors.report_run"],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": ["airflow_provider_reportrun.triggers.report_run"],
+            }
+        ],
+        "connection-types": [
+            {
+                "connection-type": "reportrun",
+                "hook-class-name": "airflow_provider_reportrun.hooks.report_run.ReportRunHook",
+                "hook-name": "Stripe Reporting",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema", "login", "port"],
+                    "relabeling": {"password": "API key", "host": "API address"},
+                    "placeholders": {
+                        "password": "rk_live_... (reporting_read, and reporting_write to create)",
+                        "host": "https://api.stripe.com",
+                    },
+                },
+                "conn-fields": {
+                    "stripe_version": {
+                        "label": "Stripe version",
+                        "description": "Sent as Stripe-Version. Empty: 2026-04-22.dahlia.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "stripe_context": {
+                        "label": "Stripe context",
+                        "description": (
+                            "The account that the reports are about (Stripe-Context), such as "
+                            "acct_123. Organisation keys need one; empty: the key's own account."
+                        ),
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "max_requests_per_second": {
+                        "label": "Requests per second",
+                        "description": (
+                            "What all triggers of one triggerer together may send. Empty: 20."
+                        ),
+                        "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
+                    },
+                    "request_timeout": {
+                        "label": "Request timeout (seconds)",
+                        "description": "How long one request may wait for an answer. Empty: 60.",
+                        "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
+                    },
+                    "download_hosts": {
+                        "label": "Download hosts",
+                        "description": (
+                            "Further hosts that may serve result files, separated by commas. "
+                            "Always allowed: the API's own, *.stripe.com, *.stripeusercontent.com."
+                        ),
+                        "schema": {"type": ["string", "array", "null"]},
+                    },
+                    "idempotency_namespace": {
+                        "label": "Idempotency namespace",
+                        "description": (
+                            "Tells two Airflow environments on one Stripe account apart; "
+                            "without it the same DAG in both would share its report runs."
+                        ),
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "ca_bundle": {
+                        "label": "CA bundle",
+                        "description": "Path of a PEM file to trust in place of the usual one.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "proxy": {
+                        "label": "Proxy",
+                        "description": "Such as http://proxy:3128. Empty: from the environment.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                },
+            }
+        ],
+    }
