@@ -1,0 +1,1 @@
+"""What to say to the API and how to read it: no sockets, no clock, no Airflow."""

@@ -1,0 +1,131 @@
+"""
+The operations of the API: what is sent, and how the answer is read.
+
+Together with ``models.py`` the seam for other generations of the API (``/v2/data``, ``/v1``), which
+differ in paths and shapes only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+from airflow_provider_reportrun.errors import InvalidInput
+from airflow_provider_reportrun.protocol.messages import Request
+from airflow_provider_reportrun.protocol.models import (
+    Report,
+    ReportRun,
+    read_report,
+    read_report_run,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[T]):
+    """A request, how to read its answer, and how to speak of it."""
+
+    request: Request
+    read: Callable[[Any], T]
+    tried: str
+    """Continues "Tried to ..." in error messages."""
+
+
+def create_report_run(
+    *,
+    report: str,
+    report_parameters: Mapping[str, Any],
+    result_options: Mapping[str, Any] | None,
+    idempotency_key: str,
+) -> Call[ReportRun]:
+    """
+    Ask for a new report run, or for the one that this key already stands for.
+
+    Source: https://docs.stripe.com/api/v2/reporting/report-runs/create
+    """
+    return Call(
+        request=Request(
+            method="POST",
+            path="/v2/reporting/report_runs",
+            headers={"Idempotency-Key": idempotency_key},
+            body=create_body(report, report_parameters, result_options),
+        ),
+        read=read_report_run,
+        tried=f"create a report run of {report}",
+    )
+
+
+def create_body(
+    report: str, report_parameters: Mapping[str, Any], result_options: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """
+    Put together what a create sends, as JSON values.
+
+    :raises InvalidInput: when the report id is empty, or ``result_options`` is not of its form.
+    """
+    body = {"report": checked_id(report, "report"), "report_parameters": dict(report_parameters)}
+    if result_options is not None:
+        body["result_options"] = _checked_options(result_options)
+    return body
+
+
+def get_report_run(report_run_id: str) -> Call[ReportRun]:
+    """
+    Ask for a report run as it is now; a succeeded one comes with a fresh URL.
+
+    Source: https://docs.stripe.com/api/v2/reporting/report-runs/retrieve
+    """
+    report_run_id = checked_id(report_run_id, "report_run_id")
+    return Call(
+        request=Request(
+            method="GET", path=f"/v2/reporting/report_runs/{quote(report_run_id, safe='')}"
+        ),
+        read=read_report_run,
+        tried=f"get report run {report_run_id}",
+    )
+
+
+def get_report(report_id: str) -> Call[Report]:
+    """
+    Ask for a report template: its parameters, and which data it has.
+
+    Source: https://docs.stripe.com/api/v2/reporting/reports/retrieve
+    """
+    report_id = checked_id(report_id, "report")
+    return Call(
+        request=Request(method="GET", path=f"/v2/reporting/reports/{quote(report_id, safe='')}"),
+        read=read_report,
+        tried=f"get report {report_id}",
+    )
+
+
+def checked_id(value: Any, argument: str) -> str:
+    """
+    Refuse what cannot be an id before it is sent.
+
+    :raises InvalidInput: when it is no text, empty, or holds blanks; names the argument.
+    """
+    if isinstance(value, str) and value.strip() and not any(map(str.isspace, value.strip())):
+        return value.strip()
+    raise InvalidInput(
+        f"{argument} must be the id of a {argument.removesuffix('_id').replace('_', ' ')}, "
+        f"not {value!r}. Where it comes from a template, check what that renders to."
+    )
+
+
+def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(options, Mapping) or set(options) - {"compress_file"}:
+        raise InvalidInput(f"result_options takes compress_file and nothing else, not {options!r}.")
+    checked = {name: _FLAGS.get(str(value).lower()) for name, value in options.items()}
+    if None in checked.values():
+        raise InvalidInput(
+            f"compress_file must be True or False, not {options['compress_file']!r}."
+        )
+    return checked
+
+
+_FLAGS = {"true": True, "false": False}
+"""Also as text, which is what a template renders to."""

@@ -1,0 +1,60 @@
+"""
+Carry a conversation out: the two short loops that are all sync and async differ in.
+
+The idea of sans-I/O libraries, https://sans-io.readthedocs.io/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from airflow_provider_reportrun.errors import TransportError
+from airflow_provider_reportrun.protocol.messages import Flow, Request, Response, Sleep
+
+T = TypeVar("T")
+
+
+def drive(
+    flow: Flow[T], *, send: Callable[[Request], Response], sleep: Callable[[float], object]
+) -> T:
+    """
+    Carry a conversation out, blocking.
+
+    :param send: sends one request and returns its answer, or raises ``TransportError``.
+    :param sleep: waits for so many seconds.
+    :return: what the conversation ends in; what it raises comes through.
+    """
+    try:
+        step = next(flow)
+        while True:
+            try:
+                response = sleep(step.seconds) if isinstance(step, Sleep) else send(step)
+            except TransportError as error:  # noqa: PERF203 - each step may fail
+                step = flow.throw(error)
+            else:
+                step = flow.send(response if isinstance(response, Response) else None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+async def adrive(
+    flow: Flow[T],
+    *,
+    send: Callable[[Request], Awaitable[Response]],
+    sleep: Callable[[float], Awaitable[object]],
+) -> T:
+    """Carry a conversation out as ``drive`` does, awaiting."""
+    try:
+        step = next(flow)
+        while True:
+            try:
+                response = await (sleep(step.seconds) if isinstance(step, Sleep) else send(step))
+            except TransportError as error:  # noqa: PERF203 - each step may fail
+                step = flow.throw(error)
+            else:
+                step = flow.send(response if isinstance(response, Response) else None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result

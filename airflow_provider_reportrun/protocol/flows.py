@@ -1,0 +1,269 @@
+"""
+The conversations with the API, each written once.
+
+A conversation is a generator: it yields requests and pauses and receives answers; ``drivers.py``
+carries it out, blocking or awaiting. Clock and jitter come in as arguments.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_provider_reportrun.errors import (
+    CapacityExceeded,
+    DeadlinePassed,
+    RateLimited,
+    ReportRunError,
+)
+from airflow_provider_reportrun.protocol import calls
+from airflow_provider_reportrun.protocol.answers import read_json
+from airflow_provider_reportrun.protocol.identity import key_after_failure
+from airflow_provider_reportrun.protocol.messages import Clock, Flow, Jitter, Sleep
+from airflow_provider_reportrun.protocol.retry import Pace, RetryPolicy
+
+if TYPE_CHECKING:
+    from airflow_provider_reportrun.protocol.calls import Call
+    from airflow_provider_reportrun.protocol.models import ReportRun
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+OUTAGE_TOLERANCE_SECONDS = 15 * 60.0
+"""How long a wait goes on without one good answer."""
+SINGLE_REQUEST = RetryPolicy()
+"""For a request that somebody waits for."""
+ONE_OF_MANY = RetryPolicy(attempts=2)
+"""For a poll: the next poll is its real repetition."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a conversation needs of the world; the tests hand in their own."""
+
+    clock: Clock = time.time
+    jitter: Jitter = random.uniform
+
+
+WORLD = Surroundings()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long, and how often, a wait looks."""
+
+    deadline: float
+    """Seconds since the epoch; absolute, so that restarts do not extend it."""
+    pace: Pace = field(default_factory=Pace)
+    outage_tolerance_seconds: float = OUTAGE_TOLERANCE_SECONDS
+
+
+def ask(
+    call: Call[T],
+    *,
+    policy: RetryPolicy = SINGLE_REQUEST,
+    around: Surroundings = WORLD,
+) -> Flow[T]:
+    """
+    Send one request, repeated as the policy allows.
+
+    :return: what the answer says.
+    :raises ReportRunError: the last error, when asking again does not help or was done enough.
+    """
+    for attempt in itertools.count(1):
+        try:
+            response = yield call.request
+            assert response is not None  # noqa: S101 - a driver answers every request
+            return call.read(read_json(response, call.tried))
+        except ReportRunError as error:
+            delay = policy.delay(attempt, error, around.jitter)
+            if delay is None:
+                raise
+            log.debug("Asking again in %.1f s: %s", delay, error)
+        yield Sleep(delay)
+    raise AssertionError  # pragma: no cover - count() does not end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """
+    A report run to be created, or found again.
+
+    :param runs_allowed: how many keys of the chain after failed report runs may be used: one in a
+        first try, one more in each later try. 1 takes whatever the first key stands for.
+    """
+
+    report: str
+    report_parameters: Mapping[str, Any]
+    result_options: Mapping[str, Any] | None
+    idempotency_key: str
+    runs_allowed: int = 1
+
+    def call(self, key: str) -> Call[ReportRun]:
+        """The create under one key of the chain."""
+        return calls.create_report_run(
+            report=self.report,
+            report_parameters=self.report_parameters,
+            result_options=self.result_options,
+            idempotency_key=key,
+        )
+
+
+def create(
+    order: Order,
+    *,
+    patience: Patience | None = None,
+    around: Surroundings = WORLD,
+) -> Flow[ReportRun]:
+    """
+    Create a report run, or attach to the one that the key stands for.
+
+    A key whose report run has failed in a way that a new one may not leads to the next key.
+
+    :param patience: how long to wait for capacity; None raises ``CapacityExceeded`` at once.
+    :return: the report run as it is now, perhaps finished, perhaps failed.
+    :raises DeadlinePassed: when the wait for capacity is over.
+    """
+    key = order.idempotency_key
+    for runs_left in range(order.runs_allowed - 1, -1, -1):
+        run = yield from _create_once(order.call(key), patience, around)
+        failure = run.failure
+        if not runs_left or failure is None or not failure.transient:
+            return run
+        log.info("Report run %s has failed before (%s); asking for a new one", run.id, failure)
+        key = key_after_failure(key, run.id)
+    raise AssertionError("an order allows one report run at least")  # pragma: no cover
+
+
+def _create_once(
+    call: Call[ReportRun], patience: Patience | None, around: Surroundings
+) -> Flow[ReportRun]:
+    if patience is None:
+        return (yield from ask(call, around=around))
+    wait = _Wait("the API key to have room for one more report run", patience, around)
+    while True:
+        try:
+            return (yield from ask(call, around=around))
+        except (CapacityExceeded, RateLimited) as error:
+            wait.heard()
+            log.info("Waiting for %s: %s", wait.waiting_for, error)
+        except ReportRunError as error:
+            wait.tolerate(error)
+        yield wait.pause()
+
+
+def await_finished(
+    report_run_id: str,
+    *,
+    patience: Patience,
+    around: Surroundings = WORLD,
+) -> Flow[ReportRun]:
+    """
+    Ask until a report run is finished.
+
+    :return: the report run, succeeded.
+    :raises ReportRunFailed: when it ended in ``failed``.
+    :raises DeadlinePassed: when it is still going at the deadline; it goes on at Stripe.
+    :raises ReportRunError: the last error, when no good answer came for the tolerated time or
+        asking again does not help.
+    """
+    call = calls.get_report_run(report_run_id)
+    wait = _Wait(f"report run {report_run_id} to finish", patience, around, report_run_id)
+    status = None
+    while True:
+        try:
+            run = yield from ask(call, policy=ONE_OF_MANY, around=around)
+        except ReportRunError as error:
+            wait.tolerate(error)
+        else:
+            wait.heard(run.created_at)
+            if run.status != status:
+                status = run.status
+                log.info("Report run %s is %s", run.id, status)
+            if run.is_finished:
+                return finished(run)
+        yield wait.pause()
+
+
+def finished(run: ReportRun) -> ReportRun:
+    """
+    Hand on a finished report run.
+
+    :raises ReportRunFailed: when it ended in ``failed``.
+    """
+    if run.failure is not None:
+        raise run.failure
+    return run
+
+
+def create_and_await(
+    order: Order,
+    *,
+    patience: Patience,
+    on_created: Callable[[ReportRun], object] = lambda _: None,
+    around: Surroundings = WORLD,
+) -> Flow[ReportRun]:
+    """
+    Create a report run and ask until it is finished, under one deadline.
+
+    :param on_created: is told the report run as soon as there is one.
+    :raises ReportRunError: as ``create`` and ``await_finished`` do.
+    """
+    run = yield from create(order, patience=patience, around=around)
+    on_created(run)
+    if run.is_finished:
+        return finished(run)
+    return (yield from await_finished(run.id, patience=patience, around=around))
+
+
+class _Wait:
+    """What one wait keeps count of: its age, the last good answer, the deadline."""
+
+    def __init__(
+        self,
+        waiting_for: str,
+        patience: Patience,
+        around: Surroundings,
+        report_run_id: str | None = None,
+    ) -> None:
+        self.waiting_for = waiting_for
+        self._patience = patience
+        self._around = around
+        self._report_run_id = report_run_id
+        self._began = self._last_good = around.clock()
+
+    def heard(self, began_at: datetime | None = None) -> None:
+        """Note a good answer, and when that which is waited for began, where it says so."""
+        self._last_good = self._around.clock()
+        if began_at is not None:
+            self._began = min(self._began, began_at.timestamp())
+
+    def tolerate(self, error: ReportRunError) -> None:
+        """Let an error pass while it may be an outage; else raise it."""
+        silent = self._around.clock() - self._last_good
+        if not error.transient or silent >= self._patience.outage_tolerance_seconds:
+            raise error
+        log.warning("No good answer for %.0f s while waiting: %s", silent, error)
+
+    def pause(self) -> Sleep:
+        """
+        Say how long to sleep before the next look.
+
+        :raises DeadlinePassed: when there is no time left.
+        """
+        now = self._around.clock()
+        if now >= self._patience.deadline:
+            goes_on = " It goes on at Stripe." if self._report_run_id else ""
+            raise DeadlinePassed(
+                f"Waited until the deadline for {self.waiting_for}, "
+                f"{now - self._began:.0f} s in all.{goes_on}",
+                report_run_id=self._report_run_id,
+            )
+        delay = self._patience.pace.delay(now - self._began, self._around.jitter)
+        return Sleep(min(delay, self._patience.deadline - now))

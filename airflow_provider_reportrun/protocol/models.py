@@ -1,0 +1,258 @@
+"""
+The API's objects as values, read as the API really sends them.
+
+Tolerant on purpose: unknown fields are passed over, absent ones and null mean the same, an unknown
+status counts as unfinished. Stripe's own samples fail Stripe's own schema, so nothing is validated
+here beyond what a task stands on. ``Any`` stops in this file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import pendulum
+
+from airflow_provider_reportrun.errors import ReportRunFailed, UnexpectedAnswer
+
+RUNNING = "running"
+SUCCEEDED = "succeeded"
+FAILED = "failed"
+
+FILE_SIZE_ABOVE_LIMIT = "file_size_above_limit"
+"""The one error code that asking again cannot mend: the file would exceed 5 GB."""
+
+_INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:?\d{2})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultFile:
+    """
+    The file that a report run ended in.
+
+    Source: Stripe OpenAPI, ``v2.reporting.report_run``, ``result.file``.
+    """
+
+    content_type: str
+    """``csv`` or ``zip`` today."""
+    size: int | None
+    """Bytes; the API sends a string, older versions a number."""
+    url: str | None = field(repr=False)
+    """Pre-signed, so a credential: never logged, stored or passed on."""
+    url_expires_at: datetime | None
+    """UTC; None where the API does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRun:
+    """
+    One report run.
+
+    Source: https://docs.stripe.com/api/v2/reporting/report-runs/object
+    """
+
+    id: str
+    status: str
+    """``running``, ``succeeded`` or ``failed``; anything else counts as unfinished."""
+    report: str = ""
+    report_name: str = ""
+    report_parameters: Mapping[str, Any] = field(default_factory=dict)
+    created_at: datetime | None = None
+    """UTC."""
+    livemode: bool | None = None
+    file: ResultFile | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the status will not change any more."""
+        return self.status in {SUCCEEDED, FAILED}
+
+    @property
+    def failure(self) -> ReportRunFailed | None:
+        """The error that a failed report run stands for, else None."""
+        if self.status != FAILED:
+            return None
+        permanent = self.error_code == FILE_SIZE_ABOVE_LIMIT
+        advice = (
+            "Ask for a shorter interval or fewer columns."
+            if permanent
+            else "A new report run may well succeed."
+        )
+        return ReportRunFailed(
+            f"Report run {self.id} of {self.report or 'its report'} failed: "
+            f"{self.error_code or 'no error code'}: {self.error_message or 'no message'} {advice}",
+            report_run_id=self.id,
+            error_code=self.error_code,
+            error_message=self.error_message,
+            transient=not permanent,
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """What may leave the task: plain JSON values, and never the URL."""
+        return {
+            "report_run_id": self.id,
+            "status": self.status,
+            "report": self.report,
+            "report_name": self.report_name,
+            "report_parameters": dict(self.report_parameters),
+            "content_type": self.file.content_type if self.file else None,
+            "size": self.file.size if self.file else None,
+            "created": self.created_at.isoformat() if self.created_at else None,
+            "livemode": self.livemode,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportParameter:
+    """
+    One parameter that a report takes.
+
+    Source: Stripe OpenAPI, ``v2.reporting.report``, ``parameters``.
+    """
+
+    type: str
+    """``timestamp``, ``string``, ``enum`` or ``array`` today."""
+    required: bool
+    description: str
+    allowed_values: tuple[str, ...] | None
+    """For ``enum`` and ``array`` of enum; None means any."""
+    earliest: datetime | None
+    """For ``timestamp``: the first instant the report accepts, UTC."""
+    latest: datetime | None
+    """For ``timestamp``: the last instant the report accepts now, UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """
+    A report template.
+
+    Source: https://docs.stripe.com/api/v2/reporting/reports/object
+    """
+
+    id: str
+    name: str
+    livemode: bool | None
+    parameters: Mapping[str, ReportParameter]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultFacts:
+    """What a download verified."""
+
+    report_run_id: str
+    report: str
+    report_parameters: Mapping[str, Any]
+    content_type: str
+    size: int
+    """Bytes as delivered."""
+    sha256: str
+
+
+def read_report_run(data: Any) -> ReportRun:
+    """
+    Read a report run.
+
+    :param data: decoded JSON.
+    :raises UnexpectedAnswer: when there is no id or no status.
+    """
+    run = _mapping(data)
+    failed = _mapping(_mapping(run.get("status_details")).get(FAILED))
+    livemode = run.get("livemode")
+    return ReportRun(
+        id=_required(run, "id", "report run"),
+        status=_required(run, "status", "report run"),
+        report=_text(run.get("report")) or "",
+        report_name=_text(run.get("report_name")) or "",
+        report_parameters=_mapping(run.get("report_parameters")),
+        created_at=_instant(run.get("created")),
+        livemode=livemode if isinstance(livemode, bool) else None,
+        file=_read_file(_mapping(run.get("result")).get("file")),
+        error_code=_text(failed.get("error_code")),
+        error_message=_text(failed.get("error_message")),
+    )
+
+
+def read_report(data: Any) -> Report:
+    """
+    Read a report template.
+
+    :param data: decoded JSON.
+    :raises UnexpectedAnswer: when there is no id.
+    """
+    report = _mapping(data)
+    livemode = report.get("livemode")
+    return Report(
+        id=_required(report, "id", "report"),
+        name=_text(report.get("name")) or "",
+        livemode=livemode if isinstance(livemode, bool) else None,
+        parameters={
+            name: _read_parameter(_mapping(value))
+            for name, value in _mapping(report.get("parameters")).items()
+        },
+    )
+
+
+def _read_file(data: Any) -> ResultFile | None:
+    file = _mapping(data)
+    if not file:
+        return None
+    download = _mapping(file.get("download_url"))
+    return ResultFile(
+        content_type=_text(file.get("content_type")) or "",
+        size=_size(file.get("size")),
+        url=_text(download.get("url")),
+        url_expires_at=_instant(download.get("expires_at")),
+    )
+
+
+def _read_parameter(data: Mapping[str, Any]) -> ReportParameter:
+    array = _mapping(data.get("array_details"))
+    enum = _mapping(data.get("enum_details")) or _mapping(array.get("enum_details"))
+    window = _mapping(data.get("timestamp_details"))
+    allowed = enum.get("allowed_values")
+    return ReportParameter(
+        type=_text(data.get("type")) or "",
+        required=data.get("required") is True,
+        description=_text(data.get("description")) or "",
+        allowed_values=tuple(map(str, allowed)) if isinstance(allowed, list) else None,
+        earliest=_instant(window.get("min")),
+        latest=_instant(window.get("max")),
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Read an object; Stripe's samples have ``null`` and even ``false`` where one is missing."""
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _required(data: Mapping[str, Any], name: str, noun: str) -> str:
+    value = _text(data.get(name))
+    if value is None:
+        raise UnexpectedAnswer(f"The API's answer has no {name!r}, so it is no {noun}.")
+    return value
+
+
+def _size(value: Any) -> int | None:
+    try:
+        size = int(value)
+    except (TypeError, ValueError):
+        return None
+    return size if size >= 0 else None
+
+
+def _instant(value: Any) -> datetime | None:
+    """Read a stamp with 0 to 9 fraction digits; what is finer than a microsecond is cut off."""
+    if not isinstance(value, str) or not _INSTANT.fullmatch(value):
+        return None
+    instant = pendulum.parse(value)
+    return instant.in_timezone("UTC") if isinstance(instant, pendulum.DateTime) else None
