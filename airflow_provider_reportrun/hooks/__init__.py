@@ -1,0 +1,1 @@
+"""The hook: where Airflow and the API meet."""

@@ -1,0 +1,372 @@
+"""The hook: an Airflow connection, spoken through the conversations of ``protocol``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+from airflow.sdk import BaseHook
+from typing_extensions import Self
+
+from airflow_provider_reportrun._compat import (
+    AirflowNotFoundException,
+    aget_connection,
+    mask_secret,
+)
+from airflow_provider_reportrun.connection import CONNECTION_TYPE, ApiAccess, read_connection
+from airflow_provider_reportrun.errors import (
+    AuthenticationError,
+    InvalidInput,
+    NotFound,
+    PermissionDenied,
+    ReportRunError,
+)
+from airflow_provider_reportrun.protocol import calls, flows
+from airflow_provider_reportrun.protocol.drivers import adrive, drive
+from airflow_provider_reportrun.protocol.flows import Patience
+from airflow_provider_reportrun.protocol.interval import report_parameters as checked_parameters
+from airflow_provider_reportrun.protocol.retry import Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import timedelta
+    from pathlib import Path
+
+    import requests
+
+    from airflow_provider_reportrun.protocol.messages import Flow, Request, Response
+    from airflow_provider_reportrun.protocol.models import Report, ReportRun, ResultFacts
+    from airflow_provider_reportrun.transport import Stream
+
+T = TypeVar("T")
+
+
+class ReportRunHook(BaseHook):
+    """
+    Talk to Stripe's Reporting API over an Airflow connection of type ``reportrun``.
+
+    Requests that fail in passing are repeated within seconds (``RetryPolicy``). A hook keeps one
+    session; close it, or use the hook as a context manager.
+
+    :param reportrun_conn_id: the connection.
+    :param stripe_context: the account that the reports are about, over the connection's own; None
+        or empty leaves that.
+    """
+
+    conn_name_attr = "reportrun_conn_id"
+    default_conn_name = "reportrun_default"
+    conn_type = CONNECTION_TYPE
+    hook_name = "Stripe Reporting"
+
+    def __init__(
+        self,
+        reportrun_conn_id: str = default_conn_name,
+        *,
+        stripe_context: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.reportrun_conn_id = reportrun_conn_id
+        self.stripe_context = _checked_context(stripe_context)
+        self._session: requests.Session | None = None
+
+    @cached_property
+    def access(self) -> ApiAccess:
+        """
+        What the connection says; read once.
+
+        :raises InvalidInput: when there is no such connection, or a field of it cannot be used.
+        """
+        try:
+            connection = self.get_connection(self.reportrun_conn_id)
+        except AirflowNotFoundException:
+            failure = _no_connection(self.reportrun_conn_id)
+        else:
+            return read_connection(connection)
+        raise failure
+
+    async def _aaccess(self) -> ApiAccess:
+        try:
+            connection = await aget_connection(self.reportrun_conn_id)
+        except AirflowNotFoundException:
+            failure = _no_connection(self.reportrun_conn_id)
+        else:
+            return read_connection(connection)
+        raise failure
+
+    @property
+    def effective_context(self) -> str | None:
+        """The account that the reports are about: the hook's, else the connection's, else None."""
+        return self.stripe_context or self.access.stripe_context
+
+    def get_conn(self) -> requests.Session:
+        """
+        Give the session that the hook sends with; it carries the key and version.
+
+        Use it for paths of the API's own host only.
+
+        :raises InvalidInput: when the connection cannot be used.
+        """
+        from airflow_provider_reportrun import transport
+
+        if self._session is None:
+            self._session = transport.new_session(self.access)
+            if self.stripe_context:
+                self._session.headers["Stripe-Context"] = self.stripe_context
+        return self._session
+
+    def close(self) -> None:
+        """Close the session, if one was opened."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def converse(self, flow: Flow[T]) -> T:
+        """
+        Carry a conversation out, blocking.
+
+        :raises ReportRunError: what the conversation raises.
+        """
+        return drive(flow, send=self._send, sleep=time.sleep)
+
+    def _send(self, request: Request) -> Response:
+        from airflow_provider_reportrun import transport
+
+        return transport.send(self.get_conn(), self.access, request)
+
+    async def aconverse(self, flow: Flow[T]) -> T:
+        """Carry a conversation out, awaiting, over the session that all triggers share."""
+        from airflow_provider_reportrun.session import shared_session
+
+        async with shared_session(self.reportrun_conn_id, self._aaccess) as shared:
+
+            async def send(request: Request) -> Response:
+                return await shared.send(request, stripe_context=self.stripe_context)
+
+            return await adrive(flow, send=send, sleep=asyncio.sleep)
+
+    def create_report_run(
+        self,
+        report: str,
+        report_parameters: Mapping[str, Any],
+        result_options: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> ReportRun:
+        """
+        Create a report run.
+
+        :param report: id of the report template.
+        :param report_parameters: names to strings, lists of strings or aware datetimes; an
+            interval is ``interval_start`` and ``interval_end``, half-open.
+        :param result_options: ``{"compress_file": True}`` for a ZIP.
+        :param idempotency_key: up to 255 characters; the same key within 30 days gives the same
+            report run. None makes a random one, which covers the repeats of this call alone.
+        :raises InvalidInput: before anything is sent.
+        :raises CapacityExceeded: when the key has as many report runs going as it may.
+        :raises ReportRunError: as the tree in ``errors.py`` says.
+
+        Source: https://docs.stripe.com/api/v2/reporting/report-runs/create
+        """
+        return self.converse(_creation(report, report_parameters, result_options, idempotency_key))
+
+    async def acreate_report_run(
+        self,
+        report: str,
+        report_parameters: Mapping[str, Any],
+        result_options: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> ReportRun:
+        """Create a report run as ``create_report_run`` does, awaiting."""
+        return await self.aconverse(
+            _creation(report, report_parameters, result_options, idempotency_key)
+        )
+
+    def get_report_run(self, report_run_id: str) -> ReportRun:
+        """
+        Get a report run as it is now; a succeeded one comes with a fresh, short-lived URL.
+
+        :raises NotFound: when the key's account has none of this id.
+        :raises ReportRunError: as the tree in ``errors.py`` says.
+        """
+        return self.converse(flows.ask(calls.get_report_run(report_run_id)))
+
+    async def aget_report_run(self, report_run_id: str) -> ReportRun:
+        """Get a report run as ``get_report_run`` does, awaiting."""
+        return await self.aconverse(flows.ask(calls.get_report_run(report_run_id)))
+
+    def get_report(self, report_id: str) -> Report:
+        """
+        Get a report template: its parameters, and which data it has.
+
+        :raises NotFound: when there is no such report.
+        :raises ReportRunError: as the tree in ``errors.py`` says.
+        """
+        return self.converse(flows.ask(calls.get_report(report_id)))
+
+    async def aget_report(self, report_id: str) -> Report:
+        """Get a report template as ``get_report`` does, awaiting."""
+        return await self.aconverse(flows.ask(calls.get_report(report_id)))
+
+    def wait_for_report_run(
+        self,
+        report_run_id: str,
+        *,
+        poll_interval: float = 30.0,
+        timeout: float | timedelta = 24 * 60 * 60.0,
+    ) -> ReportRun:
+        """
+        Wait in place until a report run has succeeded.
+
+        :param poll_interval: shortest time between two looks, in seconds; it grows with the age of
+            the report run to ten times as much.
+        :param timeout: in seconds, or a timedelta.
+        :raises ReportRunFailed: when it ended in ``failed``.
+        :raises DeadlinePassed: when it is still going after the timeout; it goes on at Stripe.
+        """
+        seconds = timeout if isinstance(timeout, int | float) else timeout.total_seconds()
+        patience = Patience(
+            deadline=time.time() + seconds,
+            pace=Pace(shortest_seconds=poll_interval, longest_seconds=10 * poll_interval),
+        )
+        return self.converse(flows.await_finished(report_run_id, patience=patience))
+
+    def download_result(self, report_run_id: str, path: str | Path) -> ResultFacts:
+        """
+        Download the result of a succeeded report run to a local file, verified.
+
+        The file is whole or absent: it is written beside its name and renamed.
+
+        :param path: replaced when it exists; its folder must exist.
+        :raises ResultCorrupt: when what came is not what the API announced.
+        :raises ReportRunError: as the tree in ``errors.py`` says.
+        """
+        from airflow_provider_reportrun.landing.local import download_to_file
+
+        return download_to_file(self, report_run_id, path)
+
+    @contextmanager
+    def open_result(self, url: str, headers: Mapping[str, str]) -> Iterator[Stream]:
+        """
+        Open a result file over a session that does not hold the key.
+
+        :param url: of a host that the caller has checked; masked in logs, for it is a credential.
+        :raises TransportError: when no answer came.
+        """
+        from airflow_provider_reportrun import transport
+
+        for secret in _secrets(url):
+            mask_secret(secret)
+        with (
+            transport.new_bare_session() as session,
+            transport.open_stream(session, self.access, url, headers) as stream,
+        ):
+            yield stream
+
+    def test_connection(self) -> tuple[bool, str]:
+        """
+        Try the connection by asking for a report run that does not exist.
+
+        :return: whether the key can read report runs, and what to do where it cannot.
+        """
+        try:
+            self.get_report_run("reprun_connection_test")
+        except NotFound:
+            return True, _WORKS
+        except AuthenticationError as error:
+            return False, f"The API does not know this key. {error}"
+        except PermissionDenied as error:
+            return False, _denied(error, self.effective_context)
+        except ReportRunError as error:
+            return False, str(error)
+        finally:
+            self.close()
+        return True, _WORKS
+
+
+_WORKS = (
+    "The API knows the key, and it may read report runs. Whether it may create them "
+    "(reporting_write) only a create can tell."
+)
+
+
+def _denied(error: PermissionDenied, context: str | None) -> str:
+    if error.context_missing and not context:
+        return (
+            "The API knows this key, but it needs a Stripe-Context: fill in the field "
+            f"stripe_context with the account that the reports are about (acct_...). {error}"
+        )
+    if error.context_missing:
+        return f"The API knows this key, but it has no access to the account {context}. {error}"
+    return (
+        "The API knows this key, but it may not read report runs: give it the permission "
+        f"reporting_read, and reporting_write to create them. {error}"
+    )
+
+
+def _secrets(url: str) -> list[str]:
+    """Give the parts of a pre-signed URL that let others download: all of it, and its values."""
+    parts = urlsplit(url)
+    target = f"{parts.path}?{parts.query}" if parts.query else ""
+    values = [value for _, value in parse_qsl(parts.query) if len(value) >= _SHORTEST_SECRET]
+    return [url, *filter(None, [target]), *values]
+
+
+_SHORTEST_SECRET = 16
+"""Shorter query values are dates and the like, no signatures; masking them would maim the log."""
+
+
+def _no_connection(conn_id: str) -> InvalidInput:
+    return InvalidInput(
+        f"There is no Airflow connection {conn_id!r}. Create one of type {CONNECTION_TYPE!r} with "
+        f"an API key as its password, or name another one in reportrun_conn_id."
+    )
+
+
+def _creation(
+    report: str,
+    report_parameters: Mapping[str, Any],
+    result_options: Mapping[str, Any] | None,
+    idempotency_key: str | None,
+) -> Flow[ReportRun]:
+    return flows.ask(
+        calls.create_report_run(
+            report=report,
+            report_parameters=checked_parameters(
+                report_parameters, start=None, end=None, zone=None
+            ),
+            result_options=result_options,
+            idempotency_key=idempotency_key or str(uuid.uuid4()),
+        )
+    )
+
+
+def _checked_context(stripe_context: Any) -> str | None:
+    """
+    Refuse a context that cannot be a header.
+
+    :raises InvalidInput: names the argument.
+    """
+    if stripe_context is None or stripe_context == "":
+        return None
+    if (
+        isinstance(stripe_context, str)
+        and stripe_context.isascii()
+        and stripe_context.isprintable()
+    ):
+        return stripe_context.strip() or None
+    raise InvalidInput(
+        f"stripe_context must be an account such as acct_123, not {stripe_context!r}."
+    )

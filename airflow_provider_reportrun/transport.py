@@ -1,0 +1,311 @@
+"""
+From a ``Request`` to a ``Response``, blocking over requests or awaiting over aiohttp.
+
+The only room that imports either library, and only inside functions: importing the operators must
+stay cheap. Redirects are never followed here, so that the key goes to the API's host alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from airflow_provider_reportrun import __version__
+from airflow_provider_reportrun.errors import InvalidInput, TransportError
+from airflow_provider_reportrun.protocol.messages import Request, Response
+
+if TYPE_CHECKING:
+    import ssl
+
+    import aiohttp
+    import requests
+
+    from airflow_provider_reportrun.connection import ApiAccess
+
+CHUNK_BYTES: Final = 1 << 20
+"""What is read at once of a result file."""
+USER_AGENT: Final = f"airflow-provider-reportrun/{__version__}"
+CONNECT_TIMEOUT_SECONDS: Final = 10.0
+"""For the connection alone; an answer may take the connection's ``request_timeout``."""
+IDLE_CONNECTION_SECONDS: Final = 900.0
+"""How long an idle connection is kept: well above the longest wait between two polls."""
+CONNECTIONS: Final = 16
+"""Connections of all triggers of one connection: few, for a poll takes milliseconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """An answer whose body is read as it comes."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: Iterator[bytes]
+    """Raises ``TransportError`` when the body is cut off."""
+
+
+def api_headers(access: ApiAccess) -> dict[str, str]:
+    """
+    Put together what every request to the API carries.
+
+    Source: https://docs.stripe.com/api-v2-overview
+    """
+    headers = {
+        "Authorization": f"Bearer {access.api_key}",
+        "Stripe-Version": access.stripe_version,
+        "Accept": "application/json",
+        "User-Agent": USER_AGENT,
+    }
+    if access.stripe_context:
+        headers["Stripe-Context"] = access.stripe_context
+    return headers
+
+
+def new_session(access: ApiAccess) -> requests.Session:
+    """
+    Open a blocking session for the API.
+
+    :return: the caller closes it. It carries the key: never use it for another host.
+    """
+    session = new_bare_session()
+    key = access.api_key
+
+    def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {key}"
+        return request
+
+    session.auth = authorize
+    session.headers.update(api_headers(access))
+    return session
+
+
+def new_bare_session() -> requests.Session:
+    """Open a blocking session without the key, for result files."""
+    import requests
+
+    session = requests.Session()
+    session.headers["User-Agent"] = USER_AGENT
+    session.auth = _no_netrc
+    return session
+
+
+def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Without an auth of its own, requests sends what a ``.netrc`` holds for the host."""
+    return request
+
+
+def network(access: ApiAccess) -> dict[str, Any]:
+    """
+    Give the arguments of each blocking request that say how to reach the network.
+
+    Per request and not per session: there, requests lets the environment win.
+
+    :raises InvalidInput: when ``ca_bundle`` is not there.
+    """
+    return {
+        "timeout": (CONNECT_TIMEOUT_SECONDS, access.request_timeout_seconds),
+        "verify": checked_ca_bundle(access) if access.ca_bundle else None,
+        "proxies": {"http": access.proxy, "https": access.proxy} if access.proxy else None,
+        "allow_redirects": False,
+    }
+
+
+def checked_ca_bundle(access: ApiAccess) -> str:
+    """
+    Give the path of the CA bundle.
+
+    :raises InvalidInput: when no such file is there.
+    """
+    import os
+
+    bundle = access.ca_bundle or ""
+    if not os.path.exists(bundle):  # noqa: PTH110 - a path as requests takes it
+        raise InvalidInput(
+            f"The field 'ca_bundle' of the connection {access.conn_id!r} names {bundle!r}, "
+            "which is not there on this machine."
+        )
+    return bundle
+
+
+def send(session: requests.Session, access: ApiAccess, request: Request) -> Response:
+    """
+    Send one request, blocking.
+
+    :param session: from ``new_session``.
+    :raises TransportError: when no whole answer came.
+    """
+    import requests
+
+    try:
+        answer = session.request(
+            request.method,
+            access.base_url + request.path,
+            data=request.encoded_body(),
+            headers=_headers(request),
+            **network(access),
+        )
+    except requests.RequestException as error:
+        failure = _failure(request, access, error, isinstance(error, requests.exceptions.SSLError))
+    else:
+        return _response(access, answer.status_code, answer.headers, answer.content)
+    raise failure
+
+
+@contextmanager
+def open_stream(
+    session: requests.Session, access: ApiAccess, url: str, headers: Mapping[str, str]
+) -> Iterator[Stream]:
+    """
+    Ask for a result file and hand its bytes on as they come, undecoded.
+
+    :param session: from ``new_bare_session``.
+    :param url: a credential: it appears in no error and no log line.
+    :raises TransportError: when no answer came, or, while reading, when it was cut off.
+    """
+    import requests
+    import urllib3
+
+    what = f"download a result file from {urlsplit(url).hostname}"
+    answer = failure = None
+    try:
+        answer = session.get(
+            url,
+            headers={**headers, "Accept-Encoding": "identity"},
+            stream=True,
+            **network(access),
+        )
+    except requests.RequestException as error:
+        failure = _cut(what, error, transient=not isinstance(error, requests.exceptions.SSLError))
+    if answer is None:
+        raise failure or AssertionError
+
+    def chunks() -> Iterator[bytes]:
+        broken = None
+        try:
+            yield from answer.raw.stream(CHUNK_BYTES, decode_content=False)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            broken = _cut(what, error, transient=True)
+        if broken is not None:
+            raise broken
+
+    try:
+        yield Stream(status=answer.status_code, headers=answer.headers, chunks=chunks())
+    finally:
+        answer.close()
+
+
+def _cut(what: str, error: Exception, *, transient: bool) -> TransportError:
+    return TransportError(
+        f"Tried to {what}: the connection failed or was cut off ({reason(error)}).",
+        transient=transient,
+    )
+
+
+def new_async_session(access: ApiAccess) -> aiohttp.ClientSession:
+    """
+    Open an awaiting session for the API; it holds no key, ``asend`` adds it.
+
+    :return: to be closed in the event loop that it was opened in.
+    :raises InvalidInput: when ``ca_bundle`` is not there.
+    """
+    import aiohttp
+
+    context: ssl.SSLContext | bool = True
+    if access.ca_bundle:
+        import ssl
+
+        bundle = checked_ca_bundle(access)
+        context = ssl.create_default_context(cafile=bundle)
+    connector = aiohttp.TCPConnector(
+        limit=CONNECTIONS, keepalive_timeout=IDLE_CONNECTION_SECONDS, ssl=context
+    )
+    timeout = aiohttp.ClientTimeout(
+        total=None,
+        connect=None,
+        sock_connect=CONNECT_TIMEOUT_SECONDS,
+        sock_read=access.request_timeout_seconds,
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=timeout,
+        trust_env=not access.proxy,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
+async def asend(
+    session: aiohttp.ClientSession,
+    access: ApiAccess,
+    headers: Mapping[str, str],
+    request: Request,
+) -> Response:
+    """
+    Send one request, awaiting.
+
+    :param session: from ``new_async_session``.
+    :param headers: from ``api_headers``.
+    :raises TransportError: when no whole answer came.
+    """
+    import aiohttp
+
+    try:
+        async with session.request(
+            request.method,
+            access.base_url + request.path,
+            data=request.encoded_body(),
+            headers={**headers, **_headers(request)},
+            proxy=access.proxy,
+            allow_redirects=False,
+        ) as answer:
+            body = await answer.read()
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        failure = _failure(request, access, error, isinstance(error, aiohttp.ClientSSLError))
+    else:
+        return _response(access, answer.status, answer.headers, body)
+    raise failure
+
+
+def _headers(request: Request) -> Mapping[str, str]:
+    if request.body is None:
+        return request.headers
+    return {**request.headers, "Content-Type": "application/json"}
+
+
+def _response(access: ApiAccess, status: int, headers: Mapping[str, str], body: bytes) -> Response:
+    """Make the answer, without the key where the server repeats it back."""
+    return Response(
+        status=status, headers=headers, body=body.replace(access.api_key.encode(), b"***")
+    )
+
+
+def _failure(request: Request, access: ApiAccess, error: Exception, is_tls: bool) -> TransportError:
+    """
+    Say what went wrong without quoting the library.
+
+    Raised outside of the ``except``: the library's error may hold more than a log should.
+    """
+    return TransportError(
+        f"Tried {request.method} {request.path} at {access.base_url}: no answer "
+        f"({reason(error)}). "
+        + (
+            "Check the certificate, or ca_bundle of the connection."
+            if is_tls
+            else "Check the connection's host and proxy, and the network on the way."
+        ),
+        transient=not is_tls,
+    )
+
+
+def reason(error: BaseException) -> str:
+    """Name the innermost cause of a library's error, by its class and the system's own words."""
+    cause: BaseException = error
+    while True:
+        inner = cause.__cause__ or cause.__context__ or getattr(cause, "reason", None)
+        if not isinstance(inner, BaseException) or inner is cause:
+            break
+        cause = inner
+    words = cause.strerror if isinstance(cause, OSError) and cause.strerror else ""
+    name = type(cause).__name__
+    return f"{name}: {words}" if words else name
