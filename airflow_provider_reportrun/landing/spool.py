@@ -1,0 +1,78 @@
+"""Temporary files that no reader takes for a result, and that the next try of a task cleans up."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import uuid
+from pathlib import Path
+
+from typing_extensions import Self
+
+from airflow_provider_reportrun.errors import LandingFailed
+
+log = logging.getLogger(__name__)
+
+
+def owner_name(*identity: object) -> str:
+    """
+    Name the owner of temporary files, for file names.
+
+    :param identity: what stays the same over the tries of a task instance.
+    """
+    return hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
+
+
+def temporary_name(owner: str) -> str:
+    """Make up the name of a temporary file: dot-prefixed, so that no ``*.csv`` matches it."""
+    return f"{_prefix(owner)}{uuid.uuid4().hex}.part"
+
+
+def is_leftover(name: str, owner: str) -> bool:
+    """Tell whether a file name is of a temporary file of this owner."""
+    return name.startswith(_prefix(owner)) and name.endswith(".part")
+
+
+def _prefix(owner: str) -> str:
+    return f".reportrun-{owner}-"
+
+
+class Spool:
+    """
+    The temporary files of one owner in one local folder; a context manager.
+
+    Entering makes the folder and removes what a killed try of the same owner left; leaving removes
+    whatever was not published.
+
+    :param folder: made with its parents when it is not there.
+    :raises LandingFailed: when the folder cannot be made or written.
+    """
+
+    def __init__(self, folder: Path, owner: str) -> None:
+        self.folder = folder
+        self._owner = owner
+        self._files: list[Path] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            leftovers = [p for p in self.folder.iterdir() if is_leftover(p.name, self._owner)]
+        except OSError as error:
+            raise LandingFailed(
+                f"The folder {self.folder} cannot be used: {error.strerror}. "
+                "Give another destination or spool_dir, or the rights to write there."
+            ) from error
+        for leftover in leftovers:
+            log.info("Removing %s, which an earlier try left", leftover)
+            leftover.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for file in self._files:
+            file.unlink(missing_ok=True)
+
+    def new_file(self) -> Path:
+        """Name a new temporary file; it is not made yet."""
+        file = self.folder / temporary_name(self._owner)
+        self._files.append(file)
+        return file
