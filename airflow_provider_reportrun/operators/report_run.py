@@ -1,0 +1,518 @@
+"""The operators: create a report run, land its result, or both in one task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import pendulum
+from airflow.sdk import Asset, BaseOperator, conf
+
+from airflow_provider_reportrun.errors import CapacityExceeded, InvalidInput, RateLimited
+from airflow_provider_reportrun.hooks.report_run import ReportRunHook
+from airflow_provider_reportrun.outcomes import operator_outcomes
+from airflow_provider_reportrun.protocol import flows
+from airflow_provider_reportrun.protocol.calls import checked_id, create_body
+from airflow_provider_reportrun.protocol.flows import Order, Patience
+from airflow_provider_reportrun.protocol.identity import TaskIdentity, idempotency_key
+from airflow_provider_reportrun.protocol.interval import (
+    INTERVAL_END,
+    INTERVAL_START,
+    report_parameters,
+)
+from airflow_provider_reportrun.protocol.retry import Pace
+from airflow_provider_reportrun.waiting import DAY_SECONDS, defer_timeout, seconds
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from airflow.sdk import Context, XComArg
+
+    from airflow_provider_reportrun.landing.land import Destination, Landing
+    from airflow_provider_reportrun.protocol.models import ReportRun
+
+DATA_INTERVAL_START: Final = "{{ (data_interval_start | default(none)) or '' }}"
+"""Renders to nothing where a run has no data interval; a plain template would die in rendering."""
+DATA_INTERVAL_END: Final = "{{ (data_interval_end | default(none)) or '' }}"
+NEW_RUN: Final = "new_run"
+REUSE: Final = "reuse"
+
+
+class CreateReportRunOperator(BaseOperator):
+    """
+    Create a report run for the data interval of the DAG run: one per task instance and clear.
+
+    The request carries an idempotency key made of the task instance, so a task that is killed
+    anywhere around it finds the same report run again when it is retried, for 30 days.
+
+    Returns (XCom) the report run id.
+
+    :param report: id of the report template (templated).
+    :param interval_start: first instant of the report, inclusive (templated); by default the start
+        of the data interval. An aware datetime, an ISO 8601 string with an offset, or, where
+        ``timezone`` is given or the DAG's timezone is UTC, a date or a stamp without one. None
+        sends none.
+    :param interval_end: instant after the last, exclusive (templated); likewise.
+    :param timezone: name of the zone that dates and stamps without an offset are meant in.
+    :param report_parameters: further parameters of the report: strings, lists of strings, dates or
+        datetimes (templated). An interval named here is sent in place of the default.
+    :param result_options: ``{"compress_file": True}`` for a ZIP (templated).
+    :param idempotency_key: stands in for the task instance in the key (templated), to share a
+        report run between tasks; the clear generation and the parameters are still part of it.
+    :param on_clear: whether clearing the task asks for a new report run (``"new_run"``) or for the
+        same one again (``"reuse"``).
+    :param wait_for_completion: whether to wait until the report run has succeeded. Then the next
+        try after a report run that failed creates a new one, unless its file was too large.
+    :param deferrable: whether to wait, for capacity and for the report, in the triggerer; by
+        default ``[operators] default_deferrable``.
+    :param poll_interval: shortest time between two requests of a wait: seconds or a timedelta.
+    :param max_poll_interval: longest time; in between, it grows with the age of the report run.
+    :param timeout: for all of the waiting: seconds or a timedelta. The report run goes on at Stripe
+        when it passes, for the API has no cancel.
+    :param reportrun_conn_id: the connection (templated).
+    :param stripe_context: the account that the report is about, over the connection's own
+        (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "report",
+        "interval_start",
+        "interval_end",
+        "report_parameters",
+        "result_options",
+        "idempotency_key",
+        "stripe_context",
+        "reportrun_conn_id",
+    )
+    template_fields_renderers = {"report_parameters": "json", "result_options": "json"}  # noqa: RUF012 - as Airflow declares it
+    overwrite_rtif_after_execution = True
+    ui_color = "#e8e6ff"
+
+    def __init__(
+        self,
+        *,
+        report: str,
+        interval_start: str | date | datetime | None = DATA_INTERVAL_START,
+        interval_end: str | date | datetime | None = DATA_INTERVAL_END,
+        timezone: str | tzinfo | None = None,
+        report_parameters: Mapping[str, Any] | None = None,
+        result_options: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        on_clear: str = NEW_RUN,
+        wait_for_completion: bool = False,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float | timedelta = 30.0,
+        max_poll_interval: float | timedelta = 300.0,
+        timeout: float | timedelta = DAY_SECONDS,
+        reportrun_conn_id: str = ReportRunHook.default_conn_name,
+        stripe_context: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.report = report
+        self.interval_start = interval_start
+        self.interval_end = interval_end
+        self.timezone = timezone
+        self.report_parameters = report_parameters
+        self.result_options = result_options
+        self.idempotency_key = idempotency_key
+        self.on_clear = on_clear
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.max_poll_interval = max_poll_interval
+        self.timeout = timeout
+        self.reportrun_conn_id = reportrun_conn_id
+        self.stripe_context = stripe_context
+        self._defaults = {
+            name
+            for name, value, default in (
+                (INTERVAL_START, interval_start, DATA_INTERVAL_START),
+                (INTERVAL_END, interval_end, DATA_INTERVAL_END),
+            )
+            if value == default
+        }
+        self._report_run_id: str | None = None
+
+    def execute(self, context: Context) -> Any:
+        """
+        Create the report run, or find it again, and wait where asked to.
+
+        :return: see the class.
+        """
+        with operator_outcomes(self):
+            return self._execute(context)
+
+    def _execute(self, context: Context) -> Any:
+        patience = self._patience()
+        with ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook:
+            order = self._order(context, hook)
+            run = self._create(context, hook, order, patience)
+            if self.wait_for_completion:
+                run = self._await(hook, run, patience)
+            return self._complete(context, hook, run.id)
+
+    def execute_complete(self, context: Context, event: Any = None) -> Any:
+        """
+        Go on after a wait in the triggerer.
+
+        :return: see the class.
+        :raises ReportRunError: the error that the wait ended in.
+        """
+        from airflow_provider_reportrun.triggers.report_run import resumed_report_run_id
+
+        with (
+            operator_outcomes(self),
+            ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook,
+        ):
+            report_run_id = resumed_report_run_id(event)
+            self._order(context, hook)
+            return self._complete(context, hook, report_run_id)
+
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> Any:
+        """Resume, or end where the triggerer did not keep the deadline."""
+        with operator_outcomes(self):
+            return super().resume_execution(next_method, next_kwargs, context)
+
+    def on_kill(self) -> None:
+        """Leave the report run alone, for the API has no cancel, and say so."""
+        if self._report_run_id:
+            self.log.info("Report run %s goes on at Stripe", self._report_run_id)
+
+    def _complete(self, context: Context, hook: ReportRunHook, report_run_id: str) -> Any:  # noqa: ARG002 - for those who land as well
+        return report_run_id
+
+    def _create(
+        self, context: Context, hook: ReportRunHook, order: Order, patience: Patience
+    ) -> ReportRun:
+        """Create the report run, waiting for capacity where it is scarce."""
+        # In place, Airflow's own retries ride out an outage; only for capacity it is waited.
+        in_place = None if self.deferrable else replace(patience, outage_tolerance_seconds=0.0)
+        try:
+            run = hook.converse(flows.create(order, patience=in_place))
+        except (CapacityExceeded, RateLimited) as error:
+            if not self.deferrable:
+                raise
+            self.log.info("Waiting in the triggerer until there is room: %s", error)
+            self._defer_create(order, patience)
+        self._report_run_id = run.id
+        began = getattr(context["ti"], "start_date", None)
+        if began is not None and run.created_at is not None and run.created_at < began:
+            age = (began - run.created_at).total_seconds()
+            self.log.info(
+                "Attached to report run %s, created %.0f s before this try; it is %s",
+                run.id,
+                age,
+                run.status,
+            )
+        else:
+            self.log.info("Created report run %s of %s; it is %s", run.id, self.report, run.status)
+        return run
+
+    def _await(self, hook: ReportRunHook, run: ReportRun, patience: Patience) -> ReportRun:
+        """Wait until the report run has succeeded."""
+        if run.is_finished:
+            return flows.finished(run)
+        if self.deferrable:
+            self._defer_await(run.id, patience)
+        return hook.converse(flows.await_finished(run.id, patience=patience))
+
+    def _patience(self) -> Patience:
+        """
+        Say how long and how often to look, from now on.
+
+        :raises InvalidInput: names the argument.
+        """
+        return Patience(
+            deadline=time.time() + seconds(self.timeout, "timeout"),
+            pace=Pace(
+                shortest_seconds=seconds(self.poll_interval, "poll_interval"),
+                longest_seconds=seconds(self.max_poll_interval, "max_poll_interval"),
+            ),
+        )
+
+    def _trigger_arguments(self, patience: Patience) -> dict[str, Any]:
+        return {
+            "reportrun_conn_id": self.reportrun_conn_id,
+            "stripe_context": self.stripe_context or None,
+            "poll_interval": patience.pace.shortest_seconds,
+            "max_poll_interval": patience.pace.longest_seconds,
+            "deadline": patience.deadline,
+        }
+
+    def _defer_create(self, order: Order, patience: Patience) -> NoReturn:
+        from airflow_provider_reportrun.triggers.report_run import CreateReportRunTrigger
+
+        self.defer(
+            trigger=CreateReportRunTrigger(
+                report=order.report,
+                report_parameters=order.report_parameters,
+                result_options=order.result_options,
+                idempotency_key=order.idempotency_key,
+                runs_allowed=order.runs_allowed,
+                wait_for_completion=self.wait_for_completion,
+                **self._trigger_arguments(patience),
+            ),
+            method_name="execute_complete",
+            timeout=defer_timeout(patience.deadline),
+        )
+
+    def _defer_await(self, report_run_id: str, patience: Patience) -> NoReturn:
+        from airflow_provider_reportrun.triggers.report_run import ReportRunTrigger
+
+        self.log.info("Waiting for report run %s in the triggerer", report_run_id)
+        self.defer(
+            trigger=ReportRunTrigger(
+                report_run_id=report_run_id, **self._trigger_arguments(patience)
+            ),
+            method_name="execute_complete",
+            timeout=defer_timeout(patience.deadline),
+        )
+
+    def _order(self, context: Context, hook: ReportRunHook) -> Order:
+        """
+        Say what is to be created, and show it under Rendered Templates.
+
+        :raises InvalidInput: names the argument and the fix; nothing was sent.
+        """
+        parameters = self._checked_parameters(context)
+        body = create_body(self.report, parameters, self.result_options or None)
+        self.interval_start = _shown(parameters.get(INTERVAL_START))
+        self.interval_end = _shown(parameters.get(INTERVAL_END))
+        first_try = self._first_try(context)
+        key = idempotency_key(
+            self.idempotency_key or _identity(context["ti"]),
+            namespace=hook.access.idempotency_namespace,
+            generation=first_try,
+            stripe_context=hook.effective_context,
+            body=body,
+        )
+        tries = context["ti"].try_number - first_try + 1
+        return Order(
+            report=body["report"],
+            report_parameters=body["report_parameters"],
+            result_options=body.get("result_options"),
+            idempotency_key=key,
+            runs_allowed=max(tries, 1) if self.wait_for_completion else 1,
+        )
+
+    def _first_try(self, context: Context) -> int:
+        """
+        Give the clear generation: the number of its first try.
+
+        Clearing sets ``max_tries`` to the tries so far and the retries, which makes this number the
+        same over retries and deferrals and new after a clear of a finished or deferred task.
+        """
+        if self.on_clear not in {NEW_RUN, REUSE}:
+            raise InvalidInput(f"on_clear must be {NEW_RUN!r} or {REUSE!r}, not {self.on_clear!r}.")
+        first_try: int = context["ti"].max_tries - (self.retries or 0) + 1
+        if first_try > 1:
+            self.log.info(
+                "This task was cleared: on_clear=%r asks for %s",
+                self.on_clear,
+                "a new report run" if self.on_clear == NEW_RUN else "the same report run again",
+            )
+        return first_try if self.on_clear == NEW_RUN else 1
+
+    def _checked_parameters(self, context: Context) -> dict[str, str | list[str]]:
+        given = self.report_parameters or {}
+        for name, value in (
+            (INTERVAL_START, self.interval_start),
+            (INTERVAL_END, self.interval_end),
+        ):
+            if name in given and name not in self._defaults and value is not None:
+                raise InvalidInput(
+                    f"{name} is named twice, as an argument and in report_parameters. "
+                    "Keep one of them."
+                )
+            if name not in given and value == "":
+                raise InvalidInput(_no_interval(name, context))
+        return report_parameters(
+            given, start=self.interval_start, end=self.interval_end, zone=self._zone(context)
+        )
+
+    def _zone(self, context: Context) -> tzinfo | None:
+        """Give the zone of dates and naive stamps, or None where it is not certain."""
+        if isinstance(self.timezone, tzinfo):
+            return self.timezone
+        if self.timezone:
+            try:
+                return pendulum.timezone(self.timezone)
+            except (ValueError, LookupError):
+                raise InvalidInput(
+                    f"timezone must be the name of a zone such as 'Europe/Paris', "
+                    f"not {self.timezone!r}."
+                ) from None
+        dag = context.get("dag")
+        is_utc = dag is not None and str(dag.timezone) in {"UTC", "Etc/UTC"}
+        return pendulum.UTC if is_utc else None
+
+
+class _LandingOperator(BaseOperator):
+    """What the operators that land a result share: where to, how, and what they tell."""
+
+    landing_fields: Sequence[str] = ("destination", "storage_conn_id", "spool_dir")
+
+    def __init__(
+        self,
+        *,
+        destination: str,
+        storage_conn_id: str | None = None,
+        if_exists: str = "replace",
+        decompress: bool = False,
+        spool_dir: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.destination = destination
+        self.storage_conn_id = storage_conn_id
+        self.if_exists = if_exists
+        self.decompress = decompress
+        self.spool_dir = spool_dir
+
+    def _destination(self, context: Context) -> Destination:
+        from airflow_provider_reportrun.landing.land import Destination
+        from airflow_provider_reportrun.landing.spool import owner_name
+
+        ti = context["ti"]
+        return Destination(
+            uri=self.destination,
+            storage_conn_id=self.storage_conn_id or None,
+            if_exists=self.if_exists,
+            decompress=self.decompress,
+            spool_dir=self.spool_dir or None,
+            owner=owner_name(ti.dag_id, ti.run_id, ti.task_id, ti.map_index),
+        )
+
+    def _tell(self, context: Context, landing: Landing) -> str | list[str]:
+        """Put the facts into XCom and onto the events of the outlet assets."""
+        facts = landing.as_json()
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key="landing", value=facts)
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset):
+                context["outlet_events"][outlet].extra.update(facts)
+        return landing.returned
+
+
+class DownloadReportResultOperator(_LandingOperator):
+    """
+    Land the result of a succeeded report run, whole or not at all.
+
+    The result's URL lives five minutes, so it is asked for here and not passed on. The file is
+    staged where no reader looks, verified against the size that the API announced (and the
+    checksums of a ZIP), and only then published.
+
+    Returns (XCom) the URI of what was landed, without a connection id; with ``decompress`` into a
+    folder a list of them. XCom ``landing`` holds ``uri, size`` (bytes)``, sha256, content_type,
+    report_run_id, report, interval_start, interval_end, members, skipped``; the same facts go onto
+    the events of the task's outlet assets.
+
+    :param report_run_id: the report run, usually ``create_task.output`` (templated).
+    :param destination: a local path or any URI that Airflow has a filesystem for (templated); one
+        that ends in ``/`` is a folder, in which the file is named after the report run.
+    :param storage_conn_id: the Airflow connection of the store (templated).
+    :param if_exists: what to do when something stands there: ``"replace"``, ``"skip"`` (keep it,
+        and say so) or ``"fail"``.
+    :param decompress: whether to unpack a ZIP: into a folder under its members' names, or, when it
+        holds one file, as the destination.
+    :param spool_dir: local folder for temporary files, for stores (templated); by default the
+        system's.
+    :param reportrun_conn_id: the connection (templated).
+    :param stripe_context: the account that the report is about, over the connection's own
+        (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "report_run_id",
+        *_LandingOperator.landing_fields,
+        "stripe_context",
+        "reportrun_conn_id",
+    )
+    ui_color = "#e8e6ff"
+
+    def __init__(
+        self,
+        *,
+        report_run_id: str | XComArg,
+        reportrun_conn_id: str = ReportRunHook.default_conn_name,
+        stripe_context: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.report_run_id = report_run_id
+        self.reportrun_conn_id = reportrun_conn_id
+        self.stripe_context = stripe_context
+
+    def execute(self, context: Context) -> Any:
+        """
+        Land the result.
+
+        :return: see the class.
+        """
+        with (
+            operator_outcomes(self),
+            ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook,
+        ):
+            report_run_id = checked_id(self.report_run_id, "report_run_id")
+            landing = self._destination(context).land(hook, report_run_id)
+            return self._tell(context, landing)
+
+
+class ReportRunToStorageOperator(CreateReportRunOperator, _LandingOperator):
+    """
+    Create a report run, wait for it and land its result, in one task.
+
+    A third of the task instances of the three tasks; made for backfills. Takes the arguments of
+    ``CreateReportRunOperator`` (but ``wait_for_completion``, which is always so) and of
+    ``DownloadReportResultOperator`` (but ``report_run_id``), and is deferrable by default.
+
+    Returns (XCom) what ``DownloadReportResultOperator`` returns.
+    """
+
+    template_fields: Sequence[str] = (
+        *CreateReportRunOperator.template_fields,
+        *_LandingOperator.landing_fields,
+    )
+
+    def __init__(self, *, deferrable: bool = True, **kwargs: Any) -> None:
+        super().__init__(deferrable=deferrable, wait_for_completion=True, **kwargs)
+
+    def _execute(self, context: Context) -> Any:
+        kept = self._destination(context).look()
+        if kept is not None:
+            return self._tell(context, kept)
+        return super()._execute(context)
+
+    def _complete(self, context: Context, hook: ReportRunHook, report_run_id: str) -> Any:
+        return self._tell(context, self._destination(context).land(hook, report_run_id))
+
+
+def _identity(ti: Any) -> TaskIdentity:
+    return TaskIdentity(
+        dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index
+    )
+
+
+def _shown(value: str | list[str] | None) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _no_interval(name: str, context: Context) -> str:
+    partition = context.get("partition_key")
+    if partition:
+        return (
+            f"{name} is empty: the run has no data interval, but the partition key {partition!r}. "
+            "Pass interval_start and interval_end made from {{ partition_key }}, or schedule the "
+            "DAG with CronDataIntervalTimetable."
+        )
+    return (
+        f"{name} is empty: the run has no data interval, as runs that were triggered by hand or by "
+        "an asset may have none. Schedule the DAG with CronDataIntervalTimetable, or pass "
+        "interval_start and interval_end."
+    )

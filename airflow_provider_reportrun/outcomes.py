@@ -1,0 +1,118 @@
+"""
+How an error leaves a task: retried, failed for good, or skipped. The one place that decides it.
+
+Operators: a transient error leaves as it is and is retried; any other leaves typed as before and as
+``AirflowFailException``, which is not retried, unless the task has a ``retry_policy`` of its own
+(Airflow 3.3), which then decides on the typed error.
+
+Sensors, in every mode and on every Airflow version:
+
+=================================  ========================  ======================  ===========
+what happened                      plain                     ``soft_fail``           ``never_fail``
+=================================  ========================  ======================  ===========
+the timeout passed                 ``AirflowSensorTimeout``  skipped                 skipped
+the report run failed              failed for good           skipped                 skipped
+any other error, transient         retried                   retried                 skipped
+any other error                    failed for good           failed for good         skipped
+the trigger crashed                retried                   retried                 skipped
+=================================  ========================  ======================  ===========
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from airflow_provider_reportrun._compat import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferralError,
+    TaskDeferralTimeout,
+)
+from airflow_provider_reportrun.errors import (
+    DeadlinePassed,
+    ReportRunError,
+    ReportRunFailed,
+    rebuild,
+)
+
+
+class Sensor(Protocol):
+    """The part of a sensor that decides what its errors mean."""
+
+    soft_fail: bool
+
+
+@contextmanager
+def operator_outcomes(task: Any) -> Iterator[None]:
+    """Let errors leave an operator as they should."""
+    try:
+        yield
+    except TaskDeferralTimeout:
+        outcome: Exception = _for_good(_backstop(), task)
+    except ReportRunError as error:
+        outcome = error if error.transient else _for_good(error, task)
+    else:
+        return
+    raise outcome
+
+
+@contextmanager
+def sensor_outcomes(task: Sensor) -> Iterator[None]:
+    """Let errors leave a sensor as they should, past the base sensor's own mapping."""
+    try:
+        yield
+    except (DeadlinePassed, AirflowSensorTimeout, TaskDeferralTimeout) as error:
+        outcome: Exception = AirflowSensorTimeout(str(error))
+        is_expected = True
+    except ReportRunFailed as error:
+        outcome, is_expected = _for_good(_clear_the_create(error), task), True
+    except ReportRunError as error:
+        outcome = error if error.transient else _for_good(error, task)
+        is_expected = False
+    except TaskDeferralError as error:
+        outcome, is_expected = error, False
+    else:
+        return
+    if getattr(task, "never_fail", False) or (task.soft_fail and is_expected):
+        raise AirflowSkipException(str(outcome)) from outcome
+    raise outcome
+
+
+def _clear_the_create(error: ReportRunFailed) -> ReportRunFailed:
+    message = (
+        f"{error.message} Waiting again does not help: clear the task that created the report run."
+    )
+    return ReportRunFailed(message, **{**error.facts, "transient": False})
+
+
+def _backstop() -> DeadlinePassed:
+    return DeadlinePassed(
+        "The triggerer did not end the wait by its deadline; is one running? "
+        "The report run, if there is one, goes on at Stripe."
+    )
+
+
+def _for_good(error: ReportRunError, task: Any) -> Exception:
+    if getattr(task, "retry_policy", None) is not None:
+        return error
+    return _never_retried(type(error))(error.message, **error.facts)
+
+
+def _never_retried(kind: type[ReportRunError]) -> type[ReportRunError]:
+    """
+    Make the kind of an error that Airflow does not retry.
+
+    It is both, so that callbacks still see the type and its facts, and Airflow the end.
+    """
+
+    def reduce(self: ReportRunError) -> tuple[Any, ...]:
+        return rebuild, (kind, self.message, self.facts)
+
+    return type(
+        kind.__name__,
+        (kind, AirflowFailException),
+        {"__module__": kind.__module__, "__reduce__": reduce},
+    )

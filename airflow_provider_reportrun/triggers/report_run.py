@@ -1,0 +1,247 @@
+"""
+The waits that run in the triggerer.
+
+Triggers are restarted and may run twice: what they send is safe to repeat, and what they are given
+is JSON values with an absolute deadline. Later versions add arguments with defaults, and remove
+none: the rows of a running deployment must still load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_reportrun.errors import (
+    BadTriggerEvent,
+    ReportRunError,
+    from_json,
+    to_json,
+)
+from airflow_provider_reportrun.hooks.report_run import ReportRunHook
+from airflow_provider_reportrun.protocol import flows
+from airflow_provider_reportrun.protocol.flows import OUTAGE_TOLERANCE_SECONDS, Order, Patience
+from airflow_provider_reportrun.protocol.retry import Pace
+
+if TYPE_CHECKING:
+    from airflow_provider_reportrun.protocol.messages import Flow
+    from airflow_provider_reportrun.protocol.models import ReportRun
+
+DONE: Literal["done"] = "done"
+ERROR: Literal["error"] = "error"
+
+
+class Event(TypedDict):
+    """
+    What a trigger tells the task that it resumes: ids, statuses and messages, nothing else.
+
+    Airflow stores events in the clear and logs them.
+    """
+
+    outcome: Literal["done", "error"]
+    report_run_id: str | None
+    status: str | None
+    message: str
+    error: dict[str, Any] | None
+    """The error, as ``errors.to_json`` gives it, where the outcome is ``error``."""
+
+
+def resumed_report_run_id(event: Any) -> str:
+    """
+    Read the event that a task is resumed with.
+
+    :return: the id of the report run that was waited for.
+    :raises ReportRunError: the error that the wait ended in.
+    :raises BadTriggerEvent: when there is no event, or none that can be understood.
+    """
+    match event:
+        case {"outcome": "done", "report_run_id": str(report_run_id)} if report_run_id:
+            return report_run_id
+        case {"outcome": "error", "error": error}:
+            raise from_json(error)
+        case _:
+            raise BadTriggerEvent(
+                f"The task was resumed with an event that cannot be understood: {event!r}. "
+                "Clear it; a report run that was created is found again by its key."
+            )
+
+
+class _WaitTrigger(BaseTrigger):
+    """
+    One conversation, and one event when it ends.
+
+    :param reportrun_conn_id: the connection.
+    :param stripe_context: the account that the reports are about, over the connection's own.
+    :param poll_interval: shortest time between two requests, in seconds.
+    :param max_poll_interval: longest time between two requests, in seconds.
+    :param deadline: epoch seconds; absolute, so that a restart does not extend it.
+    :param outage_tolerance: how long the wait goes on without one good answer, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        reportrun_conn_id: str,
+        stripe_context: str | None = None,
+        poll_interval: float = 30.0,
+        max_poll_interval: float = 300.0,
+        deadline: float,
+        outage_tolerance: float = OUTAGE_TOLERANCE_SECONDS,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # as Airflow's triggers are
+        self.reportrun_conn_id = reportrun_conn_id
+        self.stripe_context = stripe_context
+        self.poll_interval = poll_interval
+        self.max_poll_interval = max_poll_interval
+        self.deadline = deadline
+        self.outage_tolerance = outage_tolerance
+        self.report_run_id: str | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give what Airflow needs to make this trigger again."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "reportrun_conn_id": self.reportrun_conn_id,
+                "stripe_context": self.stripe_context,
+                "poll_interval": self.poll_interval,
+                "max_poll_interval": self.max_poll_interval,
+                "deadline": self.deadline,
+                "outage_tolerance": self.outage_tolerance,
+            },
+        )
+
+    def patience(self) -> Patience:
+        """Say how long, and how often, to ask."""
+        return Patience(
+            deadline=self.deadline,
+            pace=Pace(shortest_seconds=self.poll_interval, longest_seconds=self.max_poll_interval),
+            outage_tolerance_seconds=self.outage_tolerance,
+        )
+
+    def flow(self) -> Flow[ReportRun]:
+        """Give the conversation that this trigger carries out."""
+        raise NotImplementedError
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Carry the conversation out; the shared session is let go of before the event fires."""
+        yield TriggerEvent(await self._wait())
+
+    async def _wait(self) -> Event:
+        try:
+            hook = ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context)
+            run = await hook.aconverse(self.flow())
+        except ReportRunError as error:
+            return Event(
+                outcome=ERROR,
+                report_run_id=error.report_run_id or self.report_run_id,
+                status=None,
+                message=str(error),
+                error=to_json(error),
+            )
+        except asyncio.CancelledError:
+            if self.report_run_id:
+                self.log.info(
+                    "The wait for report run %s stops here; it goes on at Stripe",
+                    self.report_run_id,
+                )
+            raise
+        return Event(
+            outcome=DONE,
+            report_run_id=run.id,
+            status=run.status,
+            message=f"Report run {run.id} is {run.status}",
+            error=None,
+        )
+
+
+class ReportRunTrigger(_WaitTrigger):
+    """
+    Wait until a report run is finished.
+
+    :param report_run_id: the report run.
+
+    The other parameters are those of every wait: ``reportrun_conn_id``, ``stripe_context``,
+    ``poll_interval``, ``max_poll_interval``, ``deadline`` (epoch seconds), ``outage_tolerance``.
+    """
+
+    def __init__(self, *, report_run_id: str, **wait: Any) -> None:
+        super().__init__(**wait)
+        self.report_run_id = report_run_id
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give what Airflow needs to make this trigger again."""
+        path, wait = super().serialize()
+        return path, {"report_run_id": self.report_run_id, **wait}
+
+    def flow(self) -> Flow[ReportRun]:
+        """Ask until the report run is finished."""
+        return flows.await_finished(self.report_run_id or "", patience=self.patience())
+
+
+class CreateReportRunTrigger(_WaitTrigger):
+    """
+    Create a report run as soon as the API key has room for it, and wait for it where asked to.
+
+    Repeats the same request under the same key, so that a restart makes no second report run.
+
+    :param report: id of the report template.
+    :param report_parameters: as sent, JSON values.
+    :param result_options: as sent, or None.
+    :param idempotency_key: the key.
+    :param wait_for_completion: whether to wait until the report run is finished.
+    :param runs_allowed: how many report runs the chain after failed ones may reach.
+
+    The other parameters are those of every wait, as with ``ReportRunTrigger``.
+    """
+
+    def __init__(
+        self,
+        *,
+        report: str,
+        report_parameters: Mapping[str, Any],
+        result_options: Mapping[str, Any] | None = None,
+        idempotency_key: str,
+        wait_for_completion: bool = False,
+        runs_allowed: int = 1,
+        **wait: Any,
+    ) -> None:
+        super().__init__(**wait)
+        self.report = report
+        self.report_parameters = report_parameters
+        self.result_options = result_options
+        self.idempotency_key = idempotency_key
+        self.wait_for_completion = wait_for_completion
+        self.runs_allowed = runs_allowed
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give what Airflow needs to make this trigger again."""
+        path, wait = super().serialize()
+        return path, {
+            "report": self.report,
+            "report_parameters": dict(self.report_parameters),
+            "result_options": None if self.result_options is None else dict(self.result_options),
+            "idempotency_key": self.idempotency_key,
+            "wait_for_completion": self.wait_for_completion,
+            "runs_allowed": self.runs_allowed,
+            **wait,
+        }
+
+    def flow(self) -> Flow[ReportRun]:
+        """Repeat the create until it is taken, then wait where asked to."""
+        order = Order(
+            report=self.report,
+            report_parameters=self.report_parameters,
+            result_options=self.result_options,
+            idempotency_key=self.idempotency_key,
+            runs_allowed=self.runs_allowed,
+        )
+        if self.wait_for_completion:
+            return flows.create_and_await(order, patience=self.patience(), on_created=self._created)
+        return flows.create(order, patience=self.patience())
+
+    def _created(self, run: ReportRun) -> None:
+        self.report_run_id = run.id
+        self.log.info("Report run %s is created, and is %s", run.id, run.status)

@@ -1,0 +1,55 @@
+"""
+Several reports of one week by dynamic task mapping, fetched as ZIP and landed unpacked.
+
+Each report run is a mapped task instance of its own, with its own key, retries and file.
+
+``REPORTRUN_LANDING`` (environment) names the folder or store to land in.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pendulum
+from airflow.sdk import DAG
+
+from airflow_provider_reportrun.operators.report_run import (
+    CreateReportRunOperator,
+    DownloadReportResultOperator,
+)
+from airflow_provider_reportrun.sensors.report_run import ReportRunSensor
+
+try:
+    from airflow.sdk import CronDataIntervalTimetable
+except ImportError:  # before Airflow 3.2
+    from airflow.timetables.interval import CronDataIntervalTimetable
+
+LANDING = os.environ.get("REPORTRUN_LANDING", "/tmp/reports")  # noqa: S108 - an example
+REPORTS = [
+    "balance_summary",
+    "payouts_itemized",
+    "ending_balance_reconciliation_itemized",
+]
+
+with DAG(
+    "mapped_reports",
+    schedule=CronDataIntervalTimetable("0 0 * * 1", timezone="UTC"),
+    start_date=pendulum.datetime(2026, 1, 5, tz="UTC"),
+    catchup=False,
+    default_args={"retries": 2},
+    tags=["reportrun"],
+) as dag:
+    create = CreateReportRunOperator.partial(
+        task_id="create",
+        result_options={"compress_file": True},
+        deferrable=True,
+    ).expand(report=REPORTS)
+    wait = ReportRunSensor.partial(task_id="wait", deferrable=True).expand(
+        report_run_id=create.output
+    )
+    land = DownloadReportResultOperator.partial(
+        task_id="land",
+        destination=f"{LANDING}/{{{{ data_interval_start | ds }}}}/",
+        decompress=True,
+    ).expand(report_run_id=create.output)
+    create >> wait >> land
