@@ -1,0 +1,23 @@
+"""
+An offline server of Stripe's Reporting API, for trying things out and for tests.
+
+Shares no code with the client: what one of them gets wrong, the other does not.
+"""
+
+from airflow_provider_reportrun.sandbox.answers import Delivery
+from airflow_provider_reportrun.sandbox.faults import Answer, Fault, Hold, LoseAnswer, Patch, Refuse
+from airflow_provider_reportrun.sandbox.server import Sandbox
+from airflow_provider_reportrun.sandbox.state import Run, SeenRequest
+
+__all__ = [
+    "Answer",
+    "Delivery",
+    "Fault",
+    "Hold",
+    "LoseAnswer",
+    "Patch",
+    "Refuse",
+    "Run",
+    "Sandbox",
+    "SeenRequest",
+]

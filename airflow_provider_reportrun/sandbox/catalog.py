@@ -1,0 +1,229 @@
+"""The reports that the sandbox knows; what their rows hold is the business of ``data.py``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any, Literal
+
+from airflow_provider_reportrun.sandbox.clock import with_milliseconds
+
+FIRST_DATA_AT = datetime(2020, 1, 1, tzinfo=timezone.utc)
+"""Before this instant no report has data."""
+
+CURRENCIES = ("eur", "gbp", "usd")
+CATEGORIES = ("charge", "dispute", "fee", "refund")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The data a report holds, UTC, half-open."""
+
+    start: datetime
+    end: datetime
+
+
+def window_at(now: datetime, lag_hours: float) -> Window:
+    """
+    Tell what is available at an instant.
+
+    Stripe prepares data twice a day, so the end moves in half days.
+
+    :param now: UTC.
+    :param lag_hours: how long after its end a half day becomes available.
+    """
+    ready = now - timedelta(hours=lag_hours)
+    end = ready.replace(hour=ready.hour // 12 * 12, minute=0, second=0, microsecond=0)
+    return Window(FIRST_DATA_AT, max(end, FIRST_DATA_AT))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One parameter of a report, as the API describes it."""
+
+    name: str
+    type: Literal["array", "enum", "string", "timestamp"]
+    description: str
+    required: bool = False
+    allowed_values: tuple[str, ...] = ()
+    windowed: bool = False
+    """Whether the report says which instants it accepts."""
+
+    def as_json(self, window: Window) -> dict[str, Any]:
+        """Build the parameter's entry, details that do not apply being null."""
+        allowed = {"allowed_values": list(self.allowed_values)}
+        bounds = {"min": with_milliseconds(window.start), "max": with_milliseconds(window.end)}
+        elements = {"element_type": "enum", "enum_details": allowed}
+        return {
+            "array_details": elements if self.type == "array" else None,
+            "description": self.description,
+            "enum_details": allowed if self.type == "enum" else None,
+            "required": self.required,
+            "timestamp_details": bounds if self.windowed else None,
+            "type": self.type,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a result file."""
+
+    name: str
+    type: Literal["boolean", "double", "bigint", "varchar", "timestamp"] = "varchar"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportDefinition:
+    """
+    One report of the catalogue.
+
+    :param accessible: False for a report that no key of the sandbox may use.
+    :param fails_with: the ``error_code`` that every run of it ends with; None: runs succeed.
+    """
+
+    id: str
+    name: str
+    columns: tuple[Column, ...]
+    parameters: tuple[Parameter, ...]
+    accessible: bool = True
+    fails_with: str | None = None
+
+    def as_json(self, window: Window) -> dict[str, Any]:
+        """Build the ``v2.reporting.report`` object."""
+        return {
+            "id": self.id,
+            "object": "v2.reporting.report",
+            "name": self.name,
+            "parameters": {each.name: each.as_json(window) for each in self.parameters},
+            "livemode": False,
+        }
+
+    def chosen_columns(self, report_parameters: dict[str, Any]) -> tuple[Column, ...]:
+        """Tell the columns of a run's file: those asked for, in that order, or all."""
+        wanted = report_parameters.get("columns")
+        if wanted is None:
+            return self.columns
+        by_name = {column.name: column for column in self.columns}
+        return tuple(by_name[name] for name in wanted)
+
+
+def _columns(names: str, types: dict[str, Any]) -> tuple[Column, ...]:
+    return tuple(Column(name, types.get(name, "varchar")) for name in names.split())
+
+
+_TYPES = {
+    "created_utc": "timestamp",
+    "created": "timestamp",
+    "available_on_utc": "timestamp",
+    "automatic_payout_effective_at_utc": "timestamp",
+    "effective_at_utc": "timestamp",
+    "gross": "double",
+    "fee": "double",
+    "net": "double",
+    "net_amount": "double",
+}
+_ACTIVITY = _columns(
+    "balance_transaction_id created_utc created available_on_utc currency gross fee net "
+    "reporting_category source_id description",
+    _TYPES,
+)
+_RECONCILIATION = (
+    *_columns("automatic_payout_id automatic_payout_effective_at_utc", _TYPES),
+    *_ACTIVITY,
+)
+_PAYOUTS = _columns(
+    "payout_id effective_at_utc created_utc created currency gross fee net reporting_category "
+    "payout_status payout_type description",
+    _TYPES,
+)
+_SUMMARY = _columns("category description net_amount currency", _TYPES)
+_FEES = _columns("balance_transaction_id created_utc currency fee description", _TYPES)
+
+_START = Parameter(
+    name="interval_start",
+    type="timestamp",
+    description="The first instant of the interval, inclusive.",
+    required=True,
+    windowed=True,
+)
+_END = replace(_START, name="interval_end", description="The end of the interval, exclusive.")
+_CURRENCY = Parameter(
+    name="currency",
+    type="enum",
+    description="Only rows in this currency.",
+    allowed_values=CURRENCIES,
+)
+_TIMEZONE = Parameter(
+    name="timezone",
+    type="string",
+    description="IANA name of the zone that local times are written in. Default: Etc/UTC.",
+)
+_CATEGORY = Parameter(
+    name="reporting_category",
+    type="enum",
+    description="Only rows of this reporting category.",
+    allowed_values=CATEGORIES,
+)
+
+
+def _itemized(
+    report_id: str, name: str, columns: tuple[Column, ...], *more: Parameter
+) -> ReportDefinition:
+    chosen = Parameter(
+        name="columns",
+        type="array",
+        description="Set of output columns requested for inclusion in the report.",
+        allowed_values=tuple(column.name for column in columns),
+    )
+    parameters = (_START, _END, _CURRENCY, chosen, _TIMEZONE, *more)
+    return ReportDefinition(id=report_id, name=name, columns=columns, parameters=parameters)
+
+
+def _without_window(definition: ReportDefinition) -> ReportDefinition:
+    # Some reports say nothing of their data, and some want the columns spelled out.
+    def changed(parameter: Parameter) -> Parameter:
+        required = parameter.required or parameter.name == "columns"
+        return replace(parameter, windowed=False, required=required)
+
+    return replace(definition, parameters=tuple(map(changed, definition.parameters)))
+
+
+_DEFINITIONS = (
+    ReportDefinition(
+        id="balance_summary",
+        name="Balance summary",
+        columns=_SUMMARY,
+        parameters=(_START, _END, _CURRENCY, _TIMEZONE),
+    ),
+    _itemized(
+        "balance_change_from_activity_itemized",
+        "Itemized balance change from activity",
+        _ACTIVITY,
+        _CATEGORY,
+    ),
+    _itemized("payouts_itemized", "Itemized payouts", _PAYOUTS),
+    _itemized("payout_reconciliation_itemized", "Itemized payout reconciliation", _RECONCILIATION),
+    _itemized(
+        "ending_balance_reconciliation_itemized",
+        "Itemized ending balance reconciliation",
+        _ACTIVITY,
+    ),
+    _without_window(_itemized("all_fees_itemized", "Itemized fees", _FEES)),
+    replace(
+        _itemized("card_transactions_itemized", "Itemized card transactions", _ACTIVITY),
+        fails_with="file_size_above_limit",
+    ),
+    replace(
+        _itemized("connected_account_payouts_itemized", "Connected account payouts", _PAYOUTS),
+        accessible=False,
+    ),
+)
+
+CATALOG = {definition.id: definition for definition in _DEFINITIONS}
+"""
+Every report by its id.
+
+``balance_summary`` takes no columns; ``all_fees_itemized`` requires them and has no
+``timestamp_details``; every run of ``card_transactions_itemized`` fails as too large;
+``connected_account_payouts_itemized`` is inaccessible to every key.
+"""

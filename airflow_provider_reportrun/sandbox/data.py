@@ -1,0 +1,259 @@
+"""
+The rows of a report: one made-up ledger that every report is a view of.
+
+The same seed, account and day always give the same entries, so two intervals that touch add up
+to the one that spans both.
+A day's activity is paid out at the first instant of the day after the next.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta, timezone
+from functools import lru_cache
+from typing import TypeAlias
+from zoneinfo import ZoneInfo
+
+from airflow_provider_reportrun.sandbox.catalog import CURRENCIES, Window
+
+Row: TypeAlias = dict[str, str]
+
+PAYOUT_DELAY = timedelta(days=2)
+_DAY = timedelta(days=1)
+_FEWEST_A_DAY, _MOST_A_DAY = 40, 120
+_KINDS = (["charge"] * 90) + (["refund"] * 7) + (["fee"] * 2) + ["dispute"]
+_PREFIXES = {"charge": "ch", "refund": "re", "fee": "fee", "dispute": "dp"}
+_SIGNS = {"charge": 1, "refund": -1, "fee": -1, "dispute": -1}
+_ARTICLES = (
+    "Subscription creation",
+    "Subscription update, Gold plan",
+    'Order "Summer sale", 2 items',
+    "Café Zürich, gift card",
+    "Żółta łódź, bilet",
+    "お茶セット",
+    "Invoice",
+    "Donation",
+)
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One balance transaction; amounts in cents."""
+
+    id: str
+    created: datetime
+    currency: str
+    gross: int
+    fee: int
+    category: str
+    source_id: str
+    description: str
+
+    @property
+    def net(self) -> int:
+        """What it changes the balance by."""
+        return self.gross - self.fee
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Which rows of the ledger a report is about."""
+
+    seed: int
+    account: str
+    interval: Window
+    currency: str | None = None
+    category: str | None = None
+    zone: ZoneInfo
+
+
+def seeded(*parts: object) -> random.Random:
+    """Make a source of numbers that is the same for the same parts, on every machine."""
+    return random.Random(":".join(map(str, parts)))  # noqa: S311  (made-up data, no secrets)
+
+
+@lru_cache(maxsize=64)
+def activity_of(seed: int, account: str, day: date) -> tuple[Entry, ...]:
+    """List what moved the balance on one UTC day, in order."""
+    rng = seeded(seed, account, day)
+    count = rng.randint(_FEWEST_A_DAY, _MOST_A_DAY)
+    midnight = datetime.combine(day, time(), timezone.utc)
+    return tuple(
+        _entry(rng, midnight + timedelta(seconds=second))
+        for second in sorted(rng.randrange(86_400) for _ in range(count))
+    )
+
+
+def _entry(rng: random.Random, created: datetime) -> Entry:
+    kind = rng.choice(_KINDS)
+    amount = rng.randint(300, 25_000)
+    token = "".join(rng.choices(_LETTERS, k=16))
+    return Entry(
+        id=f"txn_{token}",
+        created=created,
+        currency=rng.choice(CURRENCIES),
+        gross=_SIGNS[kind] * amount,
+        fee=30 + amount * 29 // 1000 if kind == "charge" else 0,
+        category=kind,
+        source_id=f"{_PREFIXES[kind]}_{token[::-1]}",
+        description=f"{rng.choice(_ARTICLES)} {rng.randint(1000, 999_999)}",
+    )
+
+
+def payouts_of(seed: int, account: str, day: date) -> tuple[Entry, ...]:
+    """List the payouts of one UTC day, one for each currency."""
+    sums: Counter[str] = Counter()
+    for entry in activity_of(seed, account, day - PAYOUT_DELAY):
+        sums[entry.currency] += entry.net
+    created = datetime.combine(day, time(), timezone.utc)
+    return tuple(
+        Entry(
+            id=payout_id(seed, account, day, currency),
+            created=created,
+            currency=currency,
+            gross=-sums[currency],
+            fee=0,
+            category="payout",
+            source_id=payout_id(seed, account, day, currency),
+            description="STRIPE PAYOUT",
+        )
+        for currency in CURRENCIES
+    )
+
+
+def payout_id(seed: int, account: str, day: date, currency: str) -> str:
+    """Name the payout of a day and currency."""
+    return "po_" + "".join(seeded(seed, account, day, currency).choices(_LETTERS, k=16))
+
+
+def _entries(
+    query: Query, of_day: Callable[[int, str, date], tuple[Entry, ...]]
+) -> Iterator[Entry]:
+    interval = query.interval
+    day = interval.start.date()
+    while day <= interval.end.date():
+        for entry in of_day(query.seed, query.account, day):
+            if interval.start <= entry.created < interval.end and _wanted(query, entry):
+                yield entry
+        day += _DAY
+
+
+def _wanted(query: Query, entry: Entry) -> bool:
+    return query.currency in (None, entry.currency) and query.category in (None, entry.category)
+
+
+def rows_of(report_id: str, query: Query) -> Iterator[Row]:
+    """Make the rows of a report, every column in each, in the order of ``created_utc``."""
+    if report_id == "balance_summary":
+        return _summary(query)
+    if report_id == "payouts_itemized":
+        return (_payout_row(query, entry) for entry in _entries(query, payouts_of))
+    if report_id == "ending_balance_reconciliation_itemized":
+        query = _unpaid(query)
+    activity = _entries(query, activity_of)
+    if report_id == "payout_reconciliation_itemized":
+        return (_reconciled_row(query, entry) for entry in activity)
+    if report_id == "all_fees_itemized":
+        return (_activity_row(query, entry) for entry in activity if entry.fee)
+    return (_activity_row(query, entry) for entry in activity)
+
+
+def _unpaid(query: Query) -> Query:
+    end = query.interval.end
+    midnight = datetime.combine(_first_unpaid(end), time(), timezone.utc)
+    return replace(query, interval=Window(max(query.interval.start, midnight), end))
+
+
+def _first_unpaid(at: datetime) -> date:
+    # Just before a midnight the payout of that midnight is still to come.
+    return at.date() - (_DAY if at.time() != time() else PAYOUT_DELAY)
+
+
+def _activity_row(query: Query, entry: Entry) -> Row:
+    available = datetime.combine(entry.created.date(), time()) + PAYOUT_DELAY
+    return {
+        "balance_transaction_id": entry.id,
+        "created_utc": stamp(entry.created),
+        "created": stamp(entry.created.astimezone(query.zone)),
+        "available_on_utc": stamp(available),
+        "currency": entry.currency,
+        "gross": money(entry.gross),
+        "fee": money(entry.fee),
+        "net": money(entry.net),
+        "reporting_category": entry.category,
+        "source_id": entry.source_id,
+        "description": entry.description,
+    }
+
+
+def _reconciled_row(query: Query, entry: Entry) -> Row:
+    row = _activity_row(query, entry)
+    paid_on = entry.created.date() + PAYOUT_DELAY
+    row["automatic_payout_id"] = payout_id(query.seed, query.account, paid_on, entry.currency)
+    row["automatic_payout_effective_at_utc"] = row["available_on_utc"]
+    return row
+
+
+def _payout_row(query: Query, entry: Entry) -> Row:
+    return {
+        "payout_id": entry.id,
+        "effective_at_utc": stamp(entry.created),
+        "created_utc": stamp(entry.created),
+        "created": stamp(entry.created.astimezone(query.zone)),
+        "currency": entry.currency,
+        "gross": money(entry.gross),
+        "fee": money(entry.fee),
+        "net": money(entry.net),
+        "reporting_category": entry.category,
+        "payout_status": "paid",
+        "payout_type": "bank_account",
+        "description": entry.description,
+    }
+
+
+def _summary(query: Query) -> Iterator[Row]:
+    activity: Counter[str] = Counter()
+    payouts: Counter[str] = Counter()
+    for entry in _entries(query, activity_of):
+        activity[entry.currency] += entry.net
+    for entry in _entries(query, payouts_of):
+        payouts[entry.currency] += entry.net
+    for currency in CURRENCIES if query.currency is None else (query.currency,):
+        starting = _balance(query, currency)
+        lines = (
+            ("starting_balance", "Starting balance", starting),
+            ("activity", "Balance change from activity", activity[currency]),
+            ("payouts", "Payouts", payouts[currency]),
+            ("ending_balance", "Ending balance", starting + activity[currency] + payouts[currency]),
+        )
+        for category, description, cents in lines:
+            yield {
+                "category": category,
+                "description": description,
+                "net_amount": money(cents),
+                "currency": currency,
+            }
+
+
+def _balance(query: Query, currency: str) -> int:
+    """Add up what is not paid out just before the interval starts."""
+    at = query.interval.start
+    first = _first_unpaid(at)
+    days = (first + _DAY * number for number in range(3))
+    entries = (entry for day in days for entry in activity_of(query.seed, query.account, day))
+    return sum(each.net for each in entries if each.created < at and each.currency == currency)
+
+
+def stamp(moment: datetime) -> str:
+    """Write an instant as result files do, 19 characters."""
+    return moment.replace(tzinfo=None, microsecond=0).isoformat(" ")
+
+
+def money(cents: int) -> str:
+    """Write an amount in major units: ``-12.05``."""
+    sign = "-" if cents < 0 else ""
+    return f"{sign}{abs(cents) // 100}.{abs(cents) % 100:02d}"

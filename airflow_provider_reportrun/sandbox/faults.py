@@ -1,0 +1,277 @@
+"""
+Faults by plan: what the sandbox shall do wrong, when, and how often.
+
+A ``Fault`` says which requests it is about and how often it fires; its action says what happens
+then: ``Answer``, ``LoseAnswer``, ``Refuse``, ``Hold``, ``Patch`` or ``Delivery``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+from starlette.responses import JSONResponse, Response
+
+from airflow_provider_reportrun.sandbox.answers import Delivery, Dropped, FileAnswer
+
+if TYPE_CHECKING:
+    from airflow_provider_reportrun.sandbox.connections import Connection
+
+Operation: TypeAlias = Literal["create", "get_run", "get_report", "download", "other"]
+_LOOK_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request under way: handles it as it should be, and knows its connection."""
+
+    handle: Callable[[], Awaitable[Response]]
+    connection: Connection
+
+
+class Action(Protocol):
+    """What a fault does to an exchange."""
+
+    async def play(self, fault: Fault, exchange: Exchange) -> Response:
+        """Answer in the wrong way."""
+
+
+class Fault:
+    """
+    One thing to go wrong.
+
+    :param on: the operation it is about; ``any`` for every one.
+    :param action: what happens.
+    :param times: how often it fires; None for ever.
+    :param after: how many matching requests pass first.
+    :param match: only requests with this text in path, query or body.
+    """
+
+    def __init__(
+        self,
+        on: Operation | Literal["any"],
+        action: Action | Delivery,
+        *,
+        times: int | None = 1,
+        after: int = 0,
+        match: str = "",
+    ) -> None:
+        self.on = on
+        self.action = action
+        self.times = times
+        self.after = after
+        self.match = match
+        self.fired = 0
+        """How often it fired so far."""
+        self.reached = threading.Event()
+        """Set when it fires; of a ``Hold``, when the request is held."""
+        self._released = threading.Event()
+
+    def release(self) -> None:
+        """Let everything go that this fault holds, now and later."""
+        self._released.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait for so long, or until released."""
+        until = time.monotonic() + seconds
+        # Released from another thread, whose events a loop cannot await.
+        while not self._released.is_set() and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(min(_LOOK_SECONDS, seconds))
+
+    async def play(self, exchange: Exchange) -> Response:
+        """Carry the action out."""
+        if isinstance(self.action, Delivery):
+            response = await _delivered(self.action, self, exchange)
+        else:
+            response = await self.action.play(self, exchange)
+        self.reached.set()
+        return response
+
+    def takes(self, operation: Operation, text: str) -> bool:
+        """Tell whether it fires for a request, and count."""
+        if self.on not in ("any", operation) or self.match not in text:
+            return False
+        if self.times is not None and self.fired >= self.times:
+            return False
+        if self.after > 0:
+            self.after -= 1
+            return False
+        self.fired += 1
+        return True
+
+
+class Faults:
+    """The faults of one sandbox; for each request the first that fires, in the order added."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._planned: list[Fault] = []
+
+    def add(self, fault: Fault) -> Fault:
+        """Plan a fault, and give it back."""
+        with self._lock:
+            self._planned.append(fault)
+        return fault
+
+    def take(self, operation: Operation, target: str, body: bytes) -> Fault | None:
+        """Find the fault of a request; one that fires hides the request from those behind it."""
+        text = target + "\n" + body.decode(errors="replace")
+        with self._lock:
+            return next((each for each in self._planned if each.takes(operation, text)), None)
+
+    def clear(self) -> None:
+        """Forget every fault, and let go whatever they hold."""
+        with self._lock:
+            for fault in self._planned:
+                fault.release()
+            self._planned.clear()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """
+    Answers in place of the API, which does nothing.
+
+    :param status: the HTTP status.
+    :param body: JSON values, or text or bytes to be sent as they are; None: an error of the
+        API's shape from 400 on, else nothing.
+    :param headers: further headers, such as ``Retry-After`` or ``Location``.
+    :param content_type: of text and bytes.
+    """
+
+    status: int
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+
+    async def play(self, fault: Fault, exchange: Exchange) -> Response:  # noqa: ARG002
+        """Answer."""
+        body = self.body
+        if body is None:
+            body = _standard_error(self.status) if self.status >= 400 else b""  # noqa: PLR2004
+        if not isinstance(body, str | bytes):
+            body = json.dumps(body)
+        return Response(body, self.status, dict(self.headers), self.content_type)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoseAnswer:
+    """
+    Does all that was asked, then cuts the connection without sending a byte.
+
+    :param reset: by a TCP reset rather than an orderly end.
+    """
+
+    reset: bool = False
+
+    async def play(self, fault: Fault, exchange: Exchange) -> Response:  # noqa: ARG002
+        """Handle, then drop."""
+        await exchange.handle()
+        return Dropped(exchange.connection, reset=self.reset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse:
+    """
+    Cuts the connection and does nothing of what was asked.
+
+    :param reset: by a TCP reset rather than an orderly end.
+    """
+
+    reset: bool = False
+
+    async def play(self, fault: Fault, exchange: Exchange) -> Response:  # noqa: ARG002
+        """Drop."""
+        return Dropped(exchange.connection, reset=self.reset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """
+    Keeps a request waiting.
+
+    :param seconds: for so long at most, in real time, or until ``fault.release()``.
+    :param before: ``handling``: nothing has happened yet; ``answering``: everything has.
+    """
+
+    seconds: float = 30.0
+    before: Literal["handling", "answering"] = "handling"
+
+    async def play(self, fault: Fault, exchange: Exchange) -> Response:
+        """Wait before or after handling."""
+        if self.before == "handling":
+            await self._wait(fault)
+            return await exchange.handle()
+        response = await exchange.handle()
+        await self._wait(fault)
+        return response
+
+    async def _wait(self, fault: Fault) -> None:
+        fault.reached.set()
+        await fault.pause(self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """
+    Changes the JSON of a run or a report; answers other than 200 pass as they are.
+
+    :param change: a mapping that is merged in, nested ones too, or a function that is given
+        the object and returns another.
+    """
+
+    change: Mapping[str, Any] | Callable[[dict[str, Any]], Any]
+
+    async def play(self, fault: Fault, exchange: Exchange) -> Response:  # noqa: ARG002
+        """Handle, then change the answer."""
+        response = await exchange.handle()
+        if response.status_code != 200 or isinstance(response, FileAnswer):  # noqa: PLR2004
+            return response
+        body = json.loads(bytes(response.body))
+        change = self.change
+        return JSONResponse(change(body) if callable(change) else merged(body, change))
+
+
+async def _delivered(delivery: Delivery, fault: Fault, exchange: Exchange) -> Response:
+    response = await exchange.handle()
+    if not isinstance(response, FileAnswer):
+        return response
+    if delivery.expired:
+        return expired_file()
+    return FileAnswer(response.wanted, delivery, fault.pause)
+
+
+def merged(body: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge a change into an object, going into nested objects."""
+    both = dict(body)
+    for name, value in change.items():
+        old = both.get(name)
+        nested = isinstance(old, dict) and isinstance(value, Mapping) and value
+        both[name] = merged(old, value) if nested and isinstance(old, dict) else value
+    return both
+
+
+def s3_error(status: int, code: str, message: str) -> Response:
+    """Answer in the way of S3: XML, with an id of its own."""
+    body = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f"<Error><Code>{code}</Code><Message>{message}</Message>"
+        "<RequestId>SANDBOX</RequestId><HostId>sandbox</HostId></Error>"
+    )
+    return Response(body, status, media_type="application/xml")
+
+
+def expired_file() -> Response:
+    """Answer for a URL past its time."""
+    return s3_error(403, "AccessDenied", "Request has expired")
+
+
+def _standard_error(status: int) -> dict[str, Any]:
+    kinds = {429: ("rate_limit", "Too many requests."), 409: ("conflict", "Conflict.")}
+    code, message = kinds.get(status, ("api_error", "An error that the sandbox was asked for."))
+    return {"error": {"code": code, "message": message}}

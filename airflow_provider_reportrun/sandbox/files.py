@@ -1,0 +1,268 @@
+"""Result files: CSV or ZIP, made when first needed, kept in one private folder."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import itertools
+import json
+import shutil
+import tempfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+from zoneinfo import ZoneInfo
+
+from airflow_provider_reportrun.sandbox.catalog import FIRST_DATA_AT, Column, Window
+from airflow_provider_reportrun.sandbox.checks import interval_of
+from airflow_provider_reportrun.sandbox.clock import EPOCH
+from airflow_provider_reportrun.sandbox.data import PAYOUT_DELAY, Query, Row, rows_of, stamp
+
+if TYPE_CHECKING:
+    from airflow_provider_reportrun.sandbox.state import Run, Settings
+
+_BLOCK_ROWS = 512
+_ROWS_AT_ONCE = 2_000
+_SECOND = timedelta(seconds=1)
+_ENOUGH = timedelta(days=60)
+_LAST_DATA_AT = FIRST_DATA_AT + timedelta(days=365 * 30)
+_ZIPPED_AT = (2020, 1, 1, 0, 0, 0)
+"""A fixed date in every ZIP, so that the same request gives the same bytes."""
+
+# What a block of repeated rows holds in place of instants and ids: as long as what replaces it,
+# and nothing that needs quotes.
+_CREATED = "{created_instant__}"
+_LOCAL = "{local_instant____}"
+_AVAILABLE = "{available_instant}"
+_NUMBER = "{number}"
+_PLACEHOLDERS = {
+    "created_utc": _CREATED,
+    "effective_at_utc": _CREATED,
+    "created": _LOCAL,
+    "available_on_utc": _AVAILABLE,
+    "automatic_payout_effective_at_utc": _AVAILABLE,
+}
+
+
+class Writable(Protocol):
+    """A file on disk, or a member of a ZIP."""
+
+    def write(self, data: bytes, /) -> int:
+        """Append bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What one CSV holds."""
+
+    report_id: str
+    columns: tuple[Column, ...]
+    query: Query
+    size: int | None
+    """Bytes that it shall have, header included; None: as many as its rows take."""
+
+
+class ResultFiles:
+    """
+    The files of one sandbox.
+
+    :param settings: size, seed and number of ZIP members.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._folder: Path | None = None
+
+    def path_of(self, run: Run) -> Path:
+        """Give the file of a run, which is made now if nobody asked for it before."""
+        with self._lock:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="reportrun-sandbox-"))
+            path = self._folder / self.digest(run)
+            if not path.exists():
+                unfinished = path.with_suffix(".part")
+                with unfinished.open("wb") as out:
+                    self._write(run, out)
+                unfinished.replace(path)
+            return path
+
+    def digest(self, run: Run) -> str:
+        """Name the content of a run's file: the same for the same request."""
+        if run.content is not None:
+            return hashlib.sha256(run.content.body).hexdigest()
+        settings = self._settings
+        recipe = [
+            run.report,
+            run.account,
+            run.report_parameters,
+            run.compress_file,
+            [settings.seed, settings.size, settings.zip_members],
+        ]
+        return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+    def clear(self) -> None:
+        """Remove every file, and the folder."""
+        with self._lock:
+            if self._folder is not None:
+                shutil.rmtree(self._folder)
+            self._folder = None
+
+    def _write(self, run: Run, out: BinaryIO) -> None:
+        plan = plan_of(run, self._settings)
+        if run.content is not None:
+            out.write(run.content.body)
+        elif run.compress_file:
+            write_zip(plan, out, self._settings.zip_members)
+        else:
+            write_csv(plan, out)
+
+
+def content_type_of(run: Run) -> str:
+    """Tell ``result.file.content_type``."""
+    if run.content is not None:
+        return run.content.content_type
+    return "zip" if run.compress_file else "csv"
+
+
+def plan_of(run: Run, settings: Settings) -> Plan:
+    """Work out what the CSV of a run holds."""
+    parameters = run.report_parameters
+    asked = interval_of(parameters)
+    # A report without a window takes any interval; the ledger has its limits.
+    start = min(max(asked.start, FIRST_DATA_AT), _LAST_DATA_AT)
+    interval = Window(start, max(min(asked.end, _LAST_DATA_AT), start))
+    return Plan(
+        report_id=run.report,
+        columns=run.new.definition.chosen_columns(parameters),
+        query=Query(
+            seed=settings.seed,
+            account=run.account,
+            interval=interval,
+            currency=parameters.get("currency"),
+            category=parameters.get("reporting_category"),
+            zone=ZoneInfo(parameters.get("timezone", "Etc/UTC")),
+        ),
+        size=settings.size,
+    )
+
+
+def write_zip(plan: Plan, out: BinaryIO, members: int) -> None:
+    """
+    Write a ZIP.
+
+    :param members: with more than one, the interval is divided among them, in order.
+    """
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for number, part in enumerate(_parts(plan, members), start=1):
+            name = plan.report_id if members == 1 else f"{plan.report_id}_{number:03d}"
+            entry = zipfile.ZipInfo(f"{name}.csv", _ZIPPED_AT)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            with archive.open(entry, "w", force_zip64=True) as member:
+                write_csv(part, member)
+
+
+def _parts(plan: Plan, members: int) -> Iterator[Plan]:
+    interval = plan.query.interval
+    step = (interval.end - interval.start) / members
+    for number in range(members):
+        last = number == members - 1
+        end = interval.end if last else interval.start + step * (number + 1)
+        window = Window(interval.start + step * number, end)
+        size = plan.size
+        if size is not None:
+            size = size // members + (size % members if last else 0)
+        yield replace(plan, query=replace(plan.query, interval=window), size=size)
+
+
+def write_csv(plan: Plan, out: Writable) -> None:
+    """Write header and rows, UTF-8, lines ending in a line feed."""
+    names = [column.name for column in plan.columns]
+    header = _encoded([dict(zip(names, names, strict=True))], names)
+    out.write(header)
+    if plan.size is None:
+        rows = rows_of(plan.report_id, plan.query)
+        while batch := list(itertools.islice(rows, _ROWS_AT_ONCE)):
+            out.write(_encoded(batch, names))
+        return
+    for piece in _filling(plan, names, plan.size - len(header)):
+        out.write(piece)
+
+
+def _encoded(rows: list[Row], names: list[str]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([row[name] for name in names] for row in rows)
+    return text.getvalue().encode()
+
+
+def _filling(plan: Plan, names: list[str], room: int) -> Iterator[bytes]:
+    """
+    Fill exactly ``room`` bytes with rows, less where not even one row fits.
+
+    Rows repeat in blocks, each with its own instant and ids: gigabytes in seconds.
+    """
+    rows = _block_rows(plan)
+    block = _encoded(rows, names)
+    blocks = max(room, 0) // len(block)
+    if blocks and room % len(block) < len(_encoded(rows[:1], names)):
+        # Padding goes into a row of the tail, so there has to be one.
+        blocks -= 1
+    for number in range(blocks):
+        yield _instance(block, plan.query, number, blocks)
+    room -= blocks * len(block)
+    tail: list[Row] = []
+    for row in rows:
+        length = len(_encoded([row], names))
+        if length > room:
+            break
+        tail.append(row)
+        room -= length
+    if tail:
+        tail[-1] = _padded(plan, tail[-1], room)
+        yield _instance(_encoded(tail, names), plan.query, blocks, blocks)
+
+
+def _padded(plan: Plan, row: Row, room: int) -> Row:
+    texts = [column.name for column in plan.columns if column.type == "varchar"]
+    if not texts:
+        return row
+    name = "description" if "description" in texts else texts[-1]
+    return {**row, name: row[name] + "." * room}
+
+
+def _block_rows(plan: Plan) -> list[Row]:
+    start = plan.query.interval.start
+    # A short interval may hold no row of its own, and some categories are rare.
+    wide = replace(plan.query, interval=Window(start, start + _ENOUGH))
+    natural = list(itertools.islice(rows_of(plan.report_id, wide), _BLOCK_ROWS))
+    rows = []
+    for number, row in enumerate(itertools.islice(itertools.cycle(natural), _BLOCK_ROWS)):
+        held = {name: _PLACEHOLDERS.get(name, value) for name, value in row.items()}
+        for name in ("balance_transaction_id", "payout_id"):
+            if name in held:
+                held[name] = f"{row[name][:6]}{_NUMBER}{number:04d}"
+        rows.append(held)
+    return rows
+
+
+def _instance(block: bytes, query: Query, number: int, blocks: int) -> bytes:
+    first = -((EPOCH - query.interval.start) // _SECOND)
+    last = max(-((EPOCH - query.interval.end) // _SECOND) - 1, first)
+    created = EPOCH + timedelta(seconds=first + (last - first) * number // max(blocks, 1))
+    available = datetime(created.year, created.month, created.day) + PAYOUT_DELAY  # noqa: DTZ001
+    values = {
+        _CREATED: stamp(created),
+        _LOCAL: stamp(created.astimezone(query.zone)),
+        _AVAILABLE: stamp(available),
+        _NUMBER: f"{number:0{len(_NUMBER)}d}",
+    }
+    for placeholder, value in values.items():
+        block = block.replace(placeholder.encode(), value.encode())
+    return block

@@ -1,0 +1,295 @@
+"""``Sandbox``: the API behind a real socket, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import uvicorn
+
+from airflow_provider_reportrun.sandbox.app import Api, build_app
+from airflow_provider_reportrun.sandbox.clock import Clock
+from airflow_provider_reportrun.sandbox.connections import Connections, protocol_for
+from airflow_provider_reportrun.sandbox.faults import Faults
+from airflow_provider_reportrun.sandbox.files import ResultFiles
+from airflow_provider_reportrun.sandbox.keys import Keyring
+from airflow_provider_reportrun.sandbox.state import (
+    Content,
+    Run,
+    SeenRequest,
+    Settings,
+    State,
+    failure_of,
+)
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from typing_extensions import Self
+
+HOST = "127.0.0.1"
+DEFAULT_API_KEY = "rk_test_sandbox_0001"
+"""Opens nothing but a sandbox."""
+START_SECONDS = 30
+"""How long ``start`` waits for the server."""
+KEEP_ALIVE_SECONDS = 600
+"""Longer than clients pause between polls, so that they may keep their connections."""
+
+
+class Sandbox:
+    """
+    An offline server of Stripe's Reporting API, result files included.
+
+    Listens on 127.0.0.1 only. Every attribute and method may be used from any thread.
+
+    :param port: 0 takes a free one.
+    :param run_seconds: how long a report run takes, give or take a tenth; with 0 it is done
+        when it is asked for the first time.
+    :param concurrency: how many runs of one API key may be running at once.
+    :param size: bytes of a CSV, before any compression; None: as many as its rows take. Below
+        the size of header and one row it is only approximate.
+    :param data_lag_hours: how long after its end a half day (UTC) becomes available.
+    :param seed: other seeds make other rows and other run times.
+    :param api_key: the key with every right; see ``keyring`` for the others.
+    :param url_seconds: how long a download URL is good for.
+    :param zip_members: how many files a ZIP holds.
+    :param certfile: PEM certificate, which makes the server speak TLS.
+    :param keyfile: PEM key of it.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        run_seconds: float = 2.0,
+        concurrency: int = 4,
+        size: int | None = None,
+        data_lag_hours: float = 12.0,
+        seed: int = 0,
+        api_key: str = DEFAULT_API_KEY,
+        url_seconds: float = 300.0,
+        zip_members: int = 1,
+        certfile: str | Path | None = None,
+        keyfile: str | Path | None = None,
+    ) -> None:
+        settings = Settings(
+            run_seconds=run_seconds,
+            concurrency=concurrency,
+            size=size,
+            data_lag_hours=data_lag_hours,
+            seed=seed,
+            url_seconds=url_seconds,
+            zip_members=zip_members,
+        )
+        self.keyring = Keyring(api_key)
+        """The keys: ``main``, ``second``, ``read_only``, ``powerless``, ``organization``."""
+        self.faults = Faults()
+        self._clock = Clock()
+        self._state = State(settings, self._clock)
+        self._files = ResultFiles(settings)
+        self._connections = Connections()
+        api = Api(
+            self._state,
+            keyring=self.keyring,
+            files=self._files,
+            faults=self.faults,
+            connections=self._connections,
+        )
+        self.app: Starlette = build_app(api)
+        """The same API as an ASGI application, for calls within the process."""
+        self._port = port
+        self._certfile = certfile
+        self._keyfile = keyfile
+        self._server: _Server | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """
+        Listen, and come back when requests are taken.
+
+        :raises OSError: when the port is taken, or a certificate cannot be read.
+        """
+        if self._server is not None:
+            raise RuntimeError("This sandbox is running already.")
+        config = uvicorn.Config(
+            self.app,
+            http=protocol_for(self._connections),
+            ws="none",
+            lifespan="off",
+            loop="asyncio",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=1,
+            ssl_certfile=self._certfile,
+            ssl_keyfile=None if self._keyfile is None else str(self._keyfile),
+        )
+        config.load()
+        server = _Server(config, self._connections, self._port)
+        server.launch()
+        self._port = server.port
+        self._server = server
+
+    def stop(self) -> None:
+        """End every request, close every connection and remove the result files."""
+        self.faults.clear()
+        if self._server is not None:
+            self._server.finish()
+            self._server = None
+        self._files.clear()
+
+    def reset(self) -> None:
+        """
+        Forget runs, requests, faults and plans; restore limits and clock; count from zero.
+
+        Connections stay open, and the count of them starts anew.
+        """
+        self.faults.clear()
+        self._clock.reset()
+        self._state.reset()
+        self._files.clear()
+        self._connections.accepted = 0
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; 0 before the start if none was asked for."""
+        return self._port
+
+    @property
+    def scheme(self) -> str:
+        """``http``, or ``https`` with a certificate."""
+        return "http" if self._certfile is None else "https"
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at the end."""
+        return f"{self.scheme}://{HOST}:{self._port}"
+
+    @property
+    def api_key(self) -> str:
+        """The key with every right."""
+        return self.keyring.main.value
+
+    @property
+    def connection_uri(self) -> str:
+        """The Airflow connection to use, as a URI."""
+        return f"reportrun://:{quote(self.api_key, safe='')}@{HOST}:{self._port}/{self.scheme}"
+
+    @property
+    def connection_json(self) -> str:
+        """The Airflow connection to use, as JSON."""
+        values = {"conn_type": "reportrun", "host": self.url, "password": self.api_key}
+        return json.dumps(values)
+
+    @property
+    def runs(self) -> list[Run]:
+        """The report runs, in the order of creation."""
+        return self._state.runs
+
+    @property
+    def requests(self) -> list[SeenRequest]:
+        """The requests that arrived, in order; the latest hundred thousand."""
+        return self._state.requests
+
+    @property
+    def connections(self) -> int:
+        """How many TCP connections were accepted so far."""
+        return self._connections.accepted
+
+    @property
+    def open_connections(self) -> int:
+        """How many TCP connections are open now."""
+        return self._connections.open
+
+    def fail_next(
+        self, n: int = 1, error_code: str = "internal_error", message: str | None = None
+    ) -> None:
+        """
+        Let the next runs created end failed.
+
+        :param n: how many.
+        :param error_code: ``internal_error`` or ``file_size_above_limit``.
+        :param message: None: the documented one.
+        """
+        self._state.plan_failures(n, failure_of(error_code, message))
+
+    def deliver_next(self, body: bytes, content_type: str = "csv") -> None:
+        """
+        Let the next run created deliver these bytes in place of made-up rows.
+
+        :param body: the whole file.
+        :param content_type: ``csv`` or ``zip``, whatever the request asks for.
+        """
+        self._state.plan_content(Content(body, content_type))
+
+    def limit(self, n: int) -> None:
+        """Change how many runs of one key may be running at once."""
+        self._state.limit = n
+
+    def advance(self, seconds: float) -> None:
+        """Move the sandbox's clock: runs end, URLs expire, keys age, data become available."""
+        self._clock.advance(seconds)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn in a daemon thread, with a socket that is bound before."""
+
+    def __init__(self, config: uvicorn.Config, connections: Connections, port: int) -> None:
+        super().__init__(config)
+        self._connections = connections
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind((HOST, port))
+        except OSError:
+            self._socket.close()
+            raise
+        self.port: int = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._main, name="reportrun-sandbox", daemon=True)
+
+    def launch(self) -> None:
+        """Start the thread, and wait until the server accepts."""
+        self._thread.start()
+        if not self._ready.wait(START_SECONDS) or not self.started:
+            self.should_exit = True
+            raise RuntimeError("The sandbox did not start; see the log of uvicorn.error.")
+
+    def finish(self) -> None:
+        """End everything, and wait for the thread."""
+        self.should_exit = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._connections.cut_all)
+        self._thread.join()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tell the other thread when requests are taken."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        self._ready.set()
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self.serve(sockets=[self._socket]))
+        finally:
+            self._ready.set()
