@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Problem(Exception):  # noqa: N818  (an answer to give, not a failure of the sandbox)
+class Problem(Exception):
     """
     An error answer.
 

@@ -1,0 +1,105 @@
+"""``python -m airflow_provider_reportrun.sandbox``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import requests
+
+from airflow_provider_reportrun.sandbox.__main__ import main
+
+COMMAND = [sys.executable, "-m", "airflow_provider_reportrun.sandbox"]
+
+
+def start(*arguments):
+    """Start the command with pipes."""
+    return subprocess.Popen(  # noqa: S603
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serves_until_stopped(number):
+    """It prints the connection and the reports, serves, and ends cleanly on a signal."""
+    with start("--port", "0", "--run-seconds", "0", "--size", "5000", "--seed", "3") as process:
+        line = process.stdout.readline()
+        name, _, value = line.partition("=")
+        assert name == "export AIRFLOW_CONN_REPORTRUN_DEFAULT"
+        assert value[0] == "'"
+        connection = json.loads(value.strip()[1:-1])
+        assert connection["conn_type"] == "reportrun"
+        headers = {
+            "Authorization": f"Bearer {connection['password']}",
+            "Stripe-Version": "2026-04-22.dahlia",
+        }
+        report = f"{connection['host']}/v2/reporting/reports/balance_summary"
+        assert requests.get(report, headers=headers, timeout=5).status_code == 200
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        rest, errors = process.stdout.read(), process.stderr.read()
+    assert errors == ""
+    assert "balance_summary" in rest
+    assert "Ctrl-C" in rest
+
+
+@pytest.fixture
+def handlers():
+    """Restore the signal handlers after the test."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    yield before
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+def test_main_ends_on_a_signal(handlers, capsys):
+    """The function behind the command serves until a signal comes, and returns 0."""
+
+    def interrupt():
+        while signal.getsignal(signal.SIGTERM) == handlers[signal.SIGTERM]:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    assert main(["--port", "0"]) == 0
+    thread.join()
+    assert capsys.readouterr().out.startswith("export AIRFLOW_CONN_REPORTRUN_DEFAULT='{")
+
+
+@pytest.mark.usefixtures("handlers")
+def test_port_taken(sandbox, capsys):
+    """A port that is taken is one clear line and exit code 1."""
+    assert main(["--port", str(sandbox.port)]) == 1
+    out, errors = capsys.readouterr()
+    assert out == ""
+    assert errors.count("\n") == 1
+    assert f"port {sandbox.port}" in errors
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--port", "x"],
+        ["--port", "70000"],
+        ["--run-seconds", "-1"],
+        ["--run-seconds", "nan"],
+        ["--concurrency", "1.5"],
+        ["--size", "many"],
+        ["--data-lag", "-3"],
+        ["--seed", "a"],
+        ["--unknown"],
+    ],
+)
+def test_bad_arguments(arguments, capsys):
+    """A bad argument is named, with exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
