@@ -7,6 +7,7 @@ stay cheap. Redirects are never followed here, so that the key goes to the API's
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -170,12 +171,13 @@ def open_stream(
     what = f"download a result file from {urlsplit(url).hostname}"
     answer = failure = None
     try:
-        answer = session.get(
-            url,
-            headers={**headers, "Accept-Encoding": "identity"},
-            stream=True,
-            **network(access),
-        )
+        with _unlogged(urlsplit(url).query):
+            answer = session.get(
+                url,
+                headers={**headers, "Accept-Encoding": "identity"},
+                stream=True,
+                **network(access),
+            )
     except requests.RequestException as error:
         failure = _cut(what, error, transient=not isinstance(error, requests.exceptions.SSLError))
     if answer is None:
@@ -194,6 +196,25 @@ def open_stream(
         yield Stream(status=answer.status_code, headers=answer.headers, chunks=chunks())
     finally:
         answer.close()
+
+
+@contextmanager
+def _unlogged(secret: str) -> Iterator[None]:
+    """Keep a query out of what urllib3 logs at DEBUG: each path, where no masker may be at work."""
+    logger = logging.getLogger("urllib3.connectionpool")
+
+    def redact(record: logging.LogRecord) -> bool:
+        if secret and isinstance(record.args, tuple):
+            record.args = tuple(
+                arg.replace(secret, "***") if isinstance(arg, str) else arg for arg in record.args
+            )
+        return True
+
+    logger.addFilter(redact)
+    try:
+        yield
+    finally:
+        logger.removeFilter(redact)
 
 
 def _cut(what: str, error: Exception, *, transient: bool) -> TransportError:
