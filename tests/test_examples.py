@@ -1,0 +1,177 @@
+"""Whole DAGs, the examples first, through ``dag.test()`` on a database of their own."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pendulum
+import pytest
+from sqlalchemy import select
+
+from airflow_provider_reportrun.sandbox import Answer, Delivery, Fault, LoseAnswer, Patch
+
+SUPPORT = Path(__file__).parent / "support"
+EXAMPLES = Path(__file__).parents[1] / "example_dags"
+RUN_DAY = pendulum.datetime(2026, 11, 2)
+WEEK = "2026-10-26"
+
+
+@pytest.fixture(scope="module")
+def airflow_db():
+    """A migrated database."""
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.fixture
+def landing(monkeypatch, tmp_path):
+    """The folder that the examples land in, empty."""
+    monkeypatch.setenv("REPORTRUN_LANDING", str(tmp_path))
+    return tmp_path
+
+
+def example(name):
+    """Import an example anew, with the environment as it is."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for task in module.dag.tasks:
+        for span in ("poke_interval", "poll_interval"):
+            if hasattr(task, span):
+                setattr(task, span, 0.1)
+            elif span in getattr(task, "partial_kwargs", {}):
+                task.partial_kwargs[span] = 0.1
+    return module.dag
+
+
+def xcom(run, task_id, key="return_value", map_index=-1):
+    """What a task of a run has pushed."""
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        value = session.scalar(
+            select(XComModel.value).where(
+                XComModel.run_id == run.run_id,
+                XComModel.task_id == task_id,
+                XComModel.key == key,
+                XComModel.map_index == map_index,
+            )
+        )
+    return XComModel.deserialize_value(type("Row", (), {"value": value}))
+
+
+def rows(path):
+    """The rows of a landed CSV."""
+    with path.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_weekly_report(airflow_db, sandbox, landing):
+    """Create, wait and land end in the verified file of the week."""
+    sandbox.faults.add(Fault("get_run", Patch({"status": "running", "result": None}), times=2))
+    run = example("weekly_report").test(logical_date=RUN_DAY)
+    assert run.state == "success"
+    (report_run,) = sandbox.runs
+    assert report_run.report_parameters["interval_start"] == f"{WEEK}T00:00:00.000Z"
+    assert report_run.report_parameters["interval_end"] == "2026-11-02T00:00:00.000Z"
+    file = landing / f"activity_{WEEK}.csv"
+    assert [file] == list(landing.iterdir())
+    told = xcom(run, "land", "landing")
+    assert told["uri"] == xcom(run, "land") == file.as_uri()
+    assert told["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert told["size"] == file.stat().st_size
+    assert told["report_run_id"] == report_run.id == xcom(run, "create")
+    stamps = [row["created_utc"] for row in rows(file)]
+    assert len(stamps) > 7
+    assert f"{WEEK} 00:00:00" <= min(stamps)
+    assert max(stamps) < "2026-11-02 00:00:00"
+
+
+def test_weekly_report_single_task(airflow_db, sandbox, landing):
+    """One task does it all, and spends nothing on a week that is there already."""
+    dag = example("weekly_report_single_task")
+    sandbox.faults.add(Fault("get_run", Patch({"status": "running", "result": None}), times=2))
+    run = dag.test(logical_date=RUN_DAY)
+    assert run.state == "success"
+    assert xcom(run, "report") == (landing / f"payouts_{WEEK}.csv").as_uri()
+    again = dag.test(logical_date=RUN_DAY)
+    assert again.state == "success"
+    assert xcom(again, "report", "landing")["skipped"] is True
+    assert len(sandbox.runs) == 1
+
+
+def test_mapped_reports(airflow_db, sandbox, landing):
+    """Each report is a mapped task instance with a report run and a file of its own."""
+    run = example("mapped_reports").test(logical_date=RUN_DAY)
+    assert run.state == "success"
+    reports = [each.report for each in sandbox.runs]
+    assert len(reports) == len(set(reports)) == 3
+    landed = sorted(path.name for path in (landing / WEEK).iterdir())
+    assert landed == sorted(f"{report}.csv" for report in reports)
+    assert xcom(run, "land", map_index=0) == [(landing / WEEK / f"{reports[0]}.csv").as_uri()]
+
+
+def test_retries_find_the_same_report_run(airflow_db, sandbox, landing):
+    """Lost answers and a server that is down for a try leave one report run and one file."""
+    dag = example("weekly_report")
+    for task in dag.tasks:
+        task.retry_delay = pendulum.duration(seconds=0)
+    sandbox.faults.add(Fault("create", LoseAnswer(), times=6))
+    run = dag.test(logical_date=RUN_DAY)
+    assert run.state == "success"
+    assert len(sandbox.runs) == 1
+    assert run.get_task_instance("create").try_number == 2
+    assert len(list(landing.iterdir())) == 1
+
+
+def test_no_secret_can_be_read_anywhere(sandbox, tmp_path):
+    """After runs with failures neither logs at DEBUG nor the database hold key or signature."""
+    echo = {"error": {"code": "api_error", "message": f"Key {sandbox.api_key} is unlucky."}}
+    second_week = f'"interval_start":"{RUN_DAY:%Y-%m-%d}'
+    for fault in (
+        Fault("create", Answer(status=401, body=echo), match=second_week),
+        Fault("create", LoseAnswer()),
+        Fault("get_run", Answer(status=500, body=echo)),
+        Fault("get_run", Patch({"status": "running", "result": None}), times=2),
+        Fault("download", Delivery(cut_after=1000)),
+        Fault("download", Delivery(expired=True)),
+        Fault("download", Delivery(truncate_to=10), times=None, after=1),
+    ):
+        sandbox.faults.add(fault)
+    environment = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
+        "REPORTRUN_LANDING": str(tmp_path / "landing"),
+    }
+    done = subprocess.run(  # noqa: S603 - our own script
+        [sys.executable, SUPPORT / "run_weekly.py", "2026-11-02", "2026-11-09", "2026-10-26"],
+        env=environment,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert b"STATES success failed failed" in done.stdout, done.stderr[-3000:]
+    assert b"Trying again in" in done.stdout
+    assert b"Starting new HTTP connection" in done.stdout  # DEBUG of urllib3, which logs paths
+
+    secrets = {sandbox.api_key}
+    for request in sandbox.requests:
+        secrets |= set(re.findall(r"Signature=([^&]+)", request.query))
+    assert len(secrets) > 5
+    # dag.test() itself logs, at DEBUG, each value that Airflow is told to mask.
+    own_logs = [line for line in done.stdout.splitlines() if b"msg=MaskSecret(" not in line]
+    texts = {"stdout": b"\n".join(own_logs), "stderr": done.stderr}
+    texts |= {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    found = [(where, s) for where, text in texts.items() for s in secrets if s.encode() in text]
+    assert found == []
