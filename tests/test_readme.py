@@ -1,0 +1,30 @@
+"""The README's code runs, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_code_blocks_run_in_order(sandbox):
+    """Each Python block runs after those before it; the DAGs are well-formed."""
+    names = {}
+    for block in BLOCKS:
+        exec(compile(block, "README.md", "exec"), names)  # noqa: S102 - our own README
+    assert len(BLOCKS) == 3
+    assert {"create", "wait", "land"} == set(names["dag"].task_ids)
+    assert names["dag"].get_task("wait").upstream_task_ids == {"create"}
+    assert names["single"].task_ids == ["report"]
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_within_the_repository_lead_somewhere(document):
+    """Every relative link names a file."""
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / document).read_text(encoding="utf-8"))
+    assert [link for link in links if not (ROOT / link).exists()] == []
