@@ -8,19 +8,19 @@ stay cheap. Redirects are never followed here, so that the key goes to the API's
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from airflow_provider_reportrun import __version__
 from airflow_provider_reportrun.errors import InvalidInput, TransportError
 from airflow_provider_reportrun.protocol.messages import Request, Response
 
 if TYPE_CHECKING:
-    import ssl
-
     import aiohttp
     import requests
 
@@ -119,8 +119,6 @@ def checked_ca_bundle(access: ApiAccess) -> str:
 
     :raises InvalidInput: when no such file is there.
     """
-    import os
-
     bundle = access.ca_bundle or ""
     if not os.path.exists(bundle):  # noqa: PTH110 - a path as requests takes it
         raise InvalidInput(
@@ -231,29 +229,46 @@ def new_async_session(access: ApiAccess) -> aiohttp.ClientSession:
     :return: to be closed in the event loop that it was opened in.
     :raises InvalidInput: when ``ca_bundle`` is not there.
     """
+    import ssl
+
     import aiohttp
 
-    context: ssl.SSLContext | bool = True
-    if access.ca_bundle:
-        import ssl
-
-        bundle = checked_ca_bundle(access)
-        context = ssl.create_default_context(cafile=bundle)
+    bundle = checked_ca_bundle(access) if access.ca_bundle else _environment_ca_bundle()
     connector = aiohttp.TCPConnector(
-        limit=CONNECTIONS, keepalive_timeout=IDLE_CONNECTION_SECONDS, ssl=context
+        limit=CONNECTIONS,
+        keepalive_timeout=IDLE_CONNECTION_SECONDS,
+        ssl=ssl.create_default_context(cafile=bundle) if bundle else True,
     )
     timeout = aiohttp.ClientTimeout(
         total=None,
-        connect=None,
         sock_connect=CONNECT_TIMEOUT_SECONDS,
         sock_read=access.request_timeout_seconds,
     )
     return aiohttp.ClientSession(
         connector=connector,
         timeout=timeout,
-        trust_env=not access.proxy,
+        proxy=access.proxy or _environment_proxy(access.base_url),
         cookie_jar=aiohttp.DummyCookieJar(),
     )
+
+
+def _environment_ca_bundle() -> str | None:
+    """Give what requests, too, takes from the environment."""
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+
+
+def _environment_proxy(base_url: str) -> str | None:
+    """
+    Give the proxy that the environment names for a host.
+
+    Once for a session: aiohttp's own ``trust_env`` looks it up for each request, in a thread, which
+    costs more than the request itself.
+    """
+    parts = urlsplit(base_url)
+    if proxy_bypass(parts.netloc):
+        return None
+    proxies = getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 async def asend(
@@ -277,7 +292,6 @@ async def asend(
             access.base_url + request.path,
             data=request.encoded_body(),
             headers={**headers, **_headers(request)},
-            proxy=access.proxy,
             allow_redirects=False,
         ) as answer:
             body = await answer.read()
