@@ -7,6 +7,7 @@ Knows the fields and their defaults, and nothing of how Airflow finds a connecti
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -23,6 +24,10 @@ DEFAULT_REQUESTS_PER_SECOND = 20.0
 DEFAULT_REQUEST_TIMEOUT_SECONDS = 60.0
 RESULT_HOST_SUFFIXES = (".stripe.com", ".stripeusercontent.com")
 """Where Stripe serves result files from."""
+
+
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]*:[0-9a-f:.]*", re.ASCII)
+"""A name or an address, as ``urlsplit`` gives it: in lower case, IPv6 without brackets."""
 
 
 class AirflowConnection(Protocol):
@@ -71,7 +76,7 @@ class ApiAccess:
         """
         host = host.lower().rstrip(".")
         return (
-            host == urlsplit(self.base_url).hostname
+            host == (urlsplit(self.base_url).hostname or "").rstrip(".")
             or host in self.download_hosts
             or f".{host}".endswith(RESULT_HOST_SUFFIXES)
         )
@@ -96,8 +101,8 @@ def read_connection(connection: AirflowConnection) -> ApiAccess:
         conn_id=connection.conn_id,
         api_key=api_key,
         base_url=_base_url(connection, fields),
-        stripe_version=fields.text("stripe_version") or DEFAULT_STRIPE_VERSION,
-        stripe_context=fields.text("stripe_context"),
+        stripe_version=fields.header("stripe_version") or DEFAULT_STRIPE_VERSION,
+        stripe_context=fields.header("stripe_context"),
         max_requests_per_second=fields.number(
             "max_requests_per_second", DEFAULT_REQUESTS_PER_SECOND
         ),
@@ -105,7 +110,7 @@ def read_connection(connection: AirflowConnection) -> ApiAccess:
         download_hosts=fields.hosts("download_hosts"),
         idempotency_namespace=fields.text("idempotency_namespace") or "",
         ca_bundle=fields.text("ca_bundle"),
-        proxy=fields.text("proxy"),
+        proxy=fields.proxy("proxy"),
     )
 
 
@@ -121,11 +126,14 @@ def _base_url(connection: AirflowConnection, fields: _Fields) -> str:
         port = parts.port or connection.port
     except ValueError as error:
         raise fields.bad("host", f"is no address: {error}") from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if "@" in parts.netloc:
+        raise fields.bad("host", "must hold no user; the key belongs into the password field")
+    name = (parts.hostname or "").rstrip(".")
+    if parts.scheme not in {"http", "https"} or not _HOST.fullmatch(name):
         raise fields.bad("host", f"must look like {DEFAULT_BASE_URL}, not {host!r}")
-    if parts.username or parts.path.strip("/") or parts.query or parts.fragment:
+    if parts.path.strip("/") or parts.query or parts.fragment:
         raise fields.bad("host", "must hold a scheme, a host and perhaps a port, nothing else")
-    hostname = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    hostname = f"[{name}]" if ":" in name else name
     return f"{parts.scheme}://{hostname}:{port}" if port else f"{parts.scheme}://{hostname}"
 
 
@@ -156,13 +164,30 @@ class _Fields:
             raise self.bad(name, f"must be one line of text, not {value!r}")
         return value.strip() or None
 
+    def header(self, name: str) -> str | None:
+        text = self.text(name)
+        if text is not None and not text.isascii():
+            raise self.bad(name, f"must be ASCII text, for it is sent as a header, not {text!r}")
+        return text
+
+    def proxy(self, name: str) -> str | None:
+        text = self.text(name)
+        try:
+            parts = urlsplit(text or "")
+            is_address = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        except ValueError:
+            is_address = False
+        if text is not None and not is_address:
+            raise self.bad(name, "must be an address such as http://proxy:3128")
+        return text
+
     def number(self, name: str, default: float) -> float:
         value = self._extras.get(name)
         if value is None or value == "":
             return default
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = 0.0
         if isinstance(value, bool) or not 0 < number < float("inf"):
             raise self.bad(name, f"must be a number above 0, not {value!r}")

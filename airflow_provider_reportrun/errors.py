@@ -16,6 +16,8 @@ Everything that can go wrong, as one tree that knows nothing of Airflow.
     │   ├── CapacityExceeded    429: too many report runs at once for this key
     │   └── ServerError         5xx, and conflicts of concurrent requests (409)
     ├── UnexpectedAnswer        something answered that does not speak this API
+    ├── DataNotAvailable        the API does not hold the interval's data yet
+    ├── DataWindowUnknown       the API does not say which data a report has
     ├── ReportRunFailed         the report run ended in ``failed``
     ├── DeadlinePassed          the time given for waiting is over
     ├── DownloadRefused         a result URL that must not be followed
@@ -53,9 +55,15 @@ class ReportRunError(Exception):
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)
         for name, value in facts.items():
-            if name.startswith("_") or not hasattr(type(self), name):
+            if name not in self.fact_names():
                 raise TypeError(f"{type(self).__name__} has no fact {name!r}")
             setattr(self, name, value)
+
+    @classmethod
+    def fact_names(cls) -> frozenset[str]:
+        """Give the names of the attributes that the class and its bases declare."""
+        declared = (vars(each).get("__annotations__", {}) for each in cls.__mro__)
+        return frozenset(name for names in declared for name in names)
 
     @property
     def message(self) -> str:
@@ -153,6 +161,18 @@ class UnexpectedAnswer(ReportRunError):
     """HTTP status."""
 
 
+class DataNotAvailable(ReportRunError):
+    """The API does not hold all of the interval's data yet."""
+
+    transient = True
+    available_through: str | None = None
+    """The instant up to which it holds data, RFC 3339 in UTC."""
+
+
+class DataWindowUnknown(ReportRunError):
+    """The API does not say up to which instant a report has data, so that cannot be waited for."""
+
+
 class ReportRunFailed(ReportRunError):
     """A report run ended in ``failed``; the HTTP side was fine."""
 
@@ -219,7 +239,7 @@ def from_json(data: Any) -> ReportRunError:
     match data:
         case {"kind": str(kind), "message": str(message), "facts": dict(facts)}:
             known = _kind(kind)
-            return known(message, **{k: v for k, v in facts.items() if hasattr(known, k)})
+            return known(message, **{k: v for k, v in facts.items() if k in known.fact_names()})
         case _:
             raise BadTriggerEvent(f"A trigger event carries an error that cannot be read: {data!r}")
 

@@ -1,36 +1,102 @@
 """
-What all triggers of one connection share in a triggerer: one session, one request budget.
+What all triggers of a triggerer share: sessions, request budgets, and the line for capacity.
 
-Shared per (connection, event loop); opened by the first that needs it and closed a little after the
-last has left, or at once where the loop is ending.
+A session and its budget are shared per (connection, event loop): opened by the first user, closed
+a little after the last has left, or at once where the loop is ending. The line is shared per (API
+key, event loop). Correctness rests on idempotency keys; the line only saves requests.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from airflow_provider_reportrun import transport
 from airflow_provider_reportrun.connection import ApiAccess
+from airflow_provider_reportrun.protocol.messages import (
+    AwaitRoom,
+    LeaveLine,
+    Pause,
+    Request,
+    Response,
+    RoomMade,
+    Sleep,
+    TakeTurn,
+)
 
 if TYPE_CHECKING:
     import aiohttp
     from aiolimiter import AsyncLimiter
 
-    from airflow_provider_reportrun.protocol.messages import Request, Response
+log = logging.getLogger(__name__)
 
 LOOK_UP_SECONDS: Final = 300.0
 """How long what a connection said is trusted: a key may have been replaced."""
 LINGER_SECONDS: Final = 10.0
 """How long a session without users is kept for the next trigger."""
+HURRY: Final = 3.0
+"""So many times shorter are the pauses between polls while creates wait for room."""
 _REFUSED: Final = frozenset({401, 403})
 
 LookUp: TypeAlias = Callable[[], Awaitable[ApiAccess]]
 """Reads the connection, awaiting."""
+
+
+class CapacityLine:
+    """
+    The creates of one API key that wait for room: one asks at a time, first come first served.
+
+    asyncio's lock is fair, so the line is the lock's own.
+    """
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._room = asyncio.Event()
+
+    @property
+    def is_waited_in(self) -> bool:
+        """Whether a create waits for room."""
+        return self._turn.locked()
+
+    def room_made(self) -> None:
+        """Note that a report run of the key has ended: the first in line may ask at once."""
+        self._room.set()
+
+    async def take_turn(self, seconds: float) -> bool:
+        """Stand in line, at most so long, and tell whether one's turn has come."""
+        try:
+            await asyncio.wait_for(self._turn.acquire(), seconds)
+        except (TimeoutError, asyncio.TimeoutError):
+            return False
+        self._room.clear()
+        return True
+
+    async def await_room(self, seconds: float) -> None:
+        """Wait until a report run ends, at most so long."""
+        with suppress(TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(self._room.wait(), seconds)
+        self._room.clear()
+
+    def leave(self) -> None:
+        """Let the next in line have its turn."""
+        self._turn.release()
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What is open for a connection as it was read last."""
+
+    access: ApiAccess
+    headers: dict[str, str]
+    session: aiohttp.ClientSession
+    budget: AsyncLimiter
+    line: CapacityLine
 
 
 class SharedSession:
@@ -38,76 +104,170 @@ class SharedSession:
     One session and one request budget, for all who use a connection in an event loop.
 
     :param look_up: reads the connection.
+    :param lines: the lines of all API keys in the event loop.
     """
 
-    def __init__(self, look_up: LookUp) -> None:
+    def __init__(self, look_up: LookUp, lines: dict[tuple[str, str], CapacityLine]) -> None:
         self._look_up = look_up
+        self._lines = lines
         self._looked_up_at = float("-inf")
         self._looking_up = asyncio.Lock()
-        self._access: ApiAccess | None = None
-        self._session: aiohttp.ClientSession | None = None
-        self._budget: AsyncLimiter | None = None
-        self._headers: dict[str, str] = {}
+        self._open: _Open | None = None
+        self._sessions: list[aiohttp.ClientSession] = []
+        self._answers: dict[tuple[str | None, str], tuple[asyncio.Task[Response], float]] = {}
         self.users = 0
         self.linger: asyncio.Task[None] | None = None
 
-    async def access(self) -> ApiAccess:
+    async def current(self) -> _Open:
         """
-        Give what the connection says, read again when that was long ago.
+        Give what is open, after reading the connection again where that was long ago.
 
         :raises InvalidInput: when the connection cannot be used.
         """
+        if self._open is not None and not self._is_old():
+            return self._open
         async with self._looking_up:
-            if time.monotonic() - self._looked_up_at > LOOK_UP_SECONDS or self._access is None:
-                found = await self._look_up()
-                if found != self._access:
-                    await self._renew(found)
+            if self._open is None or self._is_old():
+                self._renew(await self._look_up())
                 self._looked_up_at = time.monotonic()
-                return found
-            return self._access
+            assert self._open is not None  # noqa: S101 - just renewed
+            return self._open
+
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._looked_up_at > LOOK_UP_SECONDS
+
+    def _renew(self, access: ApiAccess) -> None:
+        """Open what the connection says; what others still use of before is closed at the end."""
+        from aiolimiter import AsyncLimiter
+
+        old = self._open
+        if old is not None and old.access == access:
+            return
+        if old is not None and _network(old.access) == _network(access):
+            session = old.session
+        else:
+            session = transport.new_async_session(access)
+            self._sessions.append(session)
+        if old is not None and old.access.max_requests_per_second == access.max_requests_per_second:
+            budget = old.budget
+        else:
+            # One request each 1/rate seconds, not a burst each second: fewer connections.
+            budget = AsyncLimiter(1, 1 / access.max_requests_per_second)
+        line = self._lines.setdefault((access.base_url, access.api_key), CapacityLine())
+        self._open = _Open(access, transport.api_headers(access), session, budget, line)
 
     async def send(self, request: Request, *, stripe_context: str | None) -> Response:
         """
-        Send one request within the budget.
+        Send one request within the budget, or share an answer that is fresh enough.
 
         :param stripe_context: over the connection's own; None leaves that.
         :raises TransportError: when no whole answer came.
         :raises InvalidInput: when the connection cannot be used.
         """
-        access = self._access
-        if access is None or time.monotonic() - self._looked_up_at > LOOK_UP_SECONDS:
-            access = await self.access()
-        assert self._budget is not None  # noqa: S101 - there is one wherever there is an access
-        assert self._session is not None  # noqa: S101 - likewise
-        headers = self._headers
-        if stripe_context:
-            headers = {**headers, "Stripe-Context": stripe_context}
-        async with self._budget:
-            response = await transport.asend(self._session, access, headers, request)
+        if not request.fresh_for_seconds:
+            return await self._send(request, stripe_context)
+        key = (stripe_context, request.path)
+        task, began = self._answers.get(key, (None, 0.0))
+        is_fresh = time.monotonic() - began < request.fresh_for_seconds
+        if task is None or (task.done() and not (is_fresh and _is_good(task))):
+            task = asyncio.create_task(self._send(request, stripe_context))
+            self._answers[key] = (task, time.monotonic())
+        return await asyncio.shield(task)
+
+    async def _send(self, request: Request, stripe_context: str | None) -> Response:
+        async with (await self.current()).budget:
+            now = await self.current()  # it may have been renewed while this waited its turn
+            headers = now.headers
+            if stripe_context:
+                headers = {**headers, "Stripe-Context": stripe_context}
+            response = await transport.asend(now.session, now.access, headers, request)
         if response.status in _REFUSED:
             self._looked_up_at = float("-inf")
         return response
 
-    async def _renew(self, access: ApiAccess) -> None:
-        from aiolimiter import AsyncLimiter
-
-        await self.close()
-        self._access = access
-        self._headers = transport.api_headers(access)
-        self._session = transport.new_async_session(access)
-        # One request each 1/rate seconds rather than a burst each second: fewer connections.
-        self._budget = AsyncLimiter(1, 1 / access.max_requests_per_second)
-
     async def close(self) -> None:
-        """Close the session; safe to repeat."""
-        session, self._session, self._access = self._session, None, None
-        if session is not None:
+        """Close everything; safe to repeat."""
+        sessions, self._sessions, self._open = self._sessions, [], None
+        for task, _ in self._answers.values():
+            task.cancel()
+        await asyncio.gather(*(task for task, _ in self._answers.values()), return_exceptions=True)
+        self._answers.clear()
+        for session in sessions:
             await session.close()
 
 
-_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedSession]] = (
-    WeakKeyDictionary()
-)
+class Talk:
+    """
+    One conversation over a shared session: its requests, its pauses, its place in the line.
+
+    :param stripe_context: over the connection's own; None leaves that.
+    """
+
+    def __init__(self, shared: SharedSession, stripe_context: str | None) -> None:
+        self._shared = shared
+        self._stripe_context = stripe_context
+        self._turn_in: CapacityLine | None = None
+
+    async def send(self, request: Request) -> Response:
+        """Send one request, as ``SharedSession.send`` does."""
+        return await self._shared.send(request, stripe_context=self._stripe_context)
+
+    async def pause(self, step: Pause) -> None:
+        """Do what a conversation asks for between its requests."""
+        match step:
+            case Sleep():
+                await self._sleep(step)
+            case TakeTurn():
+                line = (await self._shared.current()).line
+                if await line.take_turn(step.seconds):
+                    self._turn_in = line
+            case AwaitRoom():
+                await self._await_room(step.seconds)
+            case LeaveLine():
+                self.leave_line()
+            case RoomMade():
+                (await self._shared.current()).line.room_made()
+
+    async def _sleep(self, step: Sleep) -> None:
+        seconds = step.seconds
+        if step.may_hurry and (await self._shared.current()).line.is_waited_in:
+            seconds /= HURRY
+        await asyncio.sleep(seconds)
+
+    async def _await_room(self, seconds: float) -> None:
+        if self._turn_in is None:
+            await asyncio.sleep(seconds)
+        else:
+            await self._turn_in.await_room(seconds)
+
+    def leave_line(self) -> None:
+        """Let the next in line have its turn, where it is one's own; safe to repeat."""
+        line, self._turn_in = self._turn_in, None
+        if line is not None:
+            line.leave()
+
+
+def _network(access: ApiAccess) -> tuple[object, ...]:
+    """Name what a session is made of."""
+    return (access.base_url, access.ca_bundle, access.proxy, access.request_timeout_seconds)
+
+
+def _is_good(task: asyncio.Task[Response]) -> bool:
+    """Tell whether a finished request has an answer worth sharing."""
+    return (
+        not task.cancelled() and task.exception() is None and task.result().status == 200  # noqa: PLR2004
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """What is shared in one event loop."""
+
+    sessions: dict[str, SharedSession]
+    lines: dict[tuple[str, str], CapacityLine]
+
+
+_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()
 
 
 @asynccontextmanager
@@ -118,8 +278,8 @@ async def shared_session(conn_id: str, look_up: LookUp) -> AsyncIterator[SharedS
     :param conn_id: names the connection.
     :param look_up: reads it, when this is the first use or the last reading is old.
     """
-    sessions = _shared.setdefault(asyncio.get_running_loop(), {})
-    shared = sessions.setdefault(conn_id, SharedSession(look_up))
+    loop = _loops.setdefault(asyncio.get_running_loop(), _Loop({}, {}))
+    shared = loop.sessions.setdefault(conn_id, SharedSession(look_up, loop.lines))
     if shared.linger is not None:
         shared.linger.cancel()
         shared.linger = None
@@ -134,21 +294,36 @@ async def shared_session(conn_id: str, look_up: LookUp) -> AsyncIterator[SharedS
         shared.users -= 1
         if shared.users == 0:
             if is_ending:
-                await _close(sessions, conn_id, shared)
+                await _close(loop, conn_id, shared)
             else:
-                shared.linger = asyncio.create_task(_linger(sessions, conn_id, shared))
+                shared.linger = asyncio.create_task(_linger(loop, conn_id, shared))
 
 
-async def _linger(sessions: dict[str, SharedSession], conn_id: str, shared: SharedSession) -> None:
+@asynccontextmanager
+async def talk(conn_id: str, look_up: LookUp, stripe_context: str | None) -> AsyncIterator[Talk]:
+    """
+    Hold one conversation over the session that a connection has in the running event loop.
+
+    :param stripe_context: over the connection's own; None leaves that.
+    """
+    async with shared_session(conn_id, look_up) as shared:
+        one = Talk(shared, stripe_context)
+        try:
+            yield one
+        finally:
+            one.leave_line()
+
+
+async def _linger(loop: _Loop, conn_id: str, shared: SharedSession) -> None:
     """Close the session when nobody came, also when the loop ends meanwhile and cancels this."""
     try:
         await asyncio.sleep(LINGER_SECONDS)
     finally:
         if shared.users == 0:
-            await _close(sessions, conn_id, shared)
+            await _close(loop, conn_id, shared)
 
 
-async def _close(sessions: dict[str, SharedSession], conn_id: str, shared: SharedSession) -> None:
-    if sessions.get(conn_id) is shared:
-        del sessions[conn_id]
+async def _close(loop: _Loop, conn_id: str, shared: SharedSession) -> None:
+    if loop.sessions.get(conn_id) is shared:
+        del loop.sessions[conn_id]
     await shared.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_reportrun.connection import ApiAccess
 
+_QUERY: Final = re.compile(r"\?\S*")
 CHUNK_BYTES: Final = 1 << 20
 """What is read at once of a result file."""
 USER_AGENT: Final = f"airflow-provider-reportrun/{__version__}"
@@ -107,24 +109,26 @@ def network(access: ApiAccess) -> dict[str, Any]:
     """
     return {
         "timeout": (CONNECT_TIMEOUT_SECONDS, access.request_timeout_seconds),
-        "verify": checked_ca_bundle(access) if access.ca_bundle else None,
+        "verify": ca_bundle(access),
         "proxies": {"http": access.proxy, "https": access.proxy} if access.proxy else None,
         "allow_redirects": False,
     }
 
 
-def checked_ca_bundle(access: ApiAccess) -> str:
+def ca_bundle(access: ApiAccess) -> str | None:
     """
-    Give the path of the CA bundle.
+    Give the path of the CA bundle: of the connection, else what requests takes of the environment.
 
+    :return: None for the usual one.
     :raises InvalidInput: when no such file is there.
     """
-    bundle = access.ca_bundle or ""
-    if not os.path.exists(bundle):  # noqa: PTH110 - a path as requests takes it
-        raise InvalidInput(
-            f"The field 'ca_bundle' of the connection {access.conn_id!r} names {bundle!r}, "
-            "which is not there on this machine."
-        )
+    where = f"The field 'ca_bundle' of the connection {access.conn_id!r}"
+    bundle = access.ca_bundle
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if not bundle and os.environ.get(name):
+            where, bundle = f"The environment variable {name}", os.environ[name]
+    if bundle and not os.path.exists(bundle):  # noqa: PTH110 - a path as requests takes it
+        raise InvalidInput(f"{where} names {bundle!r}, a ca_bundle that is not on this machine.")
     return bundle
 
 
@@ -169,7 +173,7 @@ def open_stream(
     what = f"download a result file from {urlsplit(url).hostname}"
     answer = failure = None
     try:
-        with _unlogged(urlsplit(url).query):
+        with _unlogged_queries():
             answer = session.get(
                 url,
                 headers={**headers, "Accept-Encoding": "identity"},
@@ -197,14 +201,18 @@ def open_stream(
 
 
 @contextmanager
-def _unlogged(secret: str) -> Iterator[None]:
-    """Keep a query out of what urllib3 logs at DEBUG: each path, where no masker may be at work."""
+def _unlogged_queries() -> Iterator[None]:
+    """
+    Keep queries out of what urllib3 logs at DEBUG: each path, where no masker may be at work.
+
+    All of them, for requests and urllib3 may write a query in another way than it was given.
+    """
     logger = logging.getLogger("urllib3.connectionpool")
 
     def redact(record: logging.LogRecord) -> bool:
-        if secret and isinstance(record.args, tuple):
+        if isinstance(record.args, tuple):
             record.args = tuple(
-                arg.replace(secret, "***") if isinstance(arg, str) else arg for arg in record.args
+                _QUERY.sub("?***", arg) if isinstance(arg, str) else arg for arg in record.args
             )
         return True
 
@@ -233,11 +241,15 @@ def new_async_session(access: ApiAccess) -> aiohttp.ClientSession:
 
     import aiohttp
 
-    bundle = checked_ca_bundle(access) if access.ca_bundle else _environment_ca_bundle()
+    bundle = ca_bundle(access)
+    try:
+        context = ssl.create_default_context(cafile=bundle) if bundle else True
+    except (ssl.SSLError, OSError):
+        raise InvalidInput(f"The ca_bundle {bundle!r} holds no certificates in PEM.") from None
     connector = aiohttp.TCPConnector(
         limit=CONNECTIONS,
         keepalive_timeout=IDLE_CONNECTION_SECONDS,
-        ssl=ssl.create_default_context(cafile=bundle) if bundle else True,
+        ssl=context,
     )
     timeout = aiohttp.ClientTimeout(
         total=None,
@@ -250,11 +262,6 @@ def new_async_session(access: ApiAccess) -> aiohttp.ClientSession:
         proxy=access.proxy or _environment_proxy(access.base_url),
         cookie_jar=aiohttp.DummyCookieJar(),
     )
-
-
-def _environment_ca_bundle() -> str | None:
-    """Give what requests, too, takes from the environment."""
-    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
 
 
 def _environment_proxy(base_url: str) -> str | None:
@@ -302,6 +309,10 @@ async def asend(
     raise failure
 
 
+_READ_HEADERS: Final = ("Request-Id", "Content-Type", "Stripe-Should-Retry", "Retry-After")
+"""What is read of an answer's headers."""
+
+
 def _headers(request: Request) -> Mapping[str, str]:
     if request.body is None:
         return request.headers
@@ -310,9 +321,9 @@ def _headers(request: Request) -> Mapping[str, str]:
 
 def _response(access: ApiAccess, status: int, headers: Mapping[str, str], body: bytes) -> Response:
     """Make the answer, without the key where the server repeats it back."""
-    return Response(
-        status=status, headers=headers, body=body.replace(access.api_key.encode(), b"***")
-    )
+    key = access.api_key
+    kept = {name: headers[name].replace(key, "***") for name in _READ_HEADERS if name in headers}
+    return Response(status=status, headers=kept, body=body.replace(key.encode(), b"***"))
 
 
 def _failure(request: Request, access: ApiAccess, error: Exception, is_tls: bool) -> TransportError:

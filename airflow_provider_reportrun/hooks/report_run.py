@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from contextlib import contextmanager
@@ -30,7 +29,9 @@ from airflow_provider_reportrun.protocol import calls, flows
 from airflow_provider_reportrun.protocol.drivers import adrive, drive
 from airflow_provider_reportrun.protocol.flows import Patience
 from airflow_provider_reportrun.protocol.interval import report_parameters as checked_parameters
+from airflow_provider_reportrun.protocol.messages import AwaitRoom, Sleep
 from airflow_provider_reportrun.protocol.retry import Pace
+from airflow_provider_reportrun.waiting import DAY_SECONDS, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,11 +40,16 @@ if TYPE_CHECKING:
 
     import requests
 
-    from airflow_provider_reportrun.protocol.messages import Flow, Request, Response
+    from airflow_provider_reportrun.protocol.messages import Flow, Pause, Request, Response
     from airflow_provider_reportrun.protocol.models import Report, ReportRun, ResultFacts
     from airflow_provider_reportrun.transport import Stream
 
 T = TypeVar("T")
+
+DEFINITION_SECONDS = 300.0
+"""How long a report's definition is kept."""
+_definitions: dict[tuple[str, str | None, str], tuple[Report, float]] = {}
+"""By connection, account and report: with the time (monotonic) that it was fetched at."""
 
 
 class ReportRunHook(BaseHook):
@@ -138,7 +144,7 @@ class ReportRunHook(BaseHook):
 
         :raises ReportRunError: what the conversation raises.
         """
-        return drive(flow, send=self._send, sleep=time.sleep)
+        return drive(flow, send=self._send, pause=_pause)
 
     def _send(self, request: Request) -> Response:
         from airflow_provider_reportrun import transport
@@ -147,14 +153,10 @@ class ReportRunHook(BaseHook):
 
     async def aconverse(self, flow: Flow[T]) -> T:
         """Carry a conversation out, awaiting, over the session that all triggers share."""
-        from airflow_provider_reportrun.session import shared_session
+        from airflow_provider_reportrun.session import talk
 
-        async with shared_session(self.reportrun_conn_id, self._aaccess) as shared:
-
-            async def send(request: Request) -> Response:
-                return await shared.send(request, stripe_context=self.stripe_context)
-
-            return await adrive(flow, send=send, sleep=asyncio.sleep)
+        async with talk(self.reportrun_conn_id, self._aaccess, self.stripe_context) as one:
+            return await adrive(flow, send=one.send, pause=one.pause)
 
     def create_report_run(
         self,
@@ -220,26 +222,49 @@ class ReportRunHook(BaseHook):
         """Get a report template as ``get_report`` does, awaiting."""
         return await self.aconverse(flows.ask(calls.get_report(report_id)))
 
+    def definition(self, report_id: str) -> Report | None:
+        """
+        Get a report template as it was within the last five minutes, where that can be had.
+
+        :return: None, and a line in the log, where the key may not read it, there is none, or the
+            API is down: what is done with it can be done without.
+        :raises AuthenticationError: when the API does not know the key.
+        """
+        kept = (self.reportrun_conn_id, self.effective_context, report_id)
+        report, fetched_at = _definitions.get(kept, (None, 0.0))
+        if report is not None and time.monotonic() - fetched_at < DEFINITION_SECONDS:
+            return report
+        try:
+            report = self.converse(flows.ask(calls.get_report(report_id), policy=flows.ONE_OF_MANY))
+        except ReportRunError as error:
+            if not (error.transient or isinstance(error, PermissionDenied | NotFound)):
+                raise
+            self.log.warning("Going on without the definition of the report: %s", error)
+            return None
+        _definitions[kept] = (report, time.monotonic())
+        return report
+
     def wait_for_report_run(
         self,
         report_run_id: str,
         *,
-        poll_interval: float = 30.0,
-        timeout: float | timedelta = 24 * 60 * 60.0,
+        poll_interval: float | timedelta = 30.0,
+        timeout: float | timedelta = DAY_SECONDS,
     ) -> ReportRun:
         """
         Wait in place until a report run has succeeded.
 
-        :param poll_interval: shortest time between two looks, in seconds; it grows with the age of
-            the report run to ten times as much.
-        :param timeout: in seconds, or a timedelta.
+        :param poll_interval: shortest time between two looks, in seconds or a timedelta; it grows
+            with the age of the report run to ten times as much.
+        :param timeout: in seconds, or a timedelta; 0 looks once.
         :raises ReportRunFailed: when it ended in ``failed``.
         :raises DeadlinePassed: when it is still going after the timeout; it goes on at Stripe.
         """
-        seconds = timeout if isinstance(timeout, int | float) else timeout.total_seconds()
+        shortest = seconds(poll_interval, "poll_interval")
+        span = timeout if isinstance(timeout, int | float) else timeout.total_seconds()
         patience = Patience(
-            deadline=time.time() + seconds,
-            pace=Pace(shortest_seconds=poll_interval, longest_seconds=10 * poll_interval),
+            deadline=time.time() + span,
+            pace=Pace(shortest_seconds=shortest, longest_seconds=10 * shortest),
         )
         return self.converse(flows.await_finished(report_run_id, patience=patience))
 
@@ -249,7 +274,9 @@ class ReportRunHook(BaseHook):
 
         The file is whole or absent: it is written beside its name and renamed.
 
-        :param path: replaced when it exists; its folder must exist.
+        :param path: replaced when it exists; folders on the way are made.
+        :raises InvalidInput: when it is a folder.
+        :raises LandingFailed: when it cannot be written.
         :raises ResultCorrupt: when what came is not what the API announced.
         :raises ReportRunError: as the tree in ``errors.py`` says.
         """
@@ -282,7 +309,8 @@ class ReportRunHook(BaseHook):
         :return: whether the key can read report runs, and what to do where it cannot.
         """
         try:
-            self.get_report_run("reprun_connection_test")
+            probe = calls.get_report_run("reprun_connection_test")
+            self.converse(flows.ask(probe, policy=flows.ONE_OF_MANY))
         except NotFound:
             return True, _WORKS
         except AuthenticationError as error:
@@ -316,16 +344,33 @@ def _denied(error: PermissionDenied, context: str | None) -> str:
     )
 
 
+def _pause(step: Pause) -> None:
+    """Wait in place; there is no line to stand in where one conversation is alone."""
+    if isinstance(step, Sleep | AwaitRoom):
+        time.sleep(step.seconds)
+
+
 def _secrets(url: str) -> list[str]:
-    """Give the parts of a pre-signed URL that let others download: all of it, and its values."""
+    """
+    Give the parts of a pre-signed URL that let others download: path with query, and signatures.
+
+    As few as will do, for each makes the masker slower for the rest of the process.
+    """
     parts = urlsplit(url)
-    target = f"{parts.path}?{parts.query}" if parts.query else ""
-    values = [value for _, value in parse_qsl(parts.query) if len(value) >= _SHORTEST_SECRET]
-    return [url, *filter(None, [target]), *values]
+    if not parts.query:
+        return []
+    values = [
+        value
+        for name, value in parse_qsl(parts.query)
+        if len(value) >= _SHORTEST_SECRET and any(word in name.lower() for word in _SECRET_NAMES)
+    ]
+    return [f"{parts.path}?{parts.query}", *values]
 
 
 _SHORTEST_SECRET = 16
-"""Shorter query values are dates and the like, no signatures; masking them would maim the log."""
+"""Shorter query values are no signatures; masking them would maim the log."""
+_SECRET_NAMES = ("signature", "token", "credential", "key")
+"""What the names of query values hold that open something."""
 
 
 def _no_connection(conn_id: str) -> InvalidInput:

@@ -72,7 +72,7 @@ def read_json(response: Response, tried: str) -> Any:
         return data
     if response.status >= 400 and (isinstance(data, dict) or response.status in _OUTAGE):  # noqa: PLR2004
         raise _refusal(response, data if isinstance(data, dict) else {}, tried)
-    content_type = response.headers.get("Content-Type") or "no content type"
+    content_type = (response.headers.get("Content-Type") or "no content type")[:100]
     raise UnexpectedAnswer(
         f"Tried to {tried}: something answered HTTP {response.status} with {content_type} in place "
         "of the API's JSON. Check the connection's host, and any proxy on the way.",
@@ -119,7 +119,7 @@ def _meaning(status: int, code: str, error_type: str) -> tuple[type[ApiError], s
 def _decode(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

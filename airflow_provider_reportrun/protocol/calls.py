@@ -23,6 +23,9 @@ from airflow_provider_reportrun.protocol.models import (
 
 T = TypeVar("T")
 
+LONGEST_KEY = 255
+"""Characters that the API takes for an idempotency key."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[T]):
@@ -50,7 +53,7 @@ def create_report_run(
         request=Request(
             method="POST",
             path="/v2/reporting/report_runs",
-            headers={"Idempotency-Key": idempotency_key},
+            headers={"Idempotency-Key": checked_key(idempotency_key)},
             body=create_body(report, report_parameters, result_options),
         ),
         read=read_report_run,
@@ -88,15 +91,21 @@ def get_report_run(report_run_id: str) -> Call[ReportRun]:
     )
 
 
-def get_report(report_id: str) -> Call[Report]:
+def get_report(report_id: str, *, fresh_for_seconds: float = 0.0) -> Call[Report]:
     """
     Ask for a report template: its parameters, and which data it has.
+
+    :param fresh_for_seconds: an answer that others got so long ago will do.
 
     Source: https://docs.stripe.com/api/v2/reporting/reports/retrieve
     """
     report_id = checked_id(report_id, "report")
     return Call(
-        request=Request(method="GET", path=f"/v2/reporting/reports/{quote(report_id, safe='')}"),
+        request=Request(
+            method="GET",
+            path=f"/v2/reporting/reports/{quote(report_id, safe='')}",
+            fresh_for_seconds=fresh_for_seconds,
+        ),
         read=read_report,
         tried=f"get report {report_id}",
     )
@@ -113,6 +122,22 @@ def checked_id(value: Any, argument: str) -> str:
     raise InvalidInput(
         f"{argument} must be the id of a {argument.removesuffix('_id').replace('_', ' ')}, "
         f"not {value!r}. Where it comes from a template, check what that renders to."
+    )
+
+
+def checked_key(value: Any) -> str:
+    """
+    Refuse what cannot be an idempotency key before it is sent.
+
+    :raises InvalidInput: when it is no printable ASCII text of 1 to 255 characters.
+
+    Source: https://docs.stripe.com/api/idempotent_requests
+    """
+    is_text = isinstance(value, str) and value.isascii() and value.isprintable()
+    if is_text and 1 <= len(value) <= LONGEST_KEY:
+        return str(value)
+    raise InvalidInput(
+        f"idempotency_key must be 1 to {LONGEST_KEY} printable ASCII characters, not {value!r}."
     )
 
 

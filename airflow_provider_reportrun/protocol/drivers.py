@@ -10,26 +10,26 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from airflow_provider_reportrun.errors import TransportError
-from airflow_provider_reportrun.protocol.messages import Flow, Request, Response, Sleep
+from airflow_provider_reportrun.protocol.messages import Flow, Pause, Request, Response
 
 T = TypeVar("T")
 
 
 def drive(
-    flow: Flow[T], *, send: Callable[[Request], Response], sleep: Callable[[float], object]
+    flow: Flow[T], *, send: Callable[[Request], Response], pause: Callable[[Pause], object]
 ) -> T:
     """
     Carry a conversation out, blocking.
 
     :param send: sends one request and returns its answer, or raises ``TransportError``.
-    :param sleep: waits for so many seconds.
+    :param pause: does what the other steps ask for.
     :return: what the conversation ends in; what it raises comes through.
     """
     try:
         step = next(flow)
         while True:
             try:
-                response = sleep(step.seconds) if isinstance(step, Sleep) else send(step)
+                response = send(step) if isinstance(step, Request) else pause(step)
             except TransportError as error:  # noqa: PERF203 - each step may fail
                 step = flow.throw(error)
             else:
@@ -43,14 +43,14 @@ async def adrive(
     flow: Flow[T],
     *,
     send: Callable[[Request], Awaitable[Response]],
-    sleep: Callable[[float], Awaitable[object]],
+    pause: Callable[[Pause], Awaitable[object]],
 ) -> T:
     """Carry a conversation out as ``drive`` does, awaiting."""
     try:
         step = next(flow)
         while True:
             try:
-                response = await (sleep(step.seconds) if isinstance(step, Sleep) else send(step))
+                response = await (send(step) if isinstance(step, Request) else pause(step))
             except TransportError as error:  # noqa: PERF203 - each step may fail
                 step = flow.throw(error)
             else:

@@ -11,9 +11,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_reportrun.errors import (
@@ -21,16 +19,32 @@ from airflow_provider_reportrun.errors import (
     DeadlinePassed,
     RateLimited,
     ReportRunError,
+    UnexpectedAnswer,
 )
 from airflow_provider_reportrun.protocol import calls
 from airflow_provider_reportrun.protocol.answers import read_json
+from airflow_provider_reportrun.protocol.checks import available_through, is_covered
 from airflow_provider_reportrun.protocol.identity import key_after_failure
-from airflow_provider_reportrun.protocol.messages import Clock, Flow, Jitter, Sleep
+from airflow_provider_reportrun.protocol.interval import format_instant
+from airflow_provider_reportrun.protocol.messages import (
+    AwaitRoom,
+    Clock,
+    Flow,
+    Jitter,
+    LeaveLine,
+    Response,
+    RoomMade,
+    Sleep,
+    TakeTurn,
+)
 from airflow_provider_reportrun.protocol.retry import Pace, RetryPolicy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
     from airflow_provider_reportrun.protocol.calls import Call
-    from airflow_provider_reportrun.protocol.models import ReportRun
+    from airflow_provider_reportrun.protocol.models import Report, ReportRun
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -80,7 +94,7 @@ def ask(
         try:
             response = yield call.request
             assert response is not None  # noqa: S101 - a driver answers every request
-            return call.read(read_json(response, call.tried))
+            return _read(call, response)
         except ReportRunError as error:
             delay = policy.delay(attempt, error, around.jitter)
             if delay is None:
@@ -88,6 +102,19 @@ def ask(
             log.debug("Asking again in %.1f s: %s", delay, error)
         yield Sleep(delay)
     raise AssertionError  # pragma: no cover - count() does not end
+
+
+def _read(call: Call[T], response: Response) -> T:
+    """Read an answer; what it lacks is told with what was asked for, and the request id."""
+    data = read_json(response, call.tried)
+    try:
+        return call.read(data)
+    except UnexpectedAnswer as error:
+        raise UnexpectedAnswer(
+            f"Tried to {call.tried}: {error.message}",
+            status=response.status,
+            request_id=response.request_id,
+        ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +140,42 @@ class Order:
             result_options=self.result_options,
             idempotency_key=key,
         )
+
+
+def await_data(
+    report_id: str,
+    interval_end: datetime,
+    *,
+    patience: Patience,
+    around: Surroundings = WORLD,
+) -> Flow[Report]:
+    """
+    Ask until the API holds the data of an interval.
+
+    :param interval_end: aware; the instant after the last of the interval.
+    :return: the report, whose data reach that far.
+    :raises DataWindowUnknown: when the report does not say how far its data reach.
+    :raises DeadlinePassed: when they do not reach that far at the deadline.
+    :raises ReportRunError: as ``await_finished`` does.
+    """
+    call = calls.get_report(report_id, fresh_for_seconds=patience.pace.shortest_seconds / 2)
+    wait = _Wait(
+        f"the data of {report_id} to reach {format_instant(interval_end)}", patience, around
+    )
+    through = None
+    while True:
+        try:
+            report = yield from ask(call, policy=ONE_OF_MANY, around=around)
+        except ReportRunError as error:
+            wait.tolerate(error)
+        else:
+            wait.heard()
+            if is_covered(report, interval_end):
+                return report
+            if available_through(report) != through:
+                through = available_through(report)
+                log.info("Waiting for %s; now at %s", wait.waiting_for, format_instant(through))
+        yield Sleep(wait.delay())
 
 
 def create(
@@ -147,15 +210,22 @@ def _create_once(
     if patience is None:
         return (yield from ask(call, around=around))
     wait = _Wait("the API key to have room for one more report run", patience, around)
+    said = logging.INFO
+    yield TakeTurn(wait.time_left())
     while True:
         try:
-            return (yield from ask(call, around=around))
+            run = yield from ask(call, around=around)
         except (CapacityExceeded, RateLimited) as error:
             wait.heard()
-            log.info("Waiting for %s: %s", wait.waiting_for, error)
+            log.log(said, "Waiting for %s: %s", wait.waiting_for, error)
+            said = logging.DEBUG
         except ReportRunError as error:
             wait.tolerate(error)
-        yield wait.pause()
+        else:
+            yield LeaveLine()
+            return run
+        yield AwaitRoom(wait.delay())
+        wait.time_left()
 
 
 def await_finished(
@@ -187,8 +257,9 @@ def await_finished(
                 status = run.status
                 log.info("Report run %s is %s", run.id, status)
             if run.is_finished:
+                yield RoomMade()
                 return finished(run)
-        yield wait.pause()
+        yield Sleep(wait.delay(), may_hurry=True)
 
 
 def finished(run: ReportRun) -> ReportRun:
@@ -215,15 +286,24 @@ def create_and_await(
     :param on_created: is told the report run as soon as there is one.
     :raises ReportRunError: as ``create`` and ``await_finished`` do.
     """
+    began = around.clock()
     run = yield from create(order, patience=patience, around=around)
     on_created(run)
     if run.is_finished:
         return finished(run)
-    return (yield from await_finished(run.id, patience=patience, around=around))
+    created = around.clock()
+    try:
+        return (yield from await_finished(run.id, patience=patience, around=around))
+    except DeadlinePassed as error:
+        raise DeadlinePassed(
+            f"{error.message} Before that, {created - began:.0f} s went into the create, "
+            "most of them waiting for room.",
+            report_run_id=run.id,
+        ) from None
 
 
 class _Wait:
-    """What one wait keeps count of: its age, the last good answer, the deadline."""
+    """What one wait keeps count of: its age, how long nothing good was heard, the deadline."""
 
     def __init__(
         self,
@@ -236,34 +316,47 @@ class _Wait:
         self._patience = patience
         self._around = around
         self._report_run_id = report_run_id
-        self._began = self._last_good = around.clock()
+        self._began = around.clock()
+        self._failing_since: float | None = None
 
     def heard(self, began_at: datetime | None = None) -> None:
         """Note a good answer, and when that which is waited for began, where it says so."""
-        self._last_good = self._around.clock()
+        self._failing_since = None
         if began_at is not None:
             self._began = min(self._began, began_at.timestamp())
 
     def tolerate(self, error: ReportRunError) -> None:
         """Let an error pass while it may be an outage; else raise it."""
-        silent = self._around.clock() - self._last_good
+        now = self._around.clock()
+        if self._failing_since is None:
+            self._failing_since = now
+        silent = now - self._failing_since
         if not error.transient or silent >= self._patience.outage_tolerance_seconds:
             raise error
         log.warning("No good answer for %.0f s while waiting: %s", silent, error)
 
-    def pause(self) -> Sleep:
+    def time_left(self) -> float:
         """
-        Say how long to sleep before the next look.
+        Give the seconds until the deadline.
+
+        :raises DeadlinePassed: when there are none.
+        """
+        now = self._around.clock()
+        if now < self._patience.deadline:
+            return self._patience.deadline - now
+        goes_on = " It goes on at Stripe." if self._report_run_id else ""
+        raise DeadlinePassed(
+            f"Waited until the deadline for {self.waiting_for}, "
+            f"{now - self._began:.0f} s in all.{goes_on}",
+            report_run_id=self._report_run_id,
+        )
+
+    def delay(self) -> float:
+        """
+        Give the seconds to pause before the next look.
 
         :raises DeadlinePassed: when there is no time left.
         """
-        now = self._around.clock()
-        if now >= self._patience.deadline:
-            goes_on = " It goes on at Stripe." if self._report_run_id else ""
-            raise DeadlinePassed(
-                f"Waited until the deadline for {self.waiting_for}, "
-                f"{now - self._began:.0f} s in all.{goes_on}",
-                report_run_id=self._report_run_id,
-            )
-        delay = self._patience.pace.delay(now - self._began, self._around.jitter)
-        return Sleep(min(delay, self._patience.deadline - now))
+        left = self.time_left()
+        age = self._around.clock() - self._began
+        return min(self._patience.pace.delay(age, self._around.jitter), left)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,11 @@ def idempotency_key(
         else [identity]
     )
     return _digest([namespace, own, generation, stripe_context or "", dict(body)])
+
+
+def body_digest(body: Mapping[str, Any]) -> str:
+    """Tell one body from another, without storing it."""
+    return _digest(dict(body))
 
 
 def key_after_failure(key: str, report_run_id: str) -> str:

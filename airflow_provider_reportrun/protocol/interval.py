@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import date, datetime, tzinfo
+from datetime import date, datetime, time, tzinfo
 from typing import Any
 
 import pendulum
@@ -48,13 +48,14 @@ def parse_instant(value: Any, *, argument: str, zone: tzinfo | None) -> datetime
     :return: aware, UTC.
     :raises InvalidInput: names the argument.
     """
+    given = value
     if isinstance(value, str):
         value = _parse_text(value.strip(), argument)
     match value:
         case datetime(tzinfo=tzinfo()):
-            return pendulum.instance(value).in_timezone("UTC")
+            return _as_sent(value, argument, given)
         case date() if zone is not None:
-            return _midnight_or_time(value, zone)
+            return _as_sent(_midnight_or_time(value, zone), argument, given)
         case date():
             raise InvalidInput(
                 f"{argument} is {value} without an offset from UTC, and the DAG's timezone is not "
@@ -69,15 +70,25 @@ def parse_instant(value: Any, *, argument: str, zone: tzinfo | None) -> datetime
 
 
 def _midnight_or_time(value: date, zone: tzinfo) -> datetime:
-    naive = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)  # noqa: DTZ001
-    return pendulum.instance(naive.replace(tzinfo=None), tz=zone).in_timezone("UTC")
+    clock = value.time() if isinstance(value, datetime) else time.min
+    day = date(value.year, value.month, value.day)
+    return datetime.combine(day, clock, tzinfo=zone)
+
+
+def _as_sent(value: datetime, argument: str, given: Any) -> datetime:
+    """Turn an aware instant into UTC, without what is finer than a millisecond."""
+    try:
+        utc = pendulum.instance(value).in_timezone("UTC")
+    except (ValueError, OverflowError):
+        raise InvalidInput(f"{argument} is {given!r}, which no calendar has in UTC.") from None
+    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
 
 
 def _parse_text(text: str, argument: str) -> date | datetime:
     form = _STAMP.fullmatch(text)
     try:
         parsed = pendulum.parse(text, exact=True, tz=pendulum.UTC) if form else None
-    except ValueError:
+    except (ValueError, OverflowError):
         parsed = None
     if form is None or not isinstance(parsed, date):
         raise InvalidInput(

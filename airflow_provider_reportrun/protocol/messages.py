@@ -1,7 +1,7 @@
 """
 What a conversation yields and what it is given back.
 
-A conversation (see ``flows.py``) yields a ``Request`` or a ``Sleep``; a driver answers a request
+A conversation (see ``flows.py``) yields a ``Request`` or a ``Pause``; a driver answers a request
 with a ``Response``, or throws ``TransportError`` in where none came.
 """
 
@@ -25,6 +25,8 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     """JSON values, or None for no body."""
+    fresh_for_seconds: float = 0.0
+    """An answer that others got so long ago will do, where there is one to share."""
 
     def encoded_body(self) -> bytes | None:
         """The body as JSON in UTF-8, the same bytes for the same values."""
@@ -39,7 +41,7 @@ class Response:
 
     status: int
     headers: Mapping[str, str]
-    """Whatever case the server used; looked up regardless of it, as both HTTP libraries do."""
+    """Those that are read here, in the case that they are read in."""
     body: bytes = field(repr=False)
 
     @property
@@ -53,9 +55,40 @@ class Sleep:
     """A pause that the conversation asks for."""
 
     seconds: float
+    may_hurry: bool = False
+    """Whether others may wish for less: for a poll whose good news makes room."""
 
 
-Step: TypeAlias = Request | Sleep
+@dataclass(frozen=True, slots=True)
+class TakeTurn:
+    """
+    Wait for one's turn to ask for capacity, at most so long.
+
+    Where conversations share a line, one of them asks at a time; alone, it is one's turn at once.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitRoom:
+    """A pause that ends early where a report run of the same key is known to have ended."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveLine:
+    """Give one's turn to the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomMade:
+    """A report run of this key has ended, so there is room for another."""
+
+
+Pause: TypeAlias = Sleep | TakeTurn | AwaitRoom | LeaveLine | RoomMade
+Step: TypeAlias = Request | Pause
 Flow: TypeAlias = Generator[Step, Response | None, T]
 """A conversation that ends in a ``T``."""
 Clock: TypeAlias = Callable[[], float]

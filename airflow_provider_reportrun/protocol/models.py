@@ -9,12 +9,14 @@ here beyond what a task stands on. ``Any`` stops in this file.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_reportrun.errors import ReportRunFailed, UnexpectedAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 RUNNING = "running"
 SUCCEEDED = "succeeded"
@@ -25,7 +27,7 @@ FILE_SIZE_ABOVE_LIMIT = "file_size_above_limit"
 
 _INSTANT = re.compile(
     r"(?P<stamp>\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})"
-    r"(\.(?P<fraction>\d+))?(?P<offset>Z|[+-]\d{2}:\d{2})",
+    r"(\.(?P<fraction>\d+))?(?P<offset>Z|[+-]\d{2}:?\d{2})",
     re.ASCII,
 )
 
@@ -172,7 +174,7 @@ def read_report_run(data: Any) -> ReportRun:
         report=_text(run.get("report")) or "",
         report_name=_text(run.get("report_name")) or "",
         report_parameters=_mapping(run.get("report_parameters")),
-        created_at=_instant(run.get("created")),
+        created_at=read_instant(run.get("created")),
         livemode=livemode if isinstance(livemode, bool) else None,
         file=_read_file(_mapping(run.get("result")).get("file")),
         error_code=_text(failed.get("error_code")),
@@ -209,7 +211,7 @@ def _read_file(data: Any) -> ResultFile | None:
         content_type=_text(file.get("content_type")) or "",
         size=_size(file.get("size")),
         url=_text(download.get("url")),
-        url_expires_at=_instant(download.get("expires_at")),
+        url_expires_at=read_instant(download.get("expires_at")),
     )
 
 
@@ -223,8 +225,8 @@ def _read_parameter(data: Mapping[str, Any]) -> ReportParameter:
         required=data.get("required") is True,
         description=_text(data.get("description")) or "",
         allowed_values=tuple(map(str, allowed)) if isinstance(allowed, list) else None,
-        earliest=_instant(window.get("min")),
-        latest=_instant(window.get("max")),
+        earliest=read_instant(window.get("min")),
+        latest=read_instant(window.get("max")),
     )
 
 
@@ -245,14 +247,12 @@ def _required(data: Mapping[str, Any], name: str, noun: str) -> str:
 
 
 def _size(value: Any) -> int | None:
-    try:
-        size = int(value)
-    except (TypeError, ValueError):
-        return None
-    return size if size >= 0 else None
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    is_text = isinstance(value, str) and value.isascii() and value.isdigit()
+    return int(value) if is_text or (is_number and value >= 0) else None
 
 
-def _instant(value: Any) -> datetime | None:
+def read_instant(value: Any) -> datetime | None:
     """
     Read a stamp with 0 to 9 fraction digits; what is finer than a microsecond is cut off.
 
@@ -262,10 +262,9 @@ def _instant(value: Any) -> datetime | None:
     if form is None:
         return None
     fraction = (form["fraction"] or "")[:6].ljust(6, "0")
-    offset = form["offset"].replace("Z", "+00:00")
+    offset = "+00:00" if form["offset"] == "Z" else f"{form['offset'][:3]}:{form['offset'][-2:]}"
     try:
-        return datetime.fromisoformat(f"{form['stamp']}.{fraction}{offset}").astimezone(
-            timezone.utc
-        )
-    except ValueError:
+        instant = datetime.fromisoformat(f"{form['stamp']}.{fraction}{offset}")
+        return instant.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
         return None

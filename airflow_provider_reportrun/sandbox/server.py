@@ -258,7 +258,8 @@ class _Server(uvicorn.Server):
         self._connections = connections
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # With its protocol named, for asyncio sets TCP_NODELAY on no other.
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind((HOST, port))

@@ -1,0 +1,109 @@
+"""What a report's definition says of parameters, before a report run is spent on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_reportrun.errors import DataNotAvailable, DataWindowUnknown, InvalidInput
+from airflow_provider_reportrun.protocol.interval import INTERVAL_END, format_instant
+from airflow_provider_reportrun.protocol.models import Report, ReportParameter, read_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+_MOST_VALUES_NAMED = 20
+
+
+def available_through(report: Report) -> datetime:
+    """
+    Give the latest instant that an interval of the report may end at now.
+
+    :param report: as fetched just now; an old copy answers for the past.
+    :return: UTC.
+    :raises DataWindowUnknown: when the report names none.
+
+    Source: Stripe OpenAPI, ``v2.reporting.report``, ``parameters.*.timestamp_details.max``.
+    """
+    parameter = report.parameters.get(INTERVAL_END)
+    if parameter is None or parameter.latest is None:
+        raise DataWindowUnknown(
+            f"The report {report.id} does not say up to which instant it has data "
+            "(timestamp_details of interval_end), so that cannot be waited for."
+        )
+    return parameter.latest
+
+
+def is_covered(report: Report, interval_end: datetime) -> bool:
+    """
+    Tell whether the API already holds every record of an interval.
+
+    The API accepts no interval that reaches past what it holds, so this is waited for and not the
+    calendar.
+
+    :param report: as fetched just now; an old copy answers for the past.
+    :param interval_end: aware; the instant after the last of the interval.
+    :raises DataWindowUnknown: when the report names no latest instant.
+    """
+    return interval_end <= available_through(report)
+
+
+def not_available(report: Report, interval_end: datetime) -> DataNotAvailable:
+    """Make the error of an interval that reaches past the data."""
+    through = format_instant(available_through(report))
+    return DataNotAvailable(
+        f"The report {report.id} has data up to {through}, and interval_end is "
+        f"{format_instant(interval_end)}. Wait with wait_for_data=True or a ReportDataSensor.",
+        available_through=through,
+    )
+
+
+def check_parameters(report: Report, parameters: Mapping[str, str | list[str]]) -> None:
+    """
+    Compare what is to be sent with what the report takes.
+
+    Names that the definition does not hold are left to the API, which may know better.
+
+    :param parameters: as sent.
+    :raises InvalidInput: names everything that is wrong, at once.
+    """
+    problems = [
+        f"{name} is required"
+        for name, parameter in report.parameters.items()
+        if parameter.required and name not in parameters
+    ]
+    for name, value in parameters.items():
+        if name in report.parameters:
+            problems += _problems(name, value, report.parameters[name])
+    if problems:
+        raise InvalidInput(
+            f"The report {report.id} does not take these parameters: {'; '.join(problems)}. "
+            "Nothing was sent; validate=False leaves the checks to the API."
+        )
+
+
+def _problems(name: str, value: str | list[str], parameter: ReportParameter) -> Iterator[str]:
+    if parameter.allowed_values is not None:
+        given = [value] if isinstance(value, str) else value
+        wrong = [item for item in given if item not in parameter.allowed_values]
+        if wrong:
+            allowed = ", ".join(parameter.allowed_values[:_MOST_VALUES_NAMED])
+            more = ", ..." if len(parameter.allowed_values) > _MOST_VALUES_NAMED else ""
+            yield f"{name} does not take {', '.join(map(repr, wrong))}, only {allowed}{more}"
+    if parameter.type == "array" and isinstance(value, str):
+        yield f"{name} must be a list, not {value!r}"
+    if parameter.type == "timestamp":
+        yield from _instant_problems(name, value, parameter)
+
+
+def _instant_problems(
+    name: str, value: str | list[str], parameter: ReportParameter
+) -> Iterator[str]:
+    instant = read_instant(value)
+    if instant is None:
+        yield f"{name} must be an instant such as 2025-08-18T00:00:00.000Z, not {value!r}"
+    elif parameter.earliest is not None and instant < parameter.earliest:
+        yield (
+            f"{name} is {format_instant(instant)}, and the report has data from "
+            f"{format_instant(parameter.earliest)} on"
+        )

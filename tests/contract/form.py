@@ -1,0 +1,52 @@
+"""Both forms of the hook, to be called alike."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from airflow_provider_reportrun.hooks.report_run import ReportRunHook
+
+HTML = "<html><body>Sign in</body></html>"
+WEEK = {
+    "interval_start": "2026-10-26T00:00:00.000Z",
+    "interval_end": "2026-11-02T00:00:00.000Z",
+}
+
+
+@dataclass
+class Form:
+    """
+    The hook's methods, blocking or awaiting, which must make no difference.
+
+    :param name: ``blocking`` or ``awaiting``.
+    """
+
+    name: str
+
+    def create(
+        self, report="balance_summary", parameters=WEEK, options=None, key=None, context=None
+    ):
+        """Create a report run."""
+        return self._call(
+            "create_report_run", context, report, parameters, options, idempotency_key=key
+        )
+
+    def get_run(self, report_run_id, context=None):
+        """Get a report run."""
+        return self._call("get_report_run", context, report_run_id)
+
+    def get_report(self, report_id="balance_summary", context=None):
+        """Get a report."""
+        return self._call("get_report", context, report_id)
+
+    def _call(self, method, context, *arguments, **named):
+        hook = ReportRunHook(stripe_context=context)
+        if self.name == "blocking":
+            with hook:
+                return getattr(hook, method)(*arguments, **named)
+
+        async def awaited():
+            return await getattr(hook, f"a{method}")(*arguments, **named)
+
+        return asyncio.run(awaited())

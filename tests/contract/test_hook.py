@@ -1,0 +1,274 @@
+"""The hook against the sandbox over a socket: what goes right."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+import requests
+from contract.form import WEEK
+
+from airflow_provider_reportrun import __version__
+from airflow_provider_reportrun.errors import (
+    DeadlinePassed,
+    InvalidInput,
+    ReportRunFailed,
+)
+from airflow_provider_reportrun.hooks.report_run import ReportRunHook
+from airflow_provider_reportrun.sandbox import Fault, Patch
+
+STILL_RUNNING = Patch({"status": "running", "result": None})
+
+
+def test_creates_a_report_run(sandbox, form):
+    """It is returned as the API made it."""
+    run = form.create(options={"compress_file": True}, key="k1")
+    (made,) = sandbox.runs
+    assert (run.id, run.status, run.report) == (made.id, "running", "balance_summary")
+    assert run.report_parameters == WEEK
+    assert run.livemode is False
+    assert made.idempotency_key == "k1"
+    assert made.compress_file
+
+
+def test_instants_may_be_datetimes(sandbox, form):
+    """Aware ones are written as the API takes them; dates would need a zone."""
+    start = datetime(2026, 10, 26, 2, tzinfo=timezone(timedelta(hours=2)))
+    form.create(parameters=WEEK | {"interval_start": start})
+    (made,) = sandbox.runs
+    assert made.report_parameters == WEEK
+    with pytest.raises(InvalidInput, match="interval_start"):
+        form.create(parameters=WEEK | {"interval_start": datetime(2026, 10, 26)})  # noqa: DTZ001
+
+
+def test_the_same_key_gives_the_same_report_run(sandbox, form):
+    """As it is now, not as it was."""
+    first, second = form.create(key="k1"), form.create(key="k1")
+    assert first.id == second.id
+    assert (first.status, second.status) == ("running", "succeeded")
+    assert len(sandbox.runs) == 1
+
+
+@pytest.mark.parametrize("key", [None, ""], ids=repr)
+def test_without_a_key_each_create_is_one_of_its_own(sandbox, form, key):
+    """A random key covers the repeats of one call alone."""
+    assert form.create(key=key).id != form.create(key=key).id
+    assert len({run.idempotency_key for run in sandbox.runs}) == 2
+    assert all(run.idempotency_key for run in sandbox.runs)
+
+
+def test_gets_a_report_run(sandbox, form):
+    """A succeeded one comes with its file, whose URL is fresh each time."""
+    report_run_id = form.create().id
+    first, second = form.get_run(report_run_id), form.get_run(report_run_id)
+    assert (first.id, first.status) == (report_run_id, "succeeded")
+    assert first.file.content_type == "csv"
+    assert first.file.size > 0
+    assert first.file.url.startswith(sandbox.url)
+    assert first.file.url != second.file.url
+    assert first.file.url_expires_at > datetime.now(timezone.utc)
+
+
+def test_gets_a_failed_report_run(sandbox, form):
+    """That is an answer like any other: whoever waits makes an error of it."""
+    sandbox.fail_next(1, "file_size_above_limit")
+    run = form.get_run(form.create().id)
+    assert (run.status, run.error_code) == ("failed", "file_size_above_limit")
+    assert not run.failure.transient
+
+
+def test_gets_a_report(form):
+    """Its parameters, and which data there is."""
+    report = form.get_report("payouts_itemized")
+    assert (report.id, report.name, report.livemode) == (
+        "payouts_itemized",
+        "Itemized payouts",
+        False,
+    )
+    assert report.parameters["interval_end"].required
+    assert report.parameters["interval_end"].latest > datetime(2026, 11, 1, tzinfo=timezone.utc)
+    assert "payout_id" in report.parameters["columns"].allowed_values
+
+
+def test_what_every_request_carries(sandbox, form, connect):
+    """Key, version and who we are; a body has a type, a question has no body and no key."""
+    connect({"stripe_version": "2026-10-14.preview"})
+    form.get_run(form.create().id)
+    post, get = sandbox.requests
+    for request in (post, get):
+        assert request.headers["authorization"] == f"Bearer {sandbox.api_key}"
+        assert request.headers["stripe-version"] == "2026-10-14.preview"
+        assert request.headers["user-agent"] == f"airflow-provider-reportrun/{__version__}"
+        assert request.headers["accept"] == "application/json"
+        assert "stripe-context" not in request.headers
+    assert post.headers["content-type"] == "application/json"
+    assert re.fullmatch(r"[0-9a-f-]{36}", post.headers["idempotency-key"])
+    assert post.json == {"report": "balance_summary", "report_parameters": WEEK}
+    assert (get.body, get.headers.get("content-type")) == (b"", None)
+    assert "idempotency-key" not in get.headers
+
+
+@pytest.mark.parametrize(
+    ("expected", "own", "given"),
+    [
+        ("acct_own", "acct_own", None),
+        ("acct_own", "acct_own", " "),
+        ("acct_task", "acct_own", "acct_task"),
+        ("acct_task", None, " acct_task "),
+    ],
+    ids=repr,
+)
+def test_the_context_of_the_hook_wins_over_the_connections(
+    sandbox, form, connect, expected, own, given
+):
+    """None and empty text leave the connection's."""
+    connect({"stripe_context": own})
+    form.get_report(context=given)
+    (request,) = sandbox.requests
+    assert request.headers["stripe-context"] == expected
+    assert ReportRunHook(stripe_context=given).effective_context == expected
+
+
+@pytest.mark.parametrize("context", [5, "acct_1\nX: y", "acct_日本", ["acct_1"]], ids=repr)
+def test_what_cannot_be_a_context_is_refused(context):
+    """When the hook is made, by name."""
+    with pytest.raises(InvalidInput, match="stripe_context"):
+        ReportRunHook(stripe_context=context)
+
+
+def test_a_key_of_netrc_is_not_sent(sandbox, form, monkeypatch, tmp_path):
+    """HTTP libraries put what a .netrc holds for a host in place of the key."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password 5ec4e7\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    form.get_report()
+    assert sandbox.requests[0].headers["authorization"] == f"Bearer {sandbox.api_key}"
+
+
+@pytest.fixture
+def proxy():
+    """A proxy that answers by itself, and the targets that it was asked for."""
+    asked = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        """Answers with a report."""
+
+        def do_GET(self):
+            """Answer."""
+            asked.append(self.path)
+            body = b'{"id": "by_proxy"}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Proxy) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
+def test_a_proxy_is_used(form, connect, proxy):
+    """The one of the connection, for a host that this machine cannot even look up."""
+    address, asked = proxy
+    connect({"proxy": address}, host="http://api.stripe.invalid")
+    assert form.get_report().id == "by_proxy"
+    assert asked == ["http://api.stripe.invalid/v2/reporting/reports/balance_summary"]
+
+
+def test_the_proxy_of_the_environment_is_used_where_the_connection_has_none(
+    form, connect, proxy, monkeypatch
+):
+    """As HTTP libraries do; the connection's own wins."""
+    address, asked = proxy
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("http_proxy", address)
+    connect(host="http://api.stripe.invalid")
+    assert form.get_report().id == "by_proxy"
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    connect({"proxy": address}, host="http://api.stripe.invalid")
+    assert form.get_report().id == "by_proxy"
+    assert len(asked) == 2
+
+
+def test_one_hook_keeps_one_connection(sandbox):
+    """Requests in a row take one TCP connection; a closed hook opens another."""
+    with ReportRunHook() as hook:
+        for _ in range(5):
+            hook.get_report("balance_summary")
+        assert sandbox.connections == 1
+        hook.close()
+        hook.get_report("balance_summary")
+        assert sandbox.connections == 2
+
+
+def test_the_session_may_be_used_for_other_paths(sandbox):
+    """It carries key and version, and is the one that the hook sends with."""
+    with ReportRunHook(stripe_context="acct_1") as hook:
+        session = hook.get_conn()
+        assert isinstance(session, requests.Session)
+        assert session is hook.get_conn()
+        answer = session.get(f"{sandbox.url}/v2/reporting/reports/balance_summary", timeout=10)
+    assert answer.status_code == 200
+    (request,) = sandbox.requests
+    assert request.headers["authorization"] == f"Bearer {sandbox.api_key}"
+    assert request.headers["stripe-context"] == "acct_1"
+    assert "stripe-version" in request.headers
+
+
+# Waiting
+
+
+def test_waits_for_a_report_run(sandbox, pauses):
+    """It is asked for until it has succeeded, with pauses of at least the interval."""
+    sandbox.faults.add(Fault("get_run", STILL_RUNNING, times=3))
+    with ReportRunHook() as hook:
+        report_run_id = hook.create_report_run("balance_summary", WEEK).id
+        run = hook.wait_for_report_run(report_run_id, poll_interval=7.0)
+    assert (run.id, run.status) == (report_run_id, "succeeded")
+    assert pauses == [7.0, 7.0, 7.0]
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, timedelta(0)], ids=repr)
+def test_a_wait_has_a_timeout(sandbox, pauses, timeout):
+    """Seconds or a timedelta; with none it looks once."""
+    sandbox.faults.add(Fault("get_run", STILL_RUNNING, times=None))
+    with ReportRunHook() as hook:
+        report_run_id = hook.create_report_run("balance_summary", WEEK).id
+        with pytest.raises(DeadlinePassed, match=f"{report_run_id}.*goes on at Stripe"):
+            hook.wait_for_report_run(report_run_id, timeout=timeout)
+    assert pauses == []
+    assert len(sandbox.requests) == 2
+
+
+def test_a_wait_for_a_report_run_that_fails(sandbox, pauses):
+    """It ends with the error that the API gave."""
+    sandbox.fail_next(1)
+    with ReportRunHook() as hook:
+        report_run_id = hook.create_report_run("balance_summary", WEEK).id
+        with pytest.raises(ReportRunFailed, match="internal_error") as raised:
+            hook.wait_for_report_run(report_run_id)
+    assert raised.value.report_run_id == report_run_id
+
+
+def test_downloads_a_result(sandbox, tmp_path):
+    """To a local file, with the facts of what came."""
+    with ReportRunHook() as hook:
+        report_run_id = hook.create_report_run("balance_summary", WEEK).id
+        facts = hook.download_result(report_run_id, tmp_path / "report.csv")
+    landed = (tmp_path / "report.csv").read_bytes()
+    assert landed.startswith(b"category,")
+    assert facts.size == len(landed)
+    assert facts.sha256 == hashlib.sha256(landed).hexdigest()
+    assert (facts.report_run_id, facts.content_type) == (report_run_id, "csv")
+    assert [each.name for each in tmp_path.iterdir()] == ["report.csv"]

@@ -1,0 +1,179 @@
+"""Good answers, refusals and pages of others, told apart."""
+
+from __future__ import annotations
+
+import pytest
+from protocol.script import answer, refusal
+
+from airflow_provider_reportrun.errors import (
+    ApiError,
+    AuthenticationError,
+    CapacityExceeded,
+    IdempotencyMismatch,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    RateLimited,
+    ServerError,
+    UnexpectedAnswer,
+)
+from airflow_provider_reportrun.protocol.answers import read_json
+
+HTML = b"<!doctype html><html><title>Sign in</title></html>"
+CAPACITY = "report_run_rate_limit_exceeded"
+NO_ACCESS = "Permission denied. Api key does not have permission to access account."
+
+
+def error_of(response):
+    """Give the error that an answer means."""
+    with pytest.raises((ApiError, UnexpectedAnswer)) as raised:
+        read_json(response, "get report run reprun_1")
+    return raised.value
+
+
+def v1(kind):
+    """Make the body of an error of the first generation, which has a type."""
+    return {"error": {"type": kind, "message": "Said so."}}
+
+
+def test_a_good_answer_is_its_json():
+    """Whatever fields it has."""
+    assert read_json(answer(200, {"id": "a", "new": [1]}), "ask") == {"id": "a", "new": [1]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "response"),
+    [
+        (InvalidRequest, refusal(400, "invalid_fields")),
+        (InvalidRequest, answer(400, v1("invalid_request_error"))),
+        (InvalidRequest, refusal(402)),
+        (InvalidRequest, refusal(415)),
+        (InvalidRequest, refusal(422)),
+        (AuthenticationError, refusal(401)),
+        (AuthenticationError, answer(401, HTML)),
+        (PermissionDenied, refusal(403, "report_inaccessible")),
+        (NotFound, refusal(404, "not_found")),
+        (IdempotencyMismatch, refusal(409, "idempotency_error")),
+        (IdempotencyMismatch, answer(409, v1("idempotency_error"))),
+        (IdempotencyMismatch, refusal(400, "idempotency_error")),
+        (IdempotencyMismatch, answer(400, v1("idempotency_error"))),
+        (ServerError, refusal(409, "idempotency_conflict")),
+        (ServerError, answer(409, v1("invalid_request_error"))),
+        (CapacityExceeded, refusal(429, CAPACITY)),
+        (RateLimited, refusal(429, "lock_timeout")),
+        (RateLimited, answer(429, v1("rate_limit"))),
+        (RateLimited, answer(429, b"")),
+        (InvalidRequest, refusal(400, CAPACITY)),
+        (ServerError, refusal(500, "idempotency_error")),
+        (ServerError, refusal(500)),
+        (ServerError, answer(502, HTML)),
+        (ServerError, answer(503, b"")),
+        (ServerError, answer(504, [])),
+        (UnexpectedAnswer, answer(200, HTML)),
+        (UnexpectedAnswer, answer(200, b"")),
+        (UnexpectedAnswer, answer(200, ["a"])),
+        (UnexpectedAnswer, answer(200, b"\xff\xfe\x00")),
+        (UnexpectedAnswer, answer(200, b"null")),
+        (UnexpectedAnswer, answer(201, {"id": "a"})),
+        (UnexpectedAnswer, answer(204, b"")),
+        (UnexpectedAnswer, answer(301, b"", Location="https://elsewhere.example")),
+        (UnexpectedAnswer, answer(302, {"id": "a"}, Location="https://elsewhere.example")),
+        (UnexpectedAnswer, answer(307, HTML)),
+        (UnexpectedAnswer, answer(400, HTML)),
+        (UnexpectedAnswer, answer(403, HTML)),
+        (UnexpectedAnswer, answer(404, HTML)),
+        (UnexpectedAnswer, answer(407, HTML)),
+    ],
+    ids=lambda each: each.__name__ if isinstance(each, type) else f"{each.status}-{each.body[:40]}",
+)
+def test_each_answer_means_its_error(kind, response):
+    """By status first, by code or type where one status has several meanings."""
+    error = error_of(response)
+    assert type(error) is kind
+    assert error.status == response.status
+
+
+def test_an_error_says_what_was_tried_what_came_and_what_to_do():
+    """One line, with Stripe's id of the request last."""
+    response = refusal(404, "not_found", Request_Id="req_1")
+    assert str(error_of(response)) == (
+        "Tried to get report run reprun_1: the API answered 404 not_found: Said so. Check the id, "
+        "and that key and Stripe-Context belong to the account that has it. (Request-Id: req_1)"
+    )
+
+
+def test_a_page_is_named_by_its_type_and_not_quoted():
+    """A login page may hold anything, so its text stays out; its type tells what it is."""
+    error = error_of(answer(403, HTML, Content_Type="text/html", Request_Id="req_1"))
+    assert "HTTP 403 with text/html in place of the API's JSON" in str(error)
+    assert "Sign in" not in str(error)
+    assert error.transient
+    assert error.request_id == "req_1"
+
+
+@pytest.mark.parametrize(
+    ("said", "body"),
+    [
+        ("a: b ", {"error": {"code": "a", "message": "b"}}),
+        ("a ", {"error": {"code": "a"}}),
+        ("b ", {"error": {"message": "b"}}),
+        ("no message ", {"error": {}}),
+        ("no message ", {"error": None}),
+        ("no message ", {"error": "invalid_grant"}),
+        ("no message ", {}),
+        ("7: ['b'] ", {"error": {"code": 7, "message": ["b"]}}),
+    ],
+    ids=repr,
+)
+def test_refusals_of_any_shape_are_read(said, body):
+    """What the API says is shown; what it leaves out is no reason to fail."""
+    assert f"the API answered 400 {said}" in str(error_of(answer(400, body)))
+
+
+@pytest.mark.parametrize("code", ["invalid_fields", "c" * 10_000])
+def test_long_messages_are_cut(code):
+    """An answer cannot flood the log."""
+    error = error_of(answer(400, {"error": {"code": code, "message": "m" * 10_000}}))
+    assert 500 < len(str(error)) < 700
+
+
+def test_long_content_types_are_cut():
+    """Nor can its headers."""
+    assert len(str(error_of(answer(200, HTML, Content_Type="x" * 10_000)))) < 1000
+
+
+@pytest.mark.parametrize(
+    ("expected", "headers"),
+    [
+        ({"should_retry": True}, {"Stripe_Should_Retry": "true"}),
+        ({"should_retry": False}, {"Stripe_Should_Retry": "False"}),
+        ({"should_retry": None}, {"Stripe_Should_Retry": "maybe"}),
+        ({"should_retry": None}, {}),
+        ({"retry_after": 2.5}, {"Retry_After": "2.5"}),
+        ({"retry_after": None}, {"Retry_After": "soon"}),
+        ({"retry_after": None}, {"Retry_After": "-1"}),
+        ({"retry_after": None}, {"Retry_After": "1e999"}),
+        ({"request_id": "req_1"}, {"request_id": "req_1"}),
+        ({"request_id": None}, {}),
+        ({"code": "some_code", "status": 500}, {}),
+    ],
+    ids=repr,
+)
+def test_the_facts_of_a_refusal(expected, headers):
+    """Headers are read in any case; what cannot be read counts as absent."""
+    error = error_of(refusal(500, **headers))
+    assert expected == {name: getattr(error, name) for name in expected}
+
+
+@pytest.mark.parametrize(
+    ("expected", "message"), [(True, NO_ACCESS), (False, "The key lacks reporting_read.")]
+)
+def test_a_missing_context_is_told_from_a_missing_permission(expected, message):
+    """Both are a 403; only the message differs."""
+    error = error_of(answer(403, {"error": {"code": "permission_denied", "message": message}}))
+    assert expected is error.context_missing
+
+
+def test_nesting_without_end_is_no_answer():
+    """What makes the JSON reader give up is not the API speaking."""
+    assert type(error_of(answer(200, b"[" * 200_000))) is UnexpectedAnswer
