@@ -47,6 +47,9 @@ def running_sandbox() -> Iterator[Sandbox]:
 @pytest.fixture
 def sandbox(running_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     """The sandbox, without anything of earlier tests, as the connection ``reportrun_default``."""
+    from airflow_provider_reportrun.hooks import report_run
+
+    report_run._definitions.clear()
     running_sandbox.reset()
     monkeypatch.setenv("AIRFLOW_CONN_REPORTRUN_DEFAULT", running_sandbox.connection_uri)
     return running_sandbox

@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-import pendulum
 from airflow.sdk import Asset, BaseOperator, conf
 
-from airflow_provider_reportrun.errors import CapacityExceeded, InvalidInput, RateLimited
+from airflow_provider_reportrun.data_interval import (
+    DATA_INTERVAL_END,
+    DATA_INTERVAL_START,
+    no_interval,
+    zone_of,
+)
+from airflow_provider_reportrun.errors import (
+    CapacityExceeded,
+    DataWindowUnknown,
+    InvalidInput,
+    NotFound,
+    RateLimited,
+)
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
-from airflow_provider_reportrun.outcomes import operator_outcomes
+from airflow_provider_reportrun.landing.archive import MAX_UNPACKED_BYTES
+from airflow_provider_reportrun.outcomes import created_elsewhere, operator_outcomes
 from airflow_provider_reportrun.protocol import flows
 from airflow_provider_reportrun.protocol.calls import checked_id, create_body
+from airflow_provider_reportrun.protocol.checks import check_parameters, is_covered, not_available
 from airflow_provider_reportrun.protocol.flows import Order, Patience
-from airflow_provider_reportrun.protocol.identity import TaskIdentity, idempotency_key
+from airflow_provider_reportrun.protocol.identity import TaskIdentity, body_digest, idempotency_key
 from airflow_provider_reportrun.protocol.interval import (
     INTERVAL_END,
     INTERVAL_START,
     report_parameters,
 )
+from airflow_provider_reportrun.protocol.models import read_instant
 from airflow_provider_reportrun.protocol.retry import Pace
+from airflow_provider_reportrun.record import Record, recall, remember
 from airflow_provider_reportrun.waiting import DAY_SECONDS, defer_timeout, seconds
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Mapping, Sequence
+    from datetime import date, datetime, timedelta, tzinfo
 
     from airflow.sdk import Context, XComArg
 
     from airflow_provider_reportrun.landing.land import Destination, Landing
     from airflow_provider_reportrun.protocol.models import ReportRun
 
-DATA_INTERVAL_START: Final = "{{ (data_interval_start | default(none)) or '' }}"
-"""Renders to nothing where a run has no data interval; a plain template would die in rendering."""
-DATA_INTERVAL_END: Final = "{{ (data_interval_end | default(none)) or '' }}"
 NEW_RUN: Final = "new_run"
 REUSE: Final = "reuse"
 
@@ -64,6 +76,11 @@ class CreateReportRunOperator(BaseOperator):
         report run between tasks; the clear generation and the parameters are still part of it.
     :param on_clear: whether clearing the task asks for a new report run (``"new_run"``) or for the
         same one again (``"reuse"``).
+    :param validate: whether to compare the parameters with the report's definition first, at the
+        price of one GET for each report every five minutes. A key that may not read definitions is
+        logged and stops nothing.
+    :param wait_for_data: whether to wait until the API holds the data of the interval, in place of
+        failing with ``DataNotAvailable``, which is retried.
     :param wait_for_completion: whether to wait until the report run has succeeded. Then the next
         try after a report run that failed creates a new one, unless its file was too large.
     :param deferrable: whether to wait, for capacity and for the report, in the triggerer; by
@@ -102,6 +119,8 @@ class CreateReportRunOperator(BaseOperator):
         result_options: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         on_clear: str = NEW_RUN,
+        validate: bool = True,
+        wait_for_data: bool = False,
         wait_for_completion: bool = False,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float | timedelta = 30.0,
@@ -120,6 +139,8 @@ class CreateReportRunOperator(BaseOperator):
         self.result_options = result_options
         self.idempotency_key = idempotency_key
         self.on_clear = on_clear
+        self.validate = validate
+        self.wait_for_data = wait_for_data
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         self.poll_interval = poll_interval
@@ -150,7 +171,15 @@ class CreateReportRunOperator(BaseOperator):
         patience = self._patience()
         with ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook:
             order = self._order(context, hook)
-            run = self._create(context, hook, order, patience)
+            record = self._record(context, order, patience)
+            order = replace(order, idempotency_key=record.idempotency_key)
+            patience = replace(patience, deadline=record.deadline)
+            run = self._find(hook, record)
+            if run is None:
+                self._check(hook, order, patience)
+                remember(context, record)
+                run = self._create(context, hook, order, patience)
+            remember(context, replace(record, report_run_id=run.id))
             if self.wait_for_completion:
                 run = self._await(hook, run, patience)
             return self._complete(context, hook, run.id)
@@ -169,7 +198,9 @@ class CreateReportRunOperator(BaseOperator):
             ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook,
         ):
             report_run_id = resumed_report_run_id(event)
-            self._order(context, hook)
+            record = self._record(context, self._order(context, hook), self._patience())
+            if record.report_run_id != report_run_id:
+                remember(context, replace(record, report_run_id=report_run_id))
             return self._complete(context, hook, report_run_id)
 
     def resume_execution(
@@ -186,6 +217,75 @@ class CreateReportRunOperator(BaseOperator):
 
     def _complete(self, context: Context, hook: ReportRunHook, report_run_id: str) -> Any:  # noqa: ARG002 - for those who land as well
         return report_run_id
+
+    def _record(self, context: Context, order: Order, patience: Patience) -> Record:
+        """Give what an earlier try of the same clear generation wrote down, or begin anew."""
+        max_tries: int = context["ti"].max_tries
+        digest = body_digest(
+            create_body(order.report, order.report_parameters, order.result_options)
+        )
+        new = Record(
+            max_tries=max_tries,
+            digest=digest,
+            idempotency_key=order.idempotency_key,
+            deadline=patience.deadline,
+        )
+        found = recall(context)
+        if found is None or found.digest != digest:
+            return new
+        if found.max_tries == max_tries:
+            return found
+        if self.on_clear == REUSE:
+            return replace(found, max_tries=max_tries, deadline=patience.deadline)
+        return new
+
+    def _find(self, hook: ReportRunHook, record: Record) -> ReportRun | None:
+        """
+        Look at the report run that an earlier try wrote down.
+
+        :return: None where there is none, or a new one is due in its place.
+        """
+        if record.report_run_id is None:
+            return None
+        try:
+            run = hook.get_report_run(record.report_run_id)
+        except NotFound:
+            return None
+        if self.wait_for_completion and run.failure is not None and run.failure.transient:
+            return None
+        self._report_run_id = run.id
+        self.log.info("Attached to report run %s of an earlier try; it is %s", run.id, run.status)
+        return run
+
+    def _check(self, hook: ReportRunHook, order: Order, patience: Patience) -> None:
+        """
+        Compare the order with the report's definition, and wait for its data where asked to.
+
+        :raises InvalidInput: names everything that is wrong, at once.
+        :raises DataNotAvailable: when the interval reaches past the data.
+        """
+        report = hook.definition(order.report) if self.validate or self.wait_for_data else None
+        if report is None:
+            return
+        if self.validate:
+            check_parameters(report, order.report_parameters)
+        interval_end = read_instant(order.report_parameters.get(INTERVAL_END))
+        if interval_end is None:
+            return
+        try:
+            if is_covered(report, interval_end):
+                return
+        except DataWindowUnknown as error:
+            self.log.log(logging.WARNING if self.wait_for_data else logging.DEBUG, "%s", error)
+            return
+        if not self.wait_for_data:
+            raise not_available(report, interval_end)
+        if self.deferrable:
+            self.log.info(
+                "Waiting for data in the triggerer: %s", not_available(report, interval_end).message
+            )
+            self._defer_create(order, patience, wait_for_data=True)
+        hook.converse(flows.await_data(order.report, interval_end, patience=patience))
 
     def _create(
         self, context: Context, hook: ReportRunHook, order: Order, patience: Patience
@@ -245,7 +345,9 @@ class CreateReportRunOperator(BaseOperator):
             "deadline": patience.deadline,
         }
 
-    def _defer_create(self, order: Order, patience: Patience) -> NoReturn:
+    def _defer_create(
+        self, order: Order, patience: Patience, *, wait_for_data: bool = False
+    ) -> NoReturn:
         from airflow_provider_reportrun.triggers.report_run import CreateReportRunTrigger
 
         self.defer(
@@ -256,6 +358,7 @@ class CreateReportRunOperator(BaseOperator):
                 idempotency_key=order.idempotency_key,
                 runs_allowed=order.runs_allowed,
                 wait_for_completion=self.wait_for_completion,
+                wait_for_data=wait_for_data,
                 **self._trigger_arguments(patience),
             ),
             method_name="execute_complete",
@@ -331,26 +434,9 @@ class CreateReportRunOperator(BaseOperator):
                     "Keep one of them."
                 )
             if name not in given and value == "":
-                raise InvalidInput(_no_interval(name, context))
-        return report_parameters(
-            given, start=self.interval_start, end=self.interval_end, zone=self._zone(context)
-        )
-
-    def _zone(self, context: Context) -> tzinfo | None:
-        """Give the zone of dates and naive stamps, or None where it is not certain."""
-        if isinstance(self.timezone, tzinfo):
-            return self.timezone
-        if self.timezone:
-            try:
-                return pendulum.timezone(self.timezone)
-            except (ValueError, LookupError):
-                raise InvalidInput(
-                    f"timezone must be the name of a zone such as 'Europe/Paris', "
-                    f"not {self.timezone!r}."
-                ) from None
-        dag = context.get("dag")
-        is_utc = dag is not None and str(dag.timezone) in {"UTC", "Etc/UTC"}
-        return pendulum.UTC if is_utc else None
+                raise no_interval(name, context)
+        zone = zone_of(self.timezone, context)
+        return report_parameters(given, start=self.interval_start, end=self.interval_end, zone=zone)
 
 
 class _LandingOperator(BaseOperator):
@@ -365,6 +451,8 @@ class _LandingOperator(BaseOperator):
         storage_conn_id: str | None = None,
         if_exists: str = "replace",
         decompress: bool = False,
+        marker: str | None = None,
+        max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
         spool_dir: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -373,6 +461,8 @@ class _LandingOperator(BaseOperator):
         self.storage_conn_id = storage_conn_id
         self.if_exists = if_exists
         self.decompress = decompress
+        self.marker = marker
+        self.max_unpacked_bytes = max_unpacked_bytes
         self.spool_dir = spool_dir
 
     def _destination(self, context: Context) -> Destination:
@@ -385,6 +475,8 @@ class _LandingOperator(BaseOperator):
             storage_conn_id=self.storage_conn_id or None,
             if_exists=self.if_exists,
             decompress=self.decompress,
+            marker=self.marker,
+            max_unpacked_bytes=self.max_unpacked_bytes,
             spool_dir=self.spool_dir or None,
             owner=owner_name(ti.dag_id, ti.run_id, ti.task_id, ti.map_index),
         )
@@ -421,6 +513,11 @@ class DownloadReportResultOperator(_LandingOperator):
         and say so) or ``"fail"``.
     :param decompress: whether to unpack a ZIP: into a folder under its members' names, or, when it
         holds one file, as the destination.
+    :param marker: name of an empty file, such as ``"_SUCCESS"``, that is published in a folder
+        after all others, for readers who wait for it; by default none. An earlier one is not taken
+        away while its folder is landed in anew.
+    :param max_unpacked_bytes: a ZIP that would unpack to more is refused; by default 50 GB, ten
+        times what Stripe lets a result have, so that no ZIP fills the disk by surprise.
     :param spool_dir: local folder for temporary files, for stores (templated); by default the
         system's.
     :param reportrun_conn_id: the connection (templated).
@@ -457,6 +554,7 @@ class DownloadReportResultOperator(_LandingOperator):
         """
         with (
             operator_outcomes(self),
+            created_elsewhere(),
             ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook,
         ):
             report_run_id = checked_id(self.report_run_id, "report_run_id")
@@ -470,7 +568,8 @@ class ReportRunToStorageOperator(CreateReportRunOperator, _LandingOperator):
 
     A third of the task instances of the three tasks; made for backfills. Takes the arguments of
     ``CreateReportRunOperator`` (but ``wait_for_completion``, which is always so) and of
-    ``DownloadReportResultOperator`` (but ``report_run_id``), and is deferrable by default.
+    ``DownloadReportResultOperator`` (but ``report_run_id``); ``deferrable`` and
+    ``wait_for_data`` are on by default.
 
     Returns (XCom) what ``DownloadReportResultOperator`` returns.
     """
@@ -480,8 +579,12 @@ class ReportRunToStorageOperator(CreateReportRunOperator, _LandingOperator):
         *_LandingOperator.landing_fields,
     )
 
-    def __init__(self, *, deferrable: bool = True, **kwargs: Any) -> None:
-        super().__init__(deferrable=deferrable, wait_for_completion=True, **kwargs)
+    def __init__(
+        self, *, deferrable: bool = True, wait_for_data: bool = True, **kwargs: Any
+    ) -> None:
+        super().__init__(
+            deferrable=deferrable, wait_for_data=wait_for_data, wait_for_completion=True, **kwargs
+        )
 
     def _execute(self, context: Context) -> Any:
         kept = self._destination(context).look()
@@ -501,18 +604,3 @@ def _identity(ti: Any) -> TaskIdentity:
 
 def _shown(value: str | list[str] | None) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _no_interval(name: str, context: Context) -> str:
-    partition = context.get("partition_key")
-    if partition:
-        return (
-            f"{name} is empty: the run has no data interval, but the partition key {partition!r}. "
-            "Pass interval_start and interval_end made from {{ partition_key }}, or schedule the "
-            "DAG with CronDataIntervalTimetable."
-        )
-    return (
-        f"{name} is empty: the run has no data interval, as runs that were triggered by hand or by "
-        "an asset may have none. Schedule the DAG with CronDataIntervalTimetable, or pass "
-        "interval_start and interval_end."
-    )

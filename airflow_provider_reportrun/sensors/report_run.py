@@ -1,27 +1,180 @@
-"""The sensor that waits for a report run."""
+"""The sensors: one waits for a report run, one for the data of an interval."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, BaseSensorOperator, PokeReturnValue, conf
 
 from airflow_provider_reportrun._compat import AirflowSensorTimeout
-from airflow_provider_reportrun.errors import DeadlinePassed, ReportRunError
+from airflow_provider_reportrun.data_interval import DATA_INTERVAL_END, no_interval, zone_of
+from airflow_provider_reportrun.errors import DeadlinePassed, ReportRunError, ReportRunFailed
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.outcomes import sensor_outcomes
 from airflow_provider_reportrun.protocol.calls import checked_id
+from airflow_provider_reportrun.protocol.checks import available_through
 from airflow_provider_reportrun.protocol.flows import OUTAGE_TOLERANCE_SECONDS, finished
+from airflow_provider_reportrun.protocol.interval import (
+    INTERVAL_END,
+    format_instant,
+    parse_instant,
+)
 from airflow_provider_reportrun.waiting import DAY_SECONDS, defer_timeout
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date, datetime, timedelta, tzinfo
+
     from airflow.sdk import Context, XComArg
+    from airflow.triggers.base import BaseTrigger
 
 
-class ReportRunSensor(BaseSensorOperator):
+class _ApiSensor(BaseSensorOperator):
+    """
+    What the sensors share: one look, repeated in place, by rescheduling or in the triggerer.
+
+    Errors of network and API are let pass for 15 minutes without a good answer, in ``reschedule``
+    mode until the timeout.
+
+    :param reportrun_conn_id: the connection (templated).
+    :param stripe_context: the account, over the connection's own (templated).
+    :param deferrable: whether to wait in the triggerer.
+    :param poke_interval: seconds between two looks.
+    :param max_wait: longest time between two looks, in seconds.
+    :param timeout: seconds until the task times out, from its first look.
+    """
+
+    def __init__(
+        self,
+        *,
+        reportrun_conn_id: str = ReportRunHook.default_conn_name,
+        stripe_context: str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poke_interval: timedelta | float = 30.0,
+        max_wait: timedelta | float | None = 300.0,
+        timeout: timedelta | float = DAY_SECONDS,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, max_wait=max_wait, timeout=timeout, **kwargs)
+        self.reportrun_conn_id = reportrun_conn_id
+        self.stripe_context = stripe_context
+        self.deferrable = deferrable
+        self._last_good = time.monotonic()
+
+    def look(self, context: Context, hook: ReportRunHook) -> Any:
+        """
+        Ask once.
+
+        :return: what goes to XCom, or None for "not yet".
+        :raises ReportRunError: when asking again does not help.
+        """
+        raise NotImplementedError
+
+    def trigger(self, context: Context, **wait: Any) -> BaseTrigger:
+        """
+        Make the trigger that waits for the same.
+
+        :param wait: the arguments of every wait.
+        """
+        raise NotImplementedError
+
+    def after_trigger(self, event: Any) -> None:
+        """
+        Check the event that the task is resumed with.
+
+        :raises ReportRunError: the error that the wait ended in.
+        """
+        raise NotImplementedError
+
+    def goes_on(self) -> str:
+        """Say what goes on although the wait stops; empty for nothing."""
+        return ""
+
+    def execute(self, context: Context) -> Any:
+        """
+        Look once, and go on as the mode says.
+
+        :return: see the class.
+        """
+        with sensor_outcomes(self):
+            if not self.deferrable:
+                self._last_good = time.monotonic()
+                return self._execute_in_place(context)
+            deadline = time.time() + self.timeout
+            found = self.poke(context)
+            if found:
+                return found.xcom_value
+            return self._defer(context, deadline)
+
+    def _execute_in_place(self, context: Context) -> Any:
+        try:
+            return super().execute(context)
+        except AirflowSensorTimeout as error:
+            timeout = DeadlinePassed(f"{error} {self.goes_on()}".strip())
+        raise timeout
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """
+        Look once, taking a transient error for "not yet", unless it has been one for too long.
+
+        :raises ReportRunError: when asking again does not help, or was done for too long.
+        """
+        try:
+            with self._hook() as hook:
+                found = self.look(context, hook)
+        except ReportRunError as error:
+            silent = time.monotonic() - self._last_good
+            is_too_long = not self.reschedule and silent > OUTAGE_TOLERANCE_SECONDS
+            if isinstance(error, ReportRunFailed) or not error.transient or is_too_long:
+                raise
+            self.log.warning("No good answer for %.0f s while waiting: %s", silent, error)
+            return PokeReturnValue(is_done=False)
+        self._last_good = time.monotonic()
+        return PokeReturnValue(is_done=found is not None, xcom_value=found)
+
+    def execute_complete(self, context: Context, event: Any = None) -> Any:
+        """
+        Go on after the wait in the triggerer.
+
+        :raises ReportRunError: the error that the wait ended in.
+        """
+        self.after_trigger(event)
+        with self._hook() as hook:
+            return self.look(context, hook)
+
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> Any:
+        """Resume past the base sensor, whose ``soft_fail`` would skip on every error."""
+        with sensor_outcomes(self):
+            return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+
+    def on_kill(self) -> None:
+        """Leave the report run alone, for the API has no cancel, and say so."""
+        if self.goes_on():
+            self.log.info("%s", self.goes_on())
+
+    def _hook(self) -> ReportRunHook:
+        return ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context)
+
+    def _defer(self, context: Context, deadline: float) -> Any:
+        longest = self.max_wait.total_seconds() if self.max_wait else self.poke_interval
+        self.defer(
+            trigger=self.trigger(
+                context,
+                reportrun_conn_id=self.reportrun_conn_id,
+                stripe_context=self.stripe_context or None,
+                poll_interval=self.poke_interval,
+                max_poll_interval=longest,
+                deadline=deadline,
+            ),
+            method_name="execute_complete",
+            timeout=defer_timeout(deadline),
+        )
+
+
+class ReportRunSensor(_ApiSensor):
     """
     Wait until a report run has succeeded.
 
@@ -50,118 +203,114 @@ class ReportRunSensor(BaseSensorOperator):
 
     template_fields: Sequence[str] = ("report_run_id", "reportrun_conn_id", "stripe_context")
 
-    def __init__(
-        self,
-        *,
-        report_run_id: str | XComArg,
-        reportrun_conn_id: str = ReportRunHook.default_conn_name,
-        stripe_context: str | None = None,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poke_interval: timedelta | float = 30.0,
-        max_wait: timedelta | float | None = 300.0,
-        timeout: timedelta | float = DAY_SECONDS,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(poke_interval=poke_interval, max_wait=max_wait, timeout=timeout, **kwargs)
+    def __init__(self, *, report_run_id: str | XComArg, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.report_run_id = report_run_id
-        self.reportrun_conn_id = reportrun_conn_id
-        self.stripe_context = stripe_context
-        self.deferrable = deferrable
-        self._last_good = time.monotonic()
 
-    def execute(self, context: Context) -> Any:
+    def look(self, context: Context, hook: ReportRunHook) -> dict[str, Any] | None:  # noqa: ARG002 - of the base
         """
-        Look once, and go on as the mode says.
+        Look at the report run.
 
-        :return: see the class.
+        :raises ReportRunFailed: when it failed.
         """
-        with sensor_outcomes(self):
-            if not self.deferrable:
-                self._last_good = time.monotonic()
-                return self._execute_in_place(context)
-            deadline = time.time() + self.timeout
-            found = self.poke(context)
-            if found:
-                return found.xcom_value
-            return self._defer(deadline)
-
-    def _execute_in_place(self, context: Context) -> Any:
-        try:
-            return super().execute(context)
-        except AirflowSensorTimeout as error:
-            timeout = DeadlinePassed(
-                f"{error} Report run {self.report_run_id} goes on at Stripe.",
-                report_run_id=str(self.report_run_id),
-            )
-        raise timeout
-
-    def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
-        """
-        Look once.
-
-        :raises ReportRunFailed: when the report run failed.
-        :raises ReportRunError: when asking again does not help, or was done for too long.
-        """
-        try:
-            with self._hook() as hook:
-                run = hook.get_report_run(checked_id(self.report_run_id, "report_run_id"))
-        except ReportRunError as error:
-            self._let_pass(error)
-            return PokeReturnValue(is_done=False)
-        self._last_good = time.monotonic()
+        run = hook.get_report_run(checked_id(self.report_run_id, "report_run_id"))
         self.log.debug("Report run %s is %s", run.id, run.status)
-        if not run.is_finished:
-            return PokeReturnValue(is_done=False)
-        return PokeReturnValue(is_done=True, xcom_value=finished(run).summary())
+        return finished(run).summary() if run.is_finished else None
 
-    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
-        """
-        Go on after the wait in the triggerer.
-
-        :raises ReportRunError: the error that the wait ended in.
-        """
-        from airflow_provider_reportrun.triggers.report_run import resumed_report_run_id
-
-        report_run_id = resumed_report_run_id(event)
-        with self._hook() as hook:
-            return finished(hook.get_report_run(report_run_id)).summary()
-
-    def resume_execution(
-        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
-    ) -> Any:
-        """Resume past the base sensor, whose ``soft_fail`` would skip on every error."""
-        with sensor_outcomes(self):
-            return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
-
-    def on_kill(self) -> None:
-        """Leave the report run alone, for the API has no cancel, and say so."""
-        self.log.info("Report run %s goes on at Stripe", self.report_run_id)
-
-    def _hook(self) -> ReportRunHook:
-        return ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context)
-
-    def _let_pass(self, error: ReportRunError) -> None:
-        """Take a transient error for "not yet", unless it has been one for too long."""
-        silent = time.monotonic() - self._last_good
-        is_too_long = not self.reschedule and silent > OUTAGE_TOLERANCE_SECONDS
-        if not error.transient or is_too_long:
-            raise error
-        self.log.warning("No good answer for %.0f s while waiting: %s", silent, error)
-
-    def _defer(self, deadline: float) -> Any:
+    def trigger(self, context: Context, **wait: Any) -> BaseTrigger:  # noqa: ARG002 - of the base
+        """Make the trigger that waits for the report run."""
         from airflow_provider_reportrun.triggers.report_run import ReportRunTrigger
 
         self.log.info("Waiting for report run %s in the triggerer", self.report_run_id)
-        longest = self.max_wait.total_seconds() if self.max_wait else self.poke_interval
-        self.defer(
-            trigger=ReportRunTrigger(
-                report_run_id=checked_id(self.report_run_id, "report_run_id"),
-                reportrun_conn_id=self.reportrun_conn_id,
-                stripe_context=self.stripe_context or None,
-                poll_interval=self.poke_interval,
-                max_poll_interval=longest,
-                deadline=deadline,
-            ),
-            method_name="execute_complete",
-            timeout=defer_timeout(deadline),
+        return ReportRunTrigger(
+            report_run_id=checked_id(self.report_run_id, "report_run_id"), **wait
         )
+
+    def after_trigger(self, event: Any) -> None:
+        """Check that the event tells of a report run."""
+        from airflow_provider_reportrun.triggers.report_run import resumed_report_run_id
+
+        resumed_report_run_id(event)
+
+    def goes_on(self) -> str:
+        """Say that the report run goes on."""
+        return f"Report run {self.report_run_id} goes on at Stripe"
+
+
+class ReportDataSensor(_ApiSensor):
+    """
+    Wait until the API holds the data of an interval.
+
+    Stripe prepares the data of a report twice a day, hours after they arise, and takes no interval
+    that reaches past them; so the API is asked, and not the calendar. Deferrable sensors for the
+    same report share one request per poll.
+
+    Returns (XCom) the instant up to which there are data, RFC 3339 in UTC.
+
+    :param report: id of the report template (templated).
+    :param interval_end: the instant after the last of the interval (templated); by default the end
+        of the run's data interval. Taken in the forms of ``CreateReportRunOperator``.
+    :param timezone: name of the zone that dates and stamps without an offset are meant in.
+    :param reportrun_conn_id: the connection (templated).
+    :param stripe_context: the account that the report is about, over the connection's own
+        (templated).
+    :param deferrable: whether to wait in the triggerer; by default ``[operators]
+        default_deferrable``.
+    :param poke_interval: seconds between two looks; when deferrable the shortest time between two.
+    :param max_wait: longest time between two looks, in seconds: when deferrable, and with
+        ``exponential_backoff``.
+    :param timeout: seconds until the task fails with ``AirflowSensorTimeout``, from its first look.
+    :param soft_fail: skip the task on a timeout, and only then.
+    :param never_fail: skip the task on any error.
+    """
+
+    template_fields: Sequence[str] = (
+        "report",
+        "interval_end",
+        "reportrun_conn_id",
+        "stripe_context",
+    )
+
+    def __init__(
+        self,
+        *,
+        report: str,
+        interval_end: str | date | datetime = DATA_INTERVAL_END,
+        timezone: str | tzinfo | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.report = report
+        self.interval_end = interval_end
+        self.timezone = timezone
+
+    def look(self, context: Context, hook: ReportRunHook) -> str | None:
+        """
+        Look how far the data reach.
+
+        :raises DataWindowUnknown: when the report does not say.
+        """
+        end = self._end(context)
+        through = available_through(hook.get_report(self.report))
+        self.log.debug("The data of %s reach %s", self.report, format_instant(through))
+        return format_instant(through) if end <= through else None
+
+    def trigger(self, context: Context, **wait: Any) -> BaseTrigger:
+        """Make the trigger that waits for the data."""
+        from airflow_provider_reportrun.triggers.report_run import ReportDataTrigger
+
+        end = format_instant(self._end(context))
+        self.log.info("Waiting in the triggerer for the data of %s to reach %s", self.report, end)
+        return ReportDataTrigger(report=self.report, interval_end=end, **wait)
+
+    def after_trigger(self, event: Any) -> None:
+        """Check that the event tells of data."""
+        from airflow_provider_reportrun.triggers.report_run import resumed_after_data
+
+        resumed_after_data(event)
+
+    def _end(self, context: Context) -> datetime:
+        if self.interval_end == "":
+            raise no_interval(INTERVAL_END, context)
+        zone = zone_of(self.timezone, context)
+        return parse_instant(self.interval_end, argument=INTERVAL_END, zone=zone)

@@ -9,7 +9,6 @@ none: the rows of a running deployment must still load.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -23,11 +22,15 @@ from airflow_provider_reportrun.errors import (
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.protocol import flows
 from airflow_provider_reportrun.protocol.flows import OUTAGE_TOLERANCE_SECONDS, Order, Patience
+from airflow_provider_reportrun.protocol.interval import INTERVAL_END, parse_instant
+from airflow_provider_reportrun.protocol.models import read_instant
 from airflow_provider_reportrun.protocol.retry import Pace
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
     from airflow_provider_reportrun.protocol.messages import Flow
-    from airflow_provider_reportrun.protocol.models import ReportRun
+    from airflow_provider_reportrun.protocol.models import Report, ReportRun
 
 DONE: Literal["done"] = "done"
 ERROR: Literal["error"] = "error"
@@ -42,10 +45,24 @@ class Event(TypedDict):
 
     outcome: Literal["done", "error"]
     report_run_id: str | None
+    """None where the wait was for data, or ended before there was a report run."""
     status: str | None
     message: str
     error: dict[str, Any] | None
     """The error, as ``errors.to_json`` gives it, where the outcome is ``error``."""
+
+
+def resumed_after_data(event: Any) -> None:
+    """
+    Read the event that a wait for data is resumed with.
+
+    :raises ReportRunError: as ``resumed_report_run_id`` does.
+    """
+    match event:
+        case {"outcome": "done"}:
+            return
+        case _:
+            resumed_report_run_id(event)
 
 
 def resumed_report_run_id(event: Any) -> str:
@@ -121,7 +138,7 @@ class _WaitTrigger(BaseTrigger):
             outage_tolerance_seconds=self.outage_tolerance,
         )
 
-    def flow(self) -> Flow[ReportRun]:
+    def flow(self) -> Flow[Any]:
         """Give the conversation that this trigger carries out."""
         raise NotImplementedError
 
@@ -132,7 +149,7 @@ class _WaitTrigger(BaseTrigger):
     async def _wait(self) -> Event:
         try:
             hook = ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context)
-            run = await hook.aconverse(self.flow())
+            found = await hook.aconverse(self.flow())
         except ReportRunError as error:
             return Event(
                 outcome=ERROR,
@@ -148,6 +165,10 @@ class _WaitTrigger(BaseTrigger):
                     self.report_run_id,
                 )
             raise
+        return self.done(found)
+
+    def done(self, run: Any) -> Event:
+        """Make the event of a wait that ended well; by default one for a report run."""
         return Event(
             outcome=DONE,
             report_run_id=run.id,
@@ -192,6 +213,7 @@ class CreateReportRunTrigger(_WaitTrigger):
     :param result_options: as sent, or None.
     :param idempotency_key: the key.
     :param wait_for_completion: whether to wait until the report run is finished.
+    :param wait_for_data: whether to wait first until the API holds the data of the interval.
     :param runs_allowed: how many report runs the chain after failed ones may reach.
 
     The other parameters are those of every wait, as with ``ReportRunTrigger``.
@@ -206,6 +228,7 @@ class CreateReportRunTrigger(_WaitTrigger):
         idempotency_key: str,
         wait_for_completion: bool = False,
         runs_allowed: int = 1,
+        wait_for_data: bool = False,
         **wait: Any,
     ) -> None:
         super().__init__(**wait)
@@ -215,6 +238,7 @@ class CreateReportRunTrigger(_WaitTrigger):
         self.idempotency_key = idempotency_key
         self.wait_for_completion = wait_for_completion
         self.runs_allowed = runs_allowed
+        self.wait_for_data = wait_for_data
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give what Airflow needs to make this trigger again."""
@@ -226,11 +250,16 @@ class CreateReportRunTrigger(_WaitTrigger):
             "idempotency_key": self.idempotency_key,
             "wait_for_completion": self.wait_for_completion,
             "runs_allowed": self.runs_allowed,
+            "wait_for_data": self.wait_for_data,
             **wait,
         }
 
     def flow(self) -> Flow[ReportRun]:
-        """Repeat the create until it is taken, then wait where asked to."""
+        """Wait for the data, repeat the create until it is taken, then wait, where asked to."""
+        patience = self.patience()
+        interval_end = read_instant(self.report_parameters.get(INTERVAL_END))
+        if self.wait_for_data and interval_end is not None:
+            yield from flows.await_data(self.report, interval_end, patience=patience)
         order = Order(
             report=self.report,
             report_parameters=self.report_parameters,
@@ -238,10 +267,50 @@ class CreateReportRunTrigger(_WaitTrigger):
             idempotency_key=self.idempotency_key,
             runs_allowed=self.runs_allowed,
         )
-        if self.wait_for_completion:
-            return flows.create_and_await(order, patience=self.patience(), on_created=self._created)
-        return flows.create(order, patience=self.patience())
+        if not self.wait_for_completion:
+            return (yield from flows.create(order, patience=patience))
+        return (
+            yield from flows.create_and_await(order, patience=patience, on_created=self._created)
+        )
 
     def _created(self, run: ReportRun) -> None:
         self.report_run_id = run.id
         self.log.info("Report run %s is created, and is %s", run.id, run.status)
+
+
+class ReportDataTrigger(_WaitTrigger):
+    """
+    Wait until the API holds the data of an interval.
+
+    All waits for one report over one connection share one request per poll.
+
+    :param report: id of the report template.
+    :param interval_end: the instant after the last of the interval, RFC 3339 in UTC.
+
+    The other parameters are those of every wait, as with ``ReportRunTrigger``.
+    """
+
+    def __init__(self, *, report: str, interval_end: str, **wait: Any) -> None:
+        super().__init__(**wait)
+        self.report = report
+        self.interval_end = interval_end
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give what Airflow needs to make this trigger again."""
+        path, wait = super().serialize()
+        return path, {"report": self.report, "interval_end": self.interval_end, **wait}
+
+    def flow(self) -> Flow[Report]:
+        """Ask until the data reach far enough."""
+        interval_end = parse_instant(self.interval_end, argument=INTERVAL_END, zone=None)
+        return flows.await_data(self.report, interval_end, patience=self.patience())
+
+    def done(self, report: Any) -> Event:
+        """Make the event of a wait that ended well."""
+        return Event(
+            outcome=DONE,
+            report_run_id=None,
+            status=None,
+            message=f"The data of {report.id} reach {self.interval_end}",
+            error=None,
+        )

@@ -55,8 +55,11 @@ class Outcome:
 class ExecutionApi:
     """The tables that a worker reads and writes: XCom, rendered fields, the run."""
 
-    def __init__(self, run: dict[str, Any], max_tries: int, xcom: dict[str, Any]) -> None:
+    def __init__(
+        self, run: dict[str, Any], max_tries: int, xcom: dict[str, Any], store: dict[str, Any]
+    ) -> None:
         self.run = run
+        self.store = store
         self.max_tries = max_tries
         self.xcom = dict(xcom)
         self.rendered: dict[str, Any] = {}
@@ -76,9 +79,19 @@ class ExecutionApi:
             self.rendered.update(body)
         if "/connections/" in path or "/variables/" in path:
             return httpx.Response(404, json={"detail": {"reason": "not_found", "message": "no"}})
+        if "/store/ti/" in path:
+            return self._store(request.method, path.rsplit("/", 1)[-1], body)
         if "/task-reschedules/" in path:
             return httpx.Response(200, json=self.rescheduled_since)
         return httpx.Response(200, json={"ok": True})
+
+    def _store(self, method: str, key: str, body: Any) -> httpx.Response:
+        if method == "PUT":
+            self.store[key] = body["value"]
+            return httpx.Response(204)
+        if method == "GET" and key in self.store:
+            return httpx.Response(200, json={"value": self.store[key]})
+        return httpx.Response(404, json={"detail": {"reason": "not_found", "message": "no"}})
 
     def _xcom(self, method: str, key: str, body: Any) -> httpx.Response:
         if method == "POST":
@@ -137,6 +150,7 @@ def run_task(
     interval: tuple[str, str] | None = WEEK,
     run_fields: dict[str, Any] | None = None,
     xcom: dict[str, Any] | None = None,
+    store: dict[str, Any] | None = None,
     event_of: Callable[[Any], Any] | None = first_event,
     resume: dict[str, Any] | None = None,
     rescheduled_since: str | None = None,
@@ -147,6 +161,8 @@ def run_task(
     :param operator: in a DAG; a mapped one is to be given unmapped.
     :param max_tries: as the scheduler keeps it; None for a task that was never cleared.
     :param interval: of the DAG run; None for a run without one.
+    :param store: the task state store, kept by the caller over tries; None begins with an empty
+        one, as on versions that have none.
     :param event_of: gives the event of a trigger; None stops at the first deferral.
     :param rescheduled_since: when a sensor was rescheduled first, ISO 8601.
     :param resume: ``next_method`` and ``next_kwargs`` to begin with, in place of ``execute``.
@@ -154,7 +170,8 @@ def run_task(
     from airflow.sdk.serde import serialize
 
     max_tries = operator.retries if max_tries is None else max_tries
-    api = ExecutionApi(_dag_run(interval, run_fields or {}), max_tries, xcom or {})
+    store = {} if store is None else store
+    api = ExecutionApi(_dag_run(interval, run_fields or {}), max_tries, xcom or {}, store)
     if rescheduled_since:
         api.rescheduled_since = rescheduled_since
         api.resume = {"task_reschedule_count": 1}

@@ -1,0 +1,63 @@
+"""
+What a task instance remembers between its tries, where Airflow has a store for it (3.3).
+
+Correctness rests on the idempotency key alone, on every version. What the record adds: a retry
+reattaches with a GET in place of a POST, the deadline counts from the first try after a clear, and
+a change of ``retries`` in mid-flight does not change the key.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+log = logging.getLogger(__name__)
+
+STORE: Final = "task_state_store"
+"""The name in the task's context."""
+NAME: Final = "report_run"
+"""The key in the store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What was asked for, under which key, until when, and what came of it: JSON values."""
+
+    max_tries: int
+    """Of the task instance; a clear changes it, and the store outlives a clear."""
+    digest: str
+    """Of what was sent."""
+    idempotency_key: str
+    deadline: float
+    """Epoch seconds."""
+    report_run_id: str | None = None
+
+
+def recall(context: Any) -> Record | None:
+    """Give what an earlier try wrote down, or None."""
+    store = context.get(STORE)
+    match store.get(NAME) if store is not None else None:
+        case {
+            "max_tries": int(max_tries),
+            "digest": str(digest),
+            "idempotency_key": str(key),
+            "deadline": int() | float() as deadline,
+            "report_run_id": str() | None as report_run_id,
+        }:
+            return Record(
+                max_tries=max_tries,
+                digest=digest,
+                idempotency_key=key,
+                deadline=float(deadline),
+                report_run_id=report_run_id,
+            )
+        case _:
+            return None
+
+
+def remember(context: Any, record: Record) -> None:
+    """Write down for later tries what this one has done."""
+    store = context.get(STORE)
+    if store is not None:
+        store.set(NAME, asdict(record))
