@@ -1,0 +1,70 @@
+# Everything is set up in .venv, in this folder; nothing is installed elsewhere.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CODE := airflow_provider_reportrun example_dags tests scripts
+TYPED := $(wildcard airflow_provider_reportrun example_dags scripts tests/typing/*.py)
+
+# Bytecode makes every start of Airflow faster by seconds; foreign paths would lead out of .venv.
+unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
+export UV_PYTHON_DOWNLOADS := never
+
+INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make requirements"
+
+# Stamps: touched when a set-up is done, so that it is done again only when its inputs change.
+UV := $(VENV)/.stamp-uv
+DEV := $(VENV)/.stamp-dev
+DEMO := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.stamp-demo)
+
+.PHONY: help demo test lint types requirements wheel clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
+
+demo: $(DEMO) ## run a weekly report against the offline sandbox, under half a minute
+	@$(BIN)/python scripts/demo.py
+
+test: lint types ## check everything: lint, types, tests, 95 % of branches covered
+	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+
+lint: $(DEV) ## check style, format, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell $(wildcard $(CODE) *.md docs)
+
+types: $(DEV) ## check types
+	$(BIN)/mypy --strict $(TYPED)
+
+requirements: $(UV) ## pin again after a change of pyproject.toml or requirements/*.in (ARGS=--upgrade: to the newest)
+	$(COMPILE) $(ARGS) requirements/uv.in -o requirements/uv.txt
+	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in --extra s3 --group dev -o requirements/dev.txt
+	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt
+
+.PHONY: bench
+bench: $(VENV)/.stamp-bench ## measure against bounds and peers, six minutes (ONLY="imports landing": some)
+	@$(BIN)/python -m benchmarks $(ONLY)
+
+wheel: $(DEMO) ## build the wheel into dist/
+	$(BIN)/hatchling build -t wheel -d dist
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .demo dist build .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
+	find $(wildcard $(CODE)) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(UV): requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "Python 3.10 or newer is needed, and '$(PYTHON)' is none." \
+			"Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Setting up $(VENV) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.stamp-%: requirements/%.txt pyproject.toml $(UV)
+	@echo "Installing requirements/$*.txt into $(VENV) ..."
+	@$(INSTALL) --require-hashes -r $<
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
