@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow.sdk import Connection
+    from airflow.sdk import BaseHook, BaseSensorOperator, Connection, PokeReturnValue
     from airflow.sdk.exceptions import (
         AirflowFailException,
         AirflowNotFoundException,
@@ -16,10 +16,15 @@ if TYPE_CHECKING:
         TaskDeferralTimeout,
     )
 else:
-    try:
-        from airflow.sdk import exceptions
-    except ImportError:  # Airflow 3.0
+    from airflow.sdk import exceptions
+
+    if not hasattr(exceptions, "AirflowFailException"):  # Airflow 3.0
         from airflow import exceptions
+    try:
+        from airflow.sdk import BaseHook, BaseSensorOperator, PokeReturnValue
+    except ImportError:  # Airflow 3.0
+        from airflow.hooks.base import BaseHook
+        from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
     AirflowFailException = exceptions.AirflowFailException
     AirflowNotFoundException = exceptions.AirflowNotFoundException
     AirflowSensorTimeout = exceptions.AirflowSensorTimeout
@@ -32,11 +37,34 @@ __all__ = [
     "AirflowNotFoundException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
+    "BaseHook",
+    "BaseSensorOperator",
+    "PokeReturnValue",
     "TaskDeferralError",
     "TaskDeferralTimeout",
     "aget_connection",
+    "default_deferrable",
+    "has_filesystem",
     "mask_secret",
 ]
+
+
+def default_deferrable() -> bool:
+    """Give ``[operators] default_deferrable``."""
+    try:
+        configuration: Any = import_module("airflow.sdk.configuration")
+    except ImportError:  # Airflow 3.0
+        configuration = import_module("airflow.configuration")
+    return bool(configuration.conf.getboolean("operators", "default_deferrable", fallback=False))
+
+
+def has_filesystem(scheme: str) -> bool:
+    """Tell whether an installed provider has a filesystem for a URI's scheme."""
+    try:
+        io: Any = import_module("airflow.sdk.io.fs")
+    except ImportError:  # Airflow 3.0
+        io = import_module("airflow.io")
+    return bool(io.has_fs(scheme))
 
 
 def mask_secret(secret: str) -> None:
@@ -51,8 +79,6 @@ def mask_secret(secret: str) -> None:
 
 async def aget_connection(conn_id: str) -> Connection:
     """Read a connection in the triggerer, whose event loop a blocking read would stop."""
-    from airflow.sdk import BaseHook
-
     hook: Any = BaseHook
     if hasattr(hook, "aget_connection"):
         found: Connection = await hook.aget_connection(conn_id)

@@ -3,6 +3,7 @@ A weekly report in three tasks: create the report run, wait for it, land its fil
 
 ``CronDataIntervalTimetable`` gives every run the week before it as its data interval, without gaps
 over changes of daylight saving; a plain cron schedule would give runs without a length.
+``wait_for_data`` lets a run that starts before Stripe has the week's data wait in place of failing.
 ``deferrable`` waits in the triggerer, so that no worker slot is held while Stripe works.
 
 ``REPORTRUN_LANDING`` (environment) names the folder or store to land in.
@@ -40,6 +41,7 @@ with DAG(
         task_id="create",
         report="balance_change_from_activity_itemized",
         report_parameters={"currency": "usd"},
+        wait_for_data=True,
         deferrable=True,
     )
     wait = ReportRunSensor(task_id="wait", report_run_id=create.output, deferrable=True)

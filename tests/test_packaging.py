@@ -82,6 +82,7 @@ ALLOWED = {
     },
     "triggers": {"errors", "hooks", "protocol"},
     "operators": {
+        "_compat",
         "data_interval",
         "errors",
         "hooks",

@@ -9,11 +9,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from airflow.sdk import BaseHook
-from typing_extensions import Self
-
 from airflow_provider_reportrun._compat import (
     AirflowNotFoundException,
+    BaseHook,
     aget_connection,
     mask_secret,
 )
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import requests
+    from typing_extensions import Self
 
     from airflow_provider_reportrun.protocol.messages import Flow, Pause, Request, Response
     from airflow_provider_reportrun.protocol.models import Report, ReportRun, ResultFacts

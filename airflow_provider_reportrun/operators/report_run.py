@@ -7,8 +7,9 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from airflow.sdk import Asset, BaseOperator, conf
+from airflow.sdk import Asset, BaseOperator
 
+from airflow_provider_reportrun._compat import default_deferrable
 from airflow_provider_reportrun.data_interval import (
     DATA_INTERVAL_END,
     DATA_INTERVAL_START,
@@ -122,7 +123,7 @@ class CreateReportRunOperator(BaseOperator):
         validate: bool = True,
         wait_for_data: bool = False,
         wait_for_completion: bool = False,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        deferrable: bool = default_deferrable(),
         poll_interval: float | timedelta = 30.0,
         max_poll_interval: float | timedelta = 300.0,
         timeout: float | timedelta = DAY_SECONDS,

@@ -5,9 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, BaseSensorOperator, PokeReturnValue, conf
+from airflow.sdk import BaseOperator
 
-from airflow_provider_reportrun._compat import AirflowSensorTimeout
+from airflow_provider_reportrun._compat import (
+    AirflowSensorTimeout,
+    BaseSensorOperator,
+    PokeReturnValue,
+    default_deferrable,
+)
 from airflow_provider_reportrun.data_interval import DATA_INTERVAL_END, no_interval, zone_of
 from airflow_provider_reportrun.errors import DeadlinePassed, ReportRunError, ReportRunFailed
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
@@ -50,7 +55,7 @@ class _ApiSensor(BaseSensorOperator):
         *,
         reportrun_conn_id: str = ReportRunHook.default_conn_name,
         stripe_context: str | None = None,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        deferrable: bool = default_deferrable(),
         poke_interval: timedelta | float = 30.0,
         max_wait: timedelta | float | None = 300.0,
         timeout: timedelta | float = DAY_SECONDS,
