@@ -81,9 +81,21 @@ def sensor_outcomes(task: Sensor) -> Iterator[None]:
     raise outcome
 
 
+@contextmanager
+def created_elsewhere() -> Iterator[None]:
+    """Let a failed report run be final: a task that did not create it gets no other by a retry."""
+    try:
+        yield
+    except ReportRunFailed as error:
+        outcome = _clear_the_create(error)
+    else:
+        return
+    raise outcome
+
+
 def _clear_the_create(error: ReportRunFailed) -> ReportRunFailed:
     message = (
-        f"{error.message} Waiting again does not help: clear the task that created the report run."
+        f"{error.message} Trying again does not help: clear the task that created the report run."
     )
     return ReportRunFailed(message, **{**error.facts, "transient": False})
 

@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import stat
 import zipfile
 import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_reportrun.errors import ResultCorrupt
+from airflow_provider_reportrun.errors import InvalidInput, ResultCorrupt
+from airflow_provider_reportrun.landing.spool import open_new
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.landing.spool import Spool
 
+ZIP: Final = "zip"
+"""``content_type`` of a compressed result."""
+MAX_UNPACKED_BYTES: Final = 50 * 10**9
+"""Ten times the 5 GB that Stripe's results may have; a ZIP bomb unpacks to far more."""
 _CHUNK_BYTES: Final = 1 << 20
 _ENCRYPTED: Final = 0x1
+_DAMAGE: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+)
+"""What ``zipfile`` and its decompressors raise on bytes that are no good ZIP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,82 +51,123 @@ class LocalFile:
     sha256: str
 
 
-def verify(path: Path) -> None:
+def verify(path: Path, max_unpacked_bytes: int = MAX_UNPACKED_BYTES) -> None:
     """
     Read a ZIP through, comparing every member with its checksum.
 
     :raises ResultCorrupt: when it is no ZIP, or is damaged.
+    :raises InvalidInput: when it would unpack to more than ``max_unpacked_bytes``.
     """
-    with _reading(path) as archive:
-        for member in _members(archive):
-            _read(archive, member, None)
+    with _opened(path) as archive:
+        for member in _members(archive, max_unpacked_bytes):
+            for _ in _chunks(archive, member):
+                pass
 
 
-def unpack(path: Path, spool: Spool) -> list[LocalFile]:
+def unpack(
+    path: Path, spool: Spool, max_unpacked_bytes: int = MAX_UNPACKED_BYTES
+) -> list[LocalFile]:
     """
     Unpack a ZIP into the spool, comparing every member with its checksum.
 
     :return: its members in the order of the ZIP; folders are left out.
     :raises ResultCorrupt: when it is no ZIP, is damaged, or names a member that would land outside
-        of the destination, is no plain file, or stands there twice.
+        of the destination, is no plain file, or stands in the way of another.
+    :raises InvalidInput: when it would unpack to more than ``max_unpacked_bytes``.
+    :raises LandingFailed: when the spool cannot be written.
     """
-    with _reading(path) as archive:
-        members = _members(archive)
-        _check_names([member.filename for member in members])
-        files = []
-        for member in members:
-            target = spool.new_file()
-            digest = _read(archive, member, target)
-            files.append(
-                LocalFile(name=member.filename, path=target, size=member.file_size, sha256=digest)
-            )
-        return files
+    with _opened(path) as archive:
+        members = _members(archive, max_unpacked_bytes)
+        names = [_name(member) for member in members]
+        _check_room_for_each(names)
+        return [
+            _unpacked(archive, member, str(name), spool.new_file())
+            for member, name in zip(members, names, strict=True)
+        ]
 
 
-def _reading(path: Path) -> zipfile.ZipFile:
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    with _reading("The result was announced as a ZIP but"), zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """
+    Read of a ZIP.
+
+    :param what: begins the message.
+    :raises ResultCorrupt: in place of whatever damaged bytes make Python raise.
+    """
     try:
-        return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+        yield
+    except _DAMAGE as error:
         raise ResultCorrupt(
-            f"The result was announced as a ZIP but cannot be read as one: {error}."
+            f"{what} cannot be read ({type(error).__name__}: {error}). Nothing was published; "
+            "download it anew."
         ) from None
 
 
-def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+def _members(archive: zipfile.ZipFile, max_unpacked_bytes: int) -> list[zipfile.ZipInfo]:
     members = [member for member in archive.infolist() if not member.is_dir()]
     for member in members:
         mode = member.external_attr >> 16
         if (mode and stat.S_IFMT(mode) not in {0, stat.S_IFREG}) or member.flag_bits & _ENCRYPTED:
             raise ResultCorrupt(f"The member {member.filename!r} of the ZIP is no plain file.")
+    # zipfile never reads more of a member than this, and then compares the checksum.
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > max_unpacked_bytes:
+        raise InvalidInput(
+            f"The ZIP would unpack to {unpacked} bytes, more than max_unpacked_bytes="
+            f"{max_unpacked_bytes}. Nothing was published; raise it if the report is that large."
+        )
     return members
 
 
-def _check_names(names: list[str]) -> None:
-    for name in names:
-        parts = PurePosixPath(name).parts
-        if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
-            raise ResultCorrupt(f"The ZIP holds {name!r}, which would land outside its folder.")
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise ResultCorrupt(f"The ZIP holds {sorted(twice)} more than once.")
+def _name(member: zipfile.ZipInfo) -> PurePosixPath:
+    """
+    Read the name of a member, once for all that is done with it.
 
-
-def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path | None) -> str:
-    """Read one member through, into a file where one is named; zipfile compares checksums."""
-    digest = hashlib.sha256()
-    try:
-        with archive.open(member) as source:
-            out = target.open("xb") if target else None
-            try:
-                while chunk := source.read(_CHUNK_BYTES):
-                    digest.update(chunk)
-                    if out:
-                        out.write(chunk)
-            finally:
-                if out:
-                    out.close()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    :raises ResultCorrupt: when it would land outside of its folder.
+    """
+    path = PurePosixPath(member.filename)
+    first = path.parts[0] if path.parts else ""
+    if not first or path.is_absolute() or ".." in path.parts or "\\" in str(path) or ":" in first:
         raise ResultCorrupt(
-            f"The member {member.filename!r} of the ZIP is damaged: {error}."
-        ) from None
-    return digest.hexdigest()
+            f"The ZIP holds {member.filename!r}, which would land outside its folder."
+        )
+    return path
+
+
+def _check_room_for_each(names: list[PurePosixPath]) -> None:
+    """
+    Refuse names of which one would take the place of another.
+
+    :raises ResultCorrupt: names them.
+    """
+    folders = {parent for name in names for parent in name.parents}
+    clashes = {name for name, count in Counter(names).items() if count > 1 or name in folders}
+    if clashes:
+        raise ResultCorrupt(
+            f"The ZIP holds {sorted(map(str, clashes))} more than once, or as file and as folder."
+        )
+
+
+def _unpacked(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, target: Path
+) -> LocalFile:
+    digest = hashlib.sha256()
+    with open_new(target) as out:
+        for chunk in _chunks(archive, member):
+            digest.update(chunk)
+            out.write(chunk)
+    return LocalFile(name=name, path=target, size=member.file_size, sha256=digest.hexdigest())
+
+
+def _chunks(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
+    """Read one member through; zipfile compares its checksum at the end."""
+    what = f"The member {member.filename!r} of the ZIP"
+    with _reading(what), archive.open(member) as source:
+        while chunk := source.read(_CHUNK_BYTES):
+            yield chunk

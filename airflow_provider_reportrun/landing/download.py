@@ -10,22 +10,23 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
-from urllib.parse import urljoin, urlsplit
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias
+from urllib.parse import urljoin
 
 from airflow_provider_reportrun.errors import (
     DownloadRefused,
-    LandingFailed,
     NotFound,
     ReportRunError,
     ResultCorrupt,
     ServerError,
     UnexpectedAnswer,
 )
+from airflow_provider_reportrun.landing.spool import open_new
 from airflow_provider_reportrun.protocol.models import (
     SUCCEEDED,
     ReportRun,
@@ -46,6 +47,13 @@ MOST_REDIRECTS: Final = 5
 PROGRESS_SECONDS: Final = 10.0
 """At most so often does a long download report progress."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_PLAIN_URL: Final = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]+)?(?=[/?#]|\Z)",
+    re.ASCII | re.IGNORECASE,
+)
+"""A URL whose host all parsers read alike: no login, backslash, blank or escape before its path."""
+Sleep: TypeAlias = Callable[[float], object]
+"""Waits for so many seconds."""
 
 
 class ResultSource(Protocol):
@@ -62,11 +70,19 @@ class ResultSource(Protocol):
         """Open a result file."""
 
 
-def download(source: ResultSource, report_run_id: str, path: Path) -> ResultFacts:
+def download(
+    source: ResultSource,
+    report_run_id: str,
+    path: Path,
+    *,
+    policy: RetryPolicy = POLICY,
+    sleep: Sleep = time.sleep,
+) -> ResultFacts:
     """
     Download the result of a succeeded report run into a local file.
 
     :param path: a new file; on an error what was written stays for the caller to remove.
+    :param policy: how often to try in a row without anything new, and how long to wait before.
     :return: facts that were verified: the size against what the API announced.
     :raises ReportRunFailed: when the report run has no result because it failed.
     :raises ResultCorrupt: when what came is not what the API announced.
@@ -75,29 +91,23 @@ def download(source: ResultSource, report_run_id: str, path: Path) -> ResultFact
     :raises ReportRunError: when the API or the host of the file cannot be reached.
     """
     failures = 0
-    try:
-        with path.open("xb") as out:
-            transfer = _Transfer(out)
-            while True:
-                had = transfer.received
-                run = source.get_report_run(report_run_id)
-                file = _ready_file(run)
-                try:
-                    transfer.take(source, file)
-                except ReportRunError as error:
-                    failures = 1 if transfer.resumed_past(had) else failures + 1
-                    delay = POLICY.delay(failures, error, random.uniform)
-                    if delay is None:
-                        raise
-                    log.warning("%s Trying again in %.1f s", error, delay)
-                    time.sleep(delay)
-                else:
-                    return transfer.facts(run, file)
-    except OSError as error:
-        raise LandingFailed(
-            f"Tried to write {path}: {error.strerror or error}. Nothing was published; see to "
-            "space and rights there, or choose another spool_dir or destination."
-        ) from error
+    with open_new(path) as out:
+        transfer = _Transfer(out)
+        while True:
+            had = transfer.received
+            run = source.get_report_run(report_run_id)
+            file = _ready_file(run)
+            try:
+                transfer.take(source, file)
+            except ReportRunError as error:
+                failures = 1 if transfer.resumed_past(had) else failures + 1
+                delay = policy.delay(failures, error, random.uniform)
+                if delay is None:
+                    raise
+                log.warning("%s Trying again in %.1f s", error, delay)
+                sleep(delay)
+            else:
+                return transfer.facts(run, file)
 
 
 def _ready_file(run: ReportRun) -> ResultFile:
@@ -143,7 +153,7 @@ class _Transfer:
         if self.received and self._validator:
             headers = {"Range": f"bytes={self.received}-", "If-Range": self._validator}
         with _opened(source, file.url or "", headers) as stream:
-            self._begin(stream)
+            self._begin(stream, is_rest=bool(headers))
             for chunk in stream.chunks:
                 self._out.write(chunk)
                 self._sha256.update(chunk)
@@ -160,13 +170,17 @@ class _Transfer:
             )
         self._out.flush()
 
-    def _begin(self, stream: Stream) -> None:
-        """Check the answer, and whether its body begins where the last attempt ended."""
+    def _begin(self, stream: Stream, *, is_rest: bool) -> None:
+        """
+        Check the answer, and whether its body begins where the last attempt ended.
+
+        :param is_rest: whether only the rest was asked for.
+        """
         if stream.status == 416:  # noqa: PLR2004
             self._restart()
         _check_status(stream.status)
         _check_kind(stream)
-        if stream.status == 206 and _starts_at(stream, self.received):  # noqa: PLR2004
+        if is_rest and stream.status == 206 and _starts_at(stream, self.received):  # noqa: PLR2004
             self._resumed = True
             log.info("Resuming the download at %d bytes", self.received)
             return
@@ -211,36 +225,50 @@ class _Progress:
 def _opened(source: ResultSource, url: str, headers: Mapping[str, str]) -> Iterator[Stream]:
     """Open a result file, following redirects to allowed hosts."""
     for _ in range(MOST_REDIRECTS + 1):
-        _check_url(source.access, url)
+        host = _allowed_host(source.access, url)
         with source.open_result(url, headers) as stream:
             if stream.status not in _REDIRECTS:
                 yield stream
                 return
-            url = urljoin(url, stream.headers.get("Location", ""))
+            url = _redirected(url, stream.headers.get("Location", ""))
     raise DownloadRefused(
-        f"The result file was redirected more than {MOST_REDIRECTS} times.",
-        host=urlsplit(url).hostname,
+        f"The result file was redirected more than {MOST_REDIRECTS} times.", host=host
     )
 
 
-def _check_url(access: ApiAccess, url: str) -> None:
+def _redirected(url: str, location: str) -> str:
+    """Say where a redirect leads; empty, which is refused, where that cannot be read."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return ""
+
+
+def _allowed_host(access: ApiAccess, url: str) -> str:
     """
-    Refuse a URL that leads elsewhere than to a host of result files.
+    Give the host of a URL that leads to result files.
 
     :raises DownloadRefused: names the host alone; the URL is a credential.
     """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
+    parts = _PLAIN_URL.match(url)
+    if parts is None:
+        raise DownloadRefused(
+            "The result file would come from an address that is no plain https://host/path, so "
+            "that it is not certain which host would be asked. Nothing was; check any proxy on "
+            "the way."
+        )
+    host, scheme = parts["host"].strip("[]").lower(), parts["scheme"].lower()
     if not access.allows_download_from(host):
         raise DownloadRefused(
-            f"The result file would come from {host or 'no host'}, which is not allowed. If that "
-            f"is right, add it to download_hosts of the connection {access.conn_id!r}.",
+            f"The result file would come from {host}, which is not allowed. If that is right, "
+            f"add it to download_hosts of the connection {access.conn_id!r}.",
             host=host,
         )
-    if parts.scheme != "https" and not (parts.scheme == "http" and access.is_plain_loopback):
+    if scheme != "https" and not access.is_plain_loopback:
         raise DownloadRefused(
-            f"The result file would come from {host} over {parts.scheme}, not https.", host=host
+            f"The result file would come from {host} over {scheme}, not https.", host=host
         )
+    return host
 
 
 def _check_kind(stream: Stream) -> None:

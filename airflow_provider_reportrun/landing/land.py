@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import tempfile
-from dataclasses import asdict, dataclass, field
+import time
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_reportrun.errors import InvalidInput, LandingExists, LandingFailed
+from airflow_provider_reportrun.errors import InvalidInput, LandingExists
 from airflow_provider_reportrun.landing import archive
-from airflow_provider_reportrun.landing.archive import LocalFile
-from airflow_provider_reportrun.landing.local import ZIP, fetch
-from airflow_provider_reportrun.landing.spool import Spool
+from airflow_provider_reportrun.landing.archive import MAX_UNPACKED_BYTES, ZIP, LocalFile
+from airflow_provider_reportrun.landing.download import POLICY, Sleep, download
+from airflow_provider_reportrun.landing.spool import Spool, open_new
 from airflow_provider_reportrun.landing.targets import Target, open_target
 from airflow_provider_reportrun.protocol.interval import INTERVAL_END, INTERVAL_START
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.landing.download import ResultSource
     from airflow_provider_reportrun.protocol.models import ResultFacts
+    from airflow_provider_reportrun.protocol.retry import RetryPolicy
 
 log = logging.getLogger(__name__)
 
@@ -51,17 +54,17 @@ class Landing:
     """Bytes of all that was landed."""
     sha256: str | None
     """Of the one file; None for several, and where the file was there before."""
-    content_type: str | None
-    """What the API announced, ``csv`` or ``zip``; None where nothing was downloaded."""
-    report_run_id: str | None
-    """None where nothing was downloaded, for another run may have made what stands there."""
-    report: str | None
-    interval_start: str | None
-    interval_end: str | None
+    content_type: str | None = None
+    """What the API announced, ``csv`` or ``zip``; None where all was kept."""
+    report_run_id: str | None = None
+    """None where all was kept, for another run may have made what stands there."""
+    report: str | None = None
+    interval_start: str | None = None
+    interval_end: str | None = None
     members: list[Member] = field(default_factory=list)
     """With ``decompress`` the files that came of it; empty otherwise."""
     skipped: bool = False
-    """Whether what stood there was kept."""
+    """Whether all that stood there was kept, and nothing was landed."""
     is_folder: bool = field(default=False, repr=False)
 
     def as_json(self) -> dict[str, Any]:
@@ -89,6 +92,9 @@ class Destination:
     :param spool_dir: a local folder for temporary files of stores; None for the system's own.
         Local destinations are staged beside their name instead, to be renamed.
     :param owner: names the temporary files, see ``spool.owner_name``.
+    :param marker: name of an empty file that is published in a folder after all others; None for
+        none.
+    :param max_unpacked_bytes: a ZIP that holds more is refused.
     """
 
     uri: str
@@ -97,6 +103,8 @@ class Destination:
     decompress: bool
     spool_dir: str | None
     owner: str
+    marker: str | None = None
+    max_unpacked_bytes: int = MAX_UNPACKED_BYTES
 
     def __post_init__(self) -> None:
         if not isinstance(self.uri, str) or not self.uri.strip():
@@ -107,6 +115,27 @@ class Destination:
         if self.if_exists not in IF_EXISTS:
             raise InvalidInput(
                 f"if_exists must be one of {', '.join(IF_EXISTS)}, not {self.if_exists!r}."
+            )
+        self._check_marker()
+        if isinstance(self.max_unpacked_bytes, bool) or not (
+            isinstance(self.max_unpacked_bytes, int) and self.max_unpacked_bytes > 0
+        ):
+            raise InvalidInput(
+                "max_unpacked_bytes must be a whole number above 0, "
+                f"not {self.max_unpacked_bytes!r}."
+            )
+
+    def _check_marker(self) -> None:
+        if self.marker is None:
+            return
+        if not isinstance(self.marker, str) or "/" in self.marker or self.marker in {"", ".", ".."}:
+            raise InvalidInput(
+                f"marker must be the name of a file, such as '_SUCCESS', not {self.marker!r}."
+            )
+        if not self.is_folder:
+            raise InvalidInput(
+                f"marker={self.marker!r} is for folders, and the destination {self.uri} is one "
+                "file, which is whole where it stands. End it in /, or leave marker out."
             )
 
     @property
@@ -139,50 +168,51 @@ class Destination:
         :return: what stands there and is to be kept, or None to go on.
         :raises LandingExists: when something stands there and ``if_exists`` is ``fail``.
         """
-        target = self.open()
+        return self._look(self.open())
+
+    def _look(self, target: Target) -> Landing | None:
         if self.is_folder or self.if_exists == REPLACE:
             return None
         size = target.size(self.name)
         if size is None:
             return None
         self._refuse_if_fail(target, self.name)
-        log.info("Keeping %s (%d bytes), which stands there already", target.uri(self.name), size)
-        return Landing(
-            uri=target.uri(self.name),
-            size=size,
-            sha256=None,
-            content_type=None,
-            report_run_id=None,
-            report=None,
-            interval_start=None,
-            interval_end=None,
-            skipped=True,
-        )
+        return self._told(target, [_kept(target, self.name, size)])
 
-    def land(self, source: ResultSource, report_run_id: str) -> Landing:
+    def land(
+        self,
+        source: ResultSource,
+        report_run_id: str,
+        *,
+        policy: RetryPolicy = POLICY,
+        sleep: Sleep = time.sleep,
+    ) -> Landing:
         """
         Land the result of a succeeded report run.
 
+        :param policy: of the download.
         :raises LandingExists: when something stands there and ``if_exists`` is ``fail``.
         :raises LandingFailed: when the store cannot be written.
         :raises ReportRunError: as ``download`` and ``archive`` do; nothing was published then.
         """
-        kept = self.look()
+        target = self.open()
+        kept = self._look(target)
         if kept is not None:
             return kept
-        target = self.open()
         folder = target.spool_folder or Path(self.spool_dir or tempfile.gettempdir())
         with Spool(folder, self.owner) as spool:
             staged = spool.new_file()
-            facts = fetch(source, report_run_id, staged)
+            facts = download(source, report_run_id, staged, policy=policy, sleep=sleep)
             files = self._files(spool, staged, facts)
-            members = self._publish(target, files)
-        return self._told(target, facts, members)
+            marker = self._marker(spool, files)
+            members = self._publish(target, files + marker)[: len(files)]
+        landing = self._told(target, members)
+        return landing if landing.skipped else _made_of(landing, facts)
 
     def _files(self, spool: Spool, staged: Path, facts: ResultFacts) -> list[LocalFile]:
         """Say which verified files are to be published under which names."""
         if self.decompress and facts.content_type == ZIP:
-            files = archive.unpack(staged, spool)
+            files = archive.unpack(staged, spool, self.max_unpacked_bytes)
             if self.is_folder:
                 return files
             if len(files) != 1:
@@ -190,29 +220,45 @@ class Destination:
                     f"The ZIP holds {len(files)} files, and the destination {self.uri} is one "
                     "file. End it in / to land them in a folder. Nothing was published."
                 )
-            (only,) = files
-            return [LocalFile(name=self.name, path=only.path, size=only.size, sha256=only.sha256)]
+            return [replace(files[0], name=self.name)]
+        if facts.content_type == ZIP:
+            archive.verify(staged, self.max_unpacked_bytes)
         name = self.name or f"{_file_name(facts.report_run_id)}.{_file_name(facts.content_type)}"
         return [LocalFile(name=name, path=staged, size=facts.size, sha256=facts.sha256)]
 
+    def _marker(self, spool: Spool, files: list[LocalFile]) -> list[LocalFile]:
+        """Give the marker to publish after the files, where one is asked for."""
+        if self.marker is None:
+            return []
+        if any(file.name.partition("/")[0] == self.marker for file in files):
+            raise InvalidInput(
+                f"The result itself holds {self.marker!r}, so marker must be another name. "
+                "Nothing was published."
+            )
+        empty = spool.new_file()
+        with open_new(empty):
+            pass
+        return [
+            LocalFile(name=self.marker, path=empty, size=0, sha256=hashlib.sha256().hexdigest())
+        ]
+
     def _publish(self, target: Target, files: list[LocalFile]) -> list[Member]:
-        """Publish all files, after a look at all of their names."""
+        """Publish all files in their order, after a look at all of their names."""
         standing: dict[str, int | None] = {}
         if self.if_exists != REPLACE:
             standing = {file.name: target.size(file.name) for file in files}
-        members = []
         for name, size in standing.items():
             if size is not None:
                 self._refuse_if_fail(target, name)
-        for file in files:
-            size, sha256 = standing.get(file.name), None
-            if size is None:
-                _publish(target, file, self.owner)
-                size, sha256 = file.size, file.sha256
-            members.append(
-                Member(uri=target.uri(file.name), name=file.name, size=size, sha256=sha256)
-            )
-        return members
+        return [self._published(target, file, standing.get(file.name)) for file in files]
+
+    def _published(self, target: Target, file: LocalFile, standing: int | None) -> Member:
+        if standing is not None:
+            return _kept(target, file.name, standing)
+        target.publish(file, self.owner)
+        uri = target.uri(file.name)
+        log.info("Landed %s, %d bytes", uri, file.size)
+        return Member(uri=uri, name=file.name, size=file.size, sha256=file.sha256)
 
     def _refuse_if_fail(self, target: Target, name: str) -> None:
         if self.if_exists == FAIL:
@@ -222,35 +268,36 @@ class Destination:
                 uri=uri,
             )
 
-    def _told(self, target: Target, facts: ResultFacts, members: list[Member]) -> Landing:
+    def _told(self, target: Target, members: list[Member]) -> Landing:
+        """Tell what stands there now."""
         unpacked_into_folder = self.decompress and self.is_folder
-        parameters = facts.report_parameters
         only = members[0] if len(members) == 1 else None
         return Landing(
             uri=target.uri("") if unpacked_into_folder or not only else only.uri,
             size=sum(member.size for member in members),
             sha256=only.sha256 if only else None,
-            content_type=facts.content_type,
-            report_run_id=facts.report_run_id,
-            report=facts.report,
-            interval_start=parameters.get(INTERVAL_START),
-            interval_end=parameters.get(INTERVAL_END),
             members=members if self.decompress else [],
+            skipped=bool(members) and all(member.sha256 is None for member in members),
             is_folder=unpacked_into_folder,
         )
 
 
-def _publish(target: Target, file: LocalFile, owner: str) -> None:
-    try:
-        target.publish(file, owner)
-    except OSError as error:
-        uri = target.uri(file.name)
-        raise LandingFailed(
-            f"Tried to publish {uri}: {error.strerror or error}. "
-            "See to space, rights and the storage connection; nothing partial was left.",
-            uri=uri,
-        ) from error
-    log.info("Landed %s, %d bytes", target.uri(file.name), file.size)
+def _made_of(landing: Landing, facts: ResultFacts) -> Landing:
+    """Add the report run that the files, or some of them, are of."""
+    return replace(
+        landing,
+        content_type=facts.content_type,
+        report_run_id=facts.report_run_id,
+        report=facts.report,
+        interval_start=facts.report_parameters.get(INTERVAL_START),
+        interval_end=facts.report_parameters.get(INTERVAL_END),
+    )
+
+
+def _kept(target: Target, name: str, size: int) -> Member:
+    uri = target.uri(name)
+    log.info("Keeping %s (%d bytes), which stands there already", uri, size)
+    return Member(uri=uri, name=name, size=size, sha256=None)
 
 
 def _file_name(text: str) -> str:

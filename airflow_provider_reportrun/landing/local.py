@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.landing import archive
 from airflow_provider_reportrun.landing.download import ResultSource, download
 from airflow_provider_reportrun.landing.spool import Spool, owner_name
+from airflow_provider_reportrun.landing.targets import LocalTarget
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.protocol.models import ResultFacts
-
-ZIP = "zip"
-"""``content_type`` of a compressed result."""
-
-
-def fetch(source: ResultSource, report_run_id: str, path: Path) -> ResultFacts:
-    """
-    Download a result into a new local file and verify it, a ZIP's checksums too.
-
-    :raises ReportRunError: as ``download`` and ``archive.verify`` do.
-    """
-    facts = download(source, report_run_id, path)
-    if facts.content_type == ZIP:
-        archive.verify(path)
-    return facts
 
 
 def download_to_file(source: ResultSource, report_run_id: str, path: str | Path) -> ResultFacts:
     """
     Download a result to a local file, whole or not at all.
 
-    :param path: replaced when it exists.
+    :param path: replaced when it exists; folders on the way are made.
+    :raises InvalidInput: when it is a folder.
+    :raises LandingFailed: when it cannot be written.
+    :raises ReportRunError: as ``download`` and ``archive.verify`` do.
     """
-    path = Path(path)
-    with Spool(path.parent, owner_name(report_run_id)) as spool:
+    path = Path(path).absolute()
+    if path.is_dir():
+        raise InvalidInput(f"The path {path} is a folder. Name the file to download to.")
+    # Nothing tells the tries of a caller from two callers, so none cleans up after another.
+    owner = owner_name(report_run_id, uuid.uuid4().hex)
+    with Spool(path.parent, owner) as spool:
         staged = spool.new_file()
-        facts = fetch(source, report_run_id, staged)
-        staged.replace(path)
+        facts = download(source, report_run_id, staged)
+        if facts.content_type == archive.ZIP:
+            archive.verify(staged)
+        LocalTarget(path.parent).publish(
+            archive.LocalFile(name=path.name, path=staged, size=facts.size, sha256=facts.sha256),
+            owner,
+        )
     return facts

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from typing_extensions import Self
 
@@ -35,6 +38,23 @@ def is_leftover(name: str, owner: str) -> bool:
 
 def _prefix(owner: str) -> str:
     return f".reportrun-{owner}-"
+
+
+@contextmanager
+def open_new(path: Path) -> Iterator[BinaryIO]:
+    """
+    Open a new local file to write.
+
+    :raises LandingFailed: when it cannot be written, be it in the block.
+    """
+    try:
+        with path.open("xb") as out:
+            yield out
+    except OSError as error:
+        raise LandingFailed(
+            f"Tried to write {path}: {error.strerror or error}. Nothing was published; see to "
+            "space and rights there, or choose another spool_dir or destination."
+        ) from error
 
 
 class Spool:

@@ -18,7 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from airflow_provider_reportrun._compat import AirflowNotFoundException
+from airflow_provider_reportrun._compat import (
+    AirflowNotFoundException,
+    BaseHook,
+    has_filesystem,
+)
 from airflow_provider_reportrun.errors import InvalidInput, LandingFailed
 from airflow_provider_reportrun.landing.spool import is_leftover, temporary_name
 
@@ -34,7 +38,11 @@ _BLOCK_BYTES: Final = 16 << 20
 
 
 class Target(Protocol):
-    """A folder that files are published in."""
+    """
+    A folder that files are published in.
+
+    Whatever its system or library raises leaves its methods as ``LandingFailed``.
+    """
 
     spool_folder: Path | None
     """Where temporary files must lie, or None for anywhere."""
@@ -46,7 +54,7 @@ class Target(Protocol):
         """Refuse a name that no file can have there."""
 
     def size(self, name: str) -> int | None:
-        """The size in bytes of what stands there under a name, or None."""
+        """The size in bytes of the file that stands there under a name, or None."""
 
     def publish(self, file: LocalFile, owner: str) -> None:
         """Make a file visible under its name; replaces what stands there."""
@@ -60,9 +68,8 @@ class LocalTarget:
         self._folder = folder
 
     def uri(self, name: str) -> str:
-        """Give the ``file://`` URI of a file."""
-        uri = (self._folder / name).as_uri()
-        return uri if name else f"{uri}/"
+        """Give the ``file://`` URI of a file, without escapes: so ObjectStoragePath reads it."""
+        return f"file://{os.path.join(self._folder, name)}"  # noqa: PTH118 - keeps the last slash
 
     def check(self, name: str) -> None:
         """
@@ -71,21 +78,25 @@ class LocalTarget:
         :raises InvalidInput: says how to land inside of it.
         """
         path = self._folder / name
-        if path.is_dir():
+        with _failing_as_ours("look at", self.uri(name)):
+            is_folder = path.is_dir()
+        if is_folder:
             raise InvalidInput(
                 f"The destination {path} is a folder. End it in / to land files inside of it."
             )
 
     def size(self, name: str) -> int | None:
-        """Give the size of what stands there, or None."""
+        """Give the size of the file that stands there, or None."""
         path = self._folder / name
-        return path.stat().st_size if path.exists() else None
+        with _failing_as_ours("look at", self.uri(name)):
+            return None if path.is_dir() or not path.exists() else path.stat().st_size
 
     def publish(self, file: LocalFile, owner: str) -> None:  # noqa: ARG002 - the spool cleans up
         """Rename the spool file to its name, which is atomic within a folder's filesystem."""
         path = self._folder / file.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file.path.replace(path)
+        with _failing_as_ours("publish", self.uri(file.name)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file.path.replace(path)
 
 
 class StoreTarget:
@@ -112,31 +123,39 @@ class StoreTarget:
         """Take any name: a store has no folders, or tells when it is written."""
 
     def size(self, name: str) -> int | None:
-        """Give the size of what stands there now, or None."""
-        path = self._path(name)
+        """Give the size of the object that stands there now, or None."""
+        with _failing_as_ours("look at", self.uri(name)):
+            return self._size(self._path(name))
+
+    def _size(self, path: str) -> int | None:
         self._fs.invalidate_cache(path)
         try:
-            size = self._fs.info(path)["size"]
+            info = self._fs.info(path)
         except FileNotFoundError:
             return None
-        return int(size or 0)
+        # What other objects' names begin with is a folder to fsspec, and no object.
+        return None if info.get("type") == "directory" else int(info["size"] or 0)
 
     def publish(self, file: LocalFile, owner: str) -> None:
         """Upload a file, and make it visible only when it is there whole."""
-        path = self._path(file.name)
-        if self._scheme in _RENAMING_SCHEMES:
-            self._upload_and_rename(file, path, owner)
-        else:
-            with file.path.open("rb") as source, _held_back(self._fs, path) as out:
-                shutil.copyfileobj(source, out, _BLOCK_BYTES)
-        landed: int | None = file.size
-        with contextlib.suppress(PermissionError):  # who may write need not be allowed to look
-            landed = self.size(file.name)
+        with _failing_as_ours("publish", self.uri(file.name)):
+            path = self._path(file.name)
+            self._upload(file, path, owner)
+            landed: int | None = file.size
+            with contextlib.suppress(PermissionError):  # who may write need not be allowed to look
+                landed = self._size(path)
         if landed != file.size:
             raise LandingFailed(
                 f"{self.uri(file.name)} holds {landed} bytes after {file.size} were uploaded.",
                 uri=self.uri(file.name),
             )
+
+    def _upload(self, file: LocalFile, path: str, owner: str) -> None:
+        if self._scheme in _RENAMING_SCHEMES:
+            self._upload_and_rename(file, path, owner)
+        else:
+            with file.path.open("rb") as source, _held_back(self._fs, path) as out:
+                shutil.copyfileobj(source, out, _BLOCK_BYTES)
 
     def _upload_and_rename(self, file: LocalFile, path: str, owner: str) -> None:
         folder = str(PurePosixPath(path).parent)
@@ -153,12 +172,31 @@ class StoreTarget:
                 self._fs.rm_file(path)
             self._fs.mv(temporary, path)
         except BaseException:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):
                 self._fs.rm_file(temporary)
             raise
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if self._root else name
+
+
+@contextlib.contextmanager
+def _failing_as_ours(what: str, uri: str) -> Iterator[None]:
+    """
+    Use a folder or a store.
+
+    :param what: was tried on ``uri``.
+    :raises LandingFailed: in place of whatever error of theirs it raises.
+    """
+    try:
+        yield
+    except Exception as error:  # each store raises errors of a client library of its own
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise LandingFailed(
+            f"Tried to {what} {uri}: {reason}. "
+            "See to space, rights and the storage connection; nothing partial was left.",
+            uri=uri,
+        ) from error
 
 
 @contextlib.contextmanager
@@ -172,13 +210,13 @@ def _held_back(fs: Any, path: str) -> Iterator[Any]:
     out = fs.open(path, "wb", autocommit=False, block_size=_BLOCK_BYTES)
     try:
         yield out
+        out.close()
+        out.commit()
     except BaseException:
-        with contextlib.suppress(OSError, AttributeError, NotImplementedError):
+        with contextlib.suppress(Exception):  # the error that led here is the one to tell
             out.discard()
         out.closed = True  # adlfs ignores autocommit: closing it, as __del__ does, would commit
         raise
-    out.close()
-    out.commit()
 
 
 def open_target(folder: str, storage_conn_id: str | None) -> Target:
@@ -187,18 +225,40 @@ def open_target(folder: str, storage_conn_id: str | None) -> Target:
 
     :param folder: a local path or a URI, perhaps with a connection id before ``@``.
     :param storage_conn_id: the Airflow connection of the store; ignored for local folders.
-    :raises InvalidInput: when no filesystem is installed for the scheme, no such connection is
-        there, or two are named.
+    :raises InvalidInput: when it names no folder, no filesystem is installed for the scheme, no
+        such connection is there, or two are named.
     """
     scheme, _, rest = folder.partition("://") if "://" in folder else ("", "", folder)
     if scheme in LOCAL_SCHEMES:
         if storage_conn_id:
             log.warning("storage_conn_id %r is ignored: %s is local", storage_conn_id, folder)
-        return LocalTarget(Path(os.path.abspath(rest or ".")))  # noqa: PTH100 - keeps symlinks
+        path = _local_path(rest) if scheme else rest
+        return LocalTarget(Path(os.path.abspath(path or ".")))  # noqa: PTH100 - keeps symlinks
     bucket, slash, key = rest.partition("/")
     named, _, bucket = bucket.rpartition("@")
+    if not slash or not (bucket or scheme in _RENAMING_SCHEMES):
+        raise InvalidInput(
+            f"The destination names no file or folder in a bucket. Write {scheme}://bucket/"
+            f"report.csv for a file, or {scheme}://bucket/ for a folder."
+        )
     conn_id = _the_one(named, storage_conn_id)
     return StoreTarget(*_filesystem(scheme, conn_id, f"{bucket}{slash}{key}"))
+
+
+def _local_path(rest: str) -> str:
+    """
+    Give the path of a ``file://`` URI.
+
+    :param rest: what follows the two slashes: the host of this machine or none, and the path.
+    :raises InvalidInput: when it is of another machine.
+    """
+    host, slash, path = rest.partition("/")
+    if host not in {"", "localhost"} or not slash:
+        raise InvalidInput(
+            f"The destination names the host {host!r}, but file:// is for files of this machine. "
+            "Write file:///folder/report.csv."
+        )
+    return f"/{path}"
 
 
 def _the_one(named: str, storage_conn_id: str | None) -> str | None:
@@ -212,10 +272,9 @@ def _the_one(named: str, storage_conn_id: str | None) -> str | None:
 
 def _filesystem(scheme: str, conn_id: str | None, path: str) -> tuple[Any, str, str]:
     """Open a store as Airflow does; not inside an event loop, where S3's would fail."""
-    from airflow.sdk import BaseHook, ObjectStoragePath
-    from airflow.sdk.io.fs import has_fs
+    from airflow.sdk import ObjectStoragePath
 
-    if not has_fs(scheme):
+    if not has_filesystem(scheme):
         extra = _EXTRAS.get(scheme)
         raise InvalidInput(
             f"No installed provider has a filesystem for {scheme}://. "
@@ -233,8 +292,9 @@ def _filesystem(scheme: str, conn_id: str | None, path: str) -> tuple[Any, str, 
                 f"There is no Airflow connection {conn_id!r} for the store {scheme}://. "
                 "Create it, or name another one in storage_conn_id."
             ) from None
-    root = ObjectStoragePath(f"{scheme}://{path}", conn_id=conn_id)
-    return root.fs, scheme, root.path
+    with _failing_as_ours("open", f"{scheme}://{path}"):
+        root = ObjectStoragePath(f"{scheme}://{path}", conn_id=conn_id)
+        return root.fs, scheme, root.path
 
 
 _EXTRAS: Final = {

@@ -1,0 +1,111 @@
+"""Sources of results: fakes of the part of the hook that a landing needs."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from airflow_provider_reportrun.connection import ApiAccess
+from airflow_provider_reportrun.protocol.models import ReportRun, ResultFile
+from airflow_provider_reportrun.transport import Stream
+
+if TYPE_CHECKING:
+    from airflow_provider_reportrun.landing.download import ResultSource
+
+RUN_ID = "reprun_1"
+URL = "https://files.stripe.com/r.csv?X-Amz-Signature=0123456789abcdef0123456789abcdef"
+
+
+def stream(
+    *chunks: bytes, status: int = 200, fails: BaseException | None = None, **headers: str
+) -> Stream:
+    """Make an answer; ``fails`` ends its body, and underscores stand for dashes in headers."""
+
+    def body() -> Iterator[bytes]:
+        yield from chunks
+        if fails is not None:
+            raise fails
+
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Stream(status=status, headers=named, chunks=body())
+
+
+@dataclass
+class Script:
+    """
+    A source that answers from a list, the last entry again and again.
+
+    :param size: as announced; None announces none.
+    """
+
+    answers: list[Callable[[], Stream]]
+    size: int | None = None
+    content_type: str = "csv"
+    url: str = URL
+    access: ApiAccess = field(
+        default_factory=lambda: ApiAccess(conn_id="reportrun_default", api_key="rk_test_1")
+    )
+    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+
+    def get_report_run(self, report_run_id: str) -> ReportRun:
+        """Give a report run that has succeeded."""
+        file = ResultFile(
+            content_type=self.content_type, size=self.size, url=self.url, url_expires_at=None
+        )
+        return ReportRun(id=report_run_id, status="succeeded", report="r", file=file)
+
+    @contextmanager
+    def open_result(self, url: str, headers: Mapping[str, str]) -> Iterator[Stream]:
+        """Give the next answer, and note what was asked for."""
+        self.asked.append((url, dict(headers)))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        yield answer()
+
+
+def serving(body: bytes, content_type: str = "csv") -> Script:
+    """Make a source of one good file."""
+    return Script([lambda: stream(body)], size=len(body), content_type=content_type)
+
+
+@dataclass
+class Meanwhile:
+    """
+    A hook during whose download something else happens.
+
+    :param happens: called after a download began.
+    """
+
+    hook: ResultSource
+    happens: Callable[[], None]
+
+    @property
+    def access(self) -> ApiAccess:
+        """Give the hook's own."""
+        return self.hook.access
+
+    def get_report_run(self, report_run_id: str) -> ReportRun:
+        """Ask the hook."""
+        return self.hook.get_report_run(report_run_id)
+
+    @contextmanager
+    def open_result(self, url: str, headers: Mapping[str, str]) -> Iterator[Stream]:
+        """Open it with the hook, and let the other thing happen."""
+        with self.hook.open_result(url, headers) as opened:
+            self.happens()
+            yield opened
+
+
+def zipped(
+    members: Mapping[str, bytes] | list[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED
+) -> bytes:
+    """Make a ZIP; pairs may name a member twice."""
+    pairs = members.items() if isinstance(members, Mapping) else members
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, body in pairs:
+            archive.writestr(zipfile.ZipInfo(name), body, compress_type=method)
+    return file.getvalue()

@@ -1,0 +1,177 @@
+"""ZIPs that are damaged, or that would land elsewhere than in their folder."""
+
+from __future__ import annotations
+
+import stat
+import struct
+import zipfile
+
+import pytest
+from landing.sources import RUN_ID, serving, zipped
+
+from airflow_provider_reportrun.errors import InvalidInput, LandingFailed, ResultCorrupt
+
+BODY = b"".join(b"%07d\n" % number for number in range(2_000))
+METHODS = {
+    "stored": zipfile.ZIP_STORED,
+    "deflated": zipfile.ZIP_DEFLATED,
+    "bzip2": zipfile.ZIP_BZIP2,
+    "lzma": zipfile.ZIP_LZMA,
+}
+
+
+def with_mode(mode):
+    """A ZIP whose second member is of another kind."""
+    import io
+
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.csv", BODY)
+        member = zipfile.ZipInfo("b.csv")
+        member.external_attr = mode << 16
+        archive.writestr(member, b"/etc/passwd")
+    return file.getvalue()
+
+
+def encrypted():
+    """A ZIP whose member says that it is encrypted."""
+    body = bytearray(zipped({"a.csv": BODY}))
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = body.index(signature) + offset
+        body[at : at + 2] = struct.pack("<H", 1)
+    return bytes(body)
+
+
+def changed(body, signature, offset, value):
+    """A ZIP with another number in a header."""
+    at = body.index(signature) + offset
+    return body[:at] + struct.pack("<H", value) + body[at + 2 :]
+
+
+def overwritten(body):
+    """A ZIP with rubbish in its data."""
+    at = len(body) // 3
+    return body[:at] + b"\xff" * 40 + body[at + 40 :]
+
+
+HOSTILE = {
+    "parent": zipped({"a.csv": BODY, "../b.csv": BODY}),
+    "parent inside": zipped({"a/../../b.csv": BODY}),
+    "parent at the end": zipped({"a/..": BODY}),
+    "absolute": zipped({"/var/b.csv": BODY}),
+    "two slashes": zipped({"//var/b.csv": BODY}),
+    "drive": zipped({"C:/b.csv": BODY}),
+    "backslashes": zipped({"..\\b.csv": BODY}),
+    "dot": zipped({".": BODY}),
+    "symlink": with_mode(stat.S_IFLNK | 0o777),
+    "device": with_mode(stat.S_IFCHR | 0o666),
+    "pipe": with_mode(stat.S_IFIFO | 0o666),
+    "twice": None,
+    "twice in other words": zipped({"a.csv": BODY, "./a.csv": b"other"}),
+    "twice by slashes": zipped({"x/a.csv": BODY, "x//a.csv": b"other"}),
+    "file and folder": zipped({"a": BODY, "a/b.csv": BODY}),
+    "encrypted": encrypted(),
+}
+DAMAGED = {
+    "nothing": b"",
+    "a csv": b"a,b\n1,2\n",
+    "cut short": zipped({"a.csv": BODY})[:-10],
+    "without a beginning": zipped({"a.csv": BODY})[200:],
+    **{f"{name} data": overwritten(zipped({"a.csv": BODY}, m)) for name, m in METHODS.items()},
+    "unknown method": changed(zipped({"a.csv": BODY}), b"PK\x01\x02", 10, 77),
+    "later version": changed(zipped({"a.csv": BODY}), b"PK\x01\x02", 6, 99),
+    "name that is no text": zipped({"\u00e9.csv": BODY}).replace(b"\xc3\xa9", b"\xff\xfe"),
+}
+
+
+@pytest.fixture
+def twice():
+    """A ZIP that holds one name twice."""
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        return zipped([("a.csv", BODY), ("a.csv", b"other")])
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_refuses_members_that_would_land_elsewhere(land, folder, request, kind):
+    """Nothing is published of a ZIP with one member that is not to be trusted."""
+    body = HOSTILE[kind] or request.getfixturevalue(kind)
+    with pytest.raises(ResultCorrupt, match=r"The (ZIP|member)"):
+        land(serving(body, "zip"), RUN_ID, folder.destination("x/"), decompress=True)
+    assert folder.files() == {}
+    assert sorted(path.name for path in folder.folder.parent.iterdir()) == ["landed"]
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+@pytest.mark.parametrize(("name", "decompress"), [("report.zip", False), ("x/", True)])
+def test_refuses_what_cannot_be_read(land, folder, kind, name, decompress):
+    """A ZIP that cannot be read through is an error of ours, and nothing is published."""
+    source = serving(DAMAGED[kind], "zip")
+    with pytest.raises(ResultCorrupt):
+        land(source, RUN_ID, folder.destination(name), decompress=decompress)
+    assert folder.files() == {}
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_unpacks_every_method(land, folder, method):
+    """Whatever Python can unpack is unpacked."""
+    source = serving(zipped({"a.csv": BODY}, method), "zip")
+    land(source, RUN_ID, folder.destination("x/"), decompress=True)
+    assert folder.files() == {"x/a.csv": BODY}
+
+
+def test_a_damaged_zip_may_pass(land, folder):
+    """Airflow may try again: the next download may be whole."""
+    with pytest.raises(ResultCorrupt) as caught:
+        land(serving(b"no zip", "zip"), RUN_ID, folder.destination("report.zip"))
+    assert caught.value.transient
+
+
+def test_dots_and_spaces_in_names_are_fine(land, folder):
+    """Names that only look odd are kept."""
+    names = ["a..b.csv", "...", " .csv", "x/.hidden"]
+    source = serving(zipped(dict.fromkeys(names, BODY)), "zip")
+    land(source, RUN_ID, folder.destination("x/"), decompress=True)
+    assert sorted(folder.files()) == sorted(f"x/{name}" for name in names)
+
+
+@pytest.mark.parametrize(("name", "decompress"), [("report.zip", False), ("x/", True)])
+def test_a_bomb_is_refused(land, folder, name, decompress):
+    """A ZIP that says it unpacks to more than is allowed is not even begun with."""
+    source = serving(zipped({"a.csv": b"\0" * 600, "b.csv": b"\0" * 401}), "zip")
+    options = {"decompress": decompress, "max_unpacked_bytes": 1_000}
+    with pytest.raises(InvalidInput, match=r"1001 bytes.*max_unpacked_bytes=1000") as caught:
+        land(source, RUN_ID, folder.destination(name), **options)
+    assert not caught.value.transient
+    assert folder.files() == {}
+
+
+def test_as_much_as_is_allowed_is_unpacked(land, folder):
+    """The bound itself is allowed."""
+    source = serving(zipped({"a.csv": BODY}), "zip")
+    options = {"decompress": True, "max_unpacked_bytes": len(BODY)}
+    land(source, RUN_ID, folder.destination("x/"), **options)
+    assert folder.files() == {"x/a.csv": BODY}
+
+
+def test_a_bomb_that_lies_is_refused(land, folder):
+    """No more is unpacked of a member than the ZIP says, and its checksum fails then."""
+    body = changed(zipped({"a.csv": b"\0" * 50_000_000}), b"PK\x01\x02", 24, 1_000)
+    body = changed(body, b"PK\x01\x02", 26, 0)
+    with pytest.raises(ResultCorrupt, match=r"a\.csv"):
+        land(serving(body, "zip"), RUN_ID, folder.destination("x/"), decompress=True)
+    assert folder.files() == {}
+
+
+@pytest.mark.parametrize("most", [0, -1, True, 1.5, "1", None])
+def test_a_bad_bound(land, most):
+    """The bound is a whole number above 0."""
+    with pytest.raises(InvalidInput, match="max_unpacked_bytes must be"):
+        land.to("x/", max_unpacked_bytes=most)
+
+
+def test_no_room_to_unpack(land, folder, small_files):
+    """A disk that is full while unpacking ends in a clear error and a clean disk."""
+    source = serving(zipped({"a.csv": b"\0" * 3_000_000}), "zip")
+    with small_files(1_000_000), pytest.raises(LandingFailed, match="space"):
+        land(source, RUN_ID, folder.destination("x/"), decompress=True)
+    assert folder.files() == {}

@@ -1,0 +1,401 @@
+"""What every store must do alike: land whole or not at all, and tell what was done."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from landing.sources import Meanwhile, serving, zipped
+
+from airflow_provider_reportrun.errors import InvalidInput, LandingExists, ResultCorrupt
+from airflow_provider_reportrun.sandbox import Delivery, Fault
+
+BODY = b"a,b\n1,2\n"
+OLD = b"a,b\nolder and longer than what comes,0\n"
+NESTED = {
+    "2026/10/summary.csv": b"a\n1\n",
+    "zahlungen_\u00e4\u00f6\u00fc \u6771\u4eac.csv": b"a\n2\n",
+    "top.csv": b"",
+}
+
+
+def sha256(body):
+    """The hash in hex."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def damaged(body):
+    """A ZIP whose last member fails its checksum."""
+    at = body.rindex(BODY)
+    return body[:at] + b"X" + body[at + 1 :]
+
+
+# One file
+
+
+def test_lands_a_file_and_tells_about_it(store, land, result, hook):
+    """The bytes stand under the name, and the facts are those of the report run."""
+    run_id = result(BODY)
+    landing = land(hook, run_id, store.destination("report.csv"))
+    assert store.files() == {"report.csv": BODY}
+    assert landing.as_json() == {
+        "uri": store.uri("report.csv"),
+        "size": len(BODY),
+        "sha256": sha256(BODY),
+        "content_type": "csv",
+        "report_run_id": run_id,
+        "report": "balance_summary",
+        "interval_start": "2026-10-26T00:00:00.000Z",
+        "interval_end": "2026-11-02T00:00:00.000Z",
+        "members": [],
+        "skipped": False,
+    }
+    assert landing.returned == store.uri("report.csv")
+    assert land.is_clean
+
+
+def test_replaces_what_stands_there(store, land, result, hook):
+    """By default the new file takes the place of the old one, of which nothing is left."""
+    store.put("report.csv", OLD)
+    land(hook, result(BODY), store.destination("report.csv"))
+    assert store.files() == {"report.csv": BODY}
+
+
+def test_lands_twice(store, land, result, hook):
+    """A second try of the same task lands the same again."""
+    run_id = result(BODY)
+    first = land(hook, run_id, store.destination("report.csv"))
+    assert land(hook, run_id, store.destination("report.csv")) == first
+    assert store.files() == {"report.csv": BODY}
+
+
+def test_skip_keeps_what_stands_there(store, land, result, hook, sandbox):
+    """Skip tells of what stands there, names no report run, and asks the API for nothing."""
+    store.put("report.csv", OLD)
+    run_id = result(BODY)
+    before = len(sandbox.requests)
+    landing = land(hook, run_id, store.destination("report.csv"), if_exists="skip")
+    assert store.files() == {"report.csv": OLD}
+    assert landing.as_json() == {
+        "uri": store.uri("report.csv"),
+        "size": len(OLD),
+        "sha256": None,
+        "content_type": None,
+        "report_run_id": None,
+        "report": None,
+        "interval_start": None,
+        "interval_end": None,
+        "members": [],
+        "skipped": True,
+    }
+    assert len(sandbox.requests) == before
+
+
+def test_fail_refuses_what_stands_there(store, land, result, hook, sandbox):
+    """Fail names the URI, and asks the API for nothing."""
+    store.put("report.csv", OLD)
+    run_id = result(BODY)
+    before = len(sandbox.requests)
+    with pytest.raises(LandingExists, match=r"replace.*skip") as caught:
+        land(hook, run_id, store.destination("report.csv"), if_exists="fail")
+    assert caught.value.uri == store.uri("report.csv")
+    assert store.files() == {"report.csv": OLD}
+    assert len(sandbox.requests) == before
+
+
+@pytest.mark.parametrize("if_exists", ["skip", "fail"])
+def test_lands_where_nothing_stands(store, land, result, hook, if_exists):
+    """Skip and fail land where nothing stands."""
+    landing = land(hook, result(BODY), store.destination("report.csv"), if_exists=if_exists)
+    assert store.files() == {"report.csv": BODY}
+    assert landing.skipped is False
+
+
+def test_skip_looks_again_before_publishing(store, land, result, hook):
+    """What came to stand there during the download is kept, and told of as kept."""
+    source = Meanwhile(hook, lambda: store.put("report.csv", OLD))
+    landing = land(source, result(BODY), store.destination("report.csv"), if_exists="skip")
+    assert store.files() == {"report.csv": OLD}
+    assert (landing.size, landing.sha256) == (len(OLD), None)
+    assert landing.skipped is True
+    assert landing.report_run_id is None
+
+
+def test_fail_looks_again_before_publishing(store, land, result, hook):
+    """What came to stand there during the download is refused, and stays."""
+    source = Meanwhile(hook, lambda: store.put("report.csv", OLD))
+    with pytest.raises(LandingExists):
+        land(source, result(BODY), store.destination("report.csv"), if_exists="fail")
+    assert store.files() == {"report.csv": OLD}
+    assert land.is_clean
+
+
+def test_makes_folders(store, land, result, hook):
+    """Folders on the way are made."""
+    land(hook, result(BODY), store.destination("2026/11/02/report.csv"))
+    assert store.files() == {"2026/11/02/report.csv": BODY}
+
+
+def test_folder_destination(store, land, result, hook):
+    """In a folder the file is named after the report run."""
+    run_id = result(BODY)
+    landing = land(hook, run_id, store.destination("reports/"))
+    assert store.files() == {f"reports/{run_id}.csv": BODY}
+    assert landing.returned == store.uri(f"reports/{run_id}.csv")
+
+
+def test_folder_destination_skip(store, land, result, hook):
+    """In a folder, too, skip keeps what stands there and says so."""
+    run_id = result(BODY)
+    store.put(f"reports/{run_id}.csv", OLD)
+    landing = land(hook, run_id, store.destination("reports/"), if_exists="skip")
+    assert store.files() == {f"reports/{run_id}.csv": OLD}
+    assert landing.uri == store.uri(f"reports/{run_id}.csv")
+    assert landing.skipped is True
+    assert landing.report_run_id is None
+
+
+def test_folder_destination_fail(store, land, result, hook):
+    """In a folder, too, fail refuses what stands there."""
+    run_id = result(BODY)
+    store.put(f"reports/{run_id}.csv", OLD)
+    with pytest.raises(LandingExists):
+        land(hook, run_id, store.destination("reports/"), if_exists="fail")
+    assert store.files() == {f"reports/{run_id}.csv": OLD}
+
+
+def test_unicode_name(store, land, result, hook):
+    """Names may hold letters of any script, and blanks."""
+    name = "\u00dcbersicht \u6771\u4eac 50%.csv"
+    landing = land(hook, result(BODY), store.destination(name))
+    assert store.files() == {name: BODY}
+    assert landing.uri == store.uri(name)
+
+
+@pytest.mark.parametrize("name", ["report.csv", "\u00dcbersicht 1%20.csv"])
+def test_what_is_told_can_be_opened(store, land, result, hook, name):
+    """The URI that is told, given to Airflow's own ObjectStoragePath, leads to the bytes."""
+    from airflow.sdk import ObjectStoragePath
+
+    landing = land(hook, result(BODY), store.destination(name))
+    conn_id = getattr(store, "conn_id", None)
+    assert ObjectStoragePath(landing.uri, conn_id=conn_id).read_bytes() == BODY
+
+
+def test_empty_result(store, land, result, hook):
+    """A result of 0 bytes lands as a file of 0 bytes, in place of what stood there."""
+    store.put("report.csv", OLD)
+    landing = land(hook, result(b""), store.destination("report.csv"))
+    assert store.files() == {"report.csv": b""}
+    assert (landing.size, landing.sha256) == (0, sha256(b""))
+    assert store.open_uploads() == 0
+
+
+def test_a_prefix_is_no_file(store, land, result, hook):
+    """A longer name that begins alike does not count as standing there."""
+    store.put("report.csv.old", OLD)
+    land(hook, result(BODY), store.destination("report.csv"), if_exists="fail")
+    assert store.files() == {"report.csv.old": OLD, "report.csv": BODY}
+
+
+# ZIPs
+
+
+def test_a_zip_is_kept_as_it_is(store, land, result, hook):
+    """Without decompress a ZIP lands byte for byte."""
+    body = zipped({"a.csv": BODY})
+    landing = land(hook, result(body, "zip"), store.destination("report.zip"))
+    assert store.files() == {"report.zip": body}
+    assert (landing.content_type, landing.size, landing.sha256) == ("zip", len(body), sha256(body))
+    assert landing.members == []
+
+
+def test_a_zip_in_a_folder_is_named_zip(store, land, result, hook):
+    """A ZIP that is kept in a folder is named after the report run, and .zip."""
+    run_id = result(zipped({"a.csv": BODY}), "zip")
+    land(hook, run_id, store.destination("reports/"))
+    assert list(store.files()) == [f"reports/{run_id}.zip"]
+
+
+def test_decompresses_into_a_folder(store, land, result, hook):
+    """Members keep their names, nested ones too; a list of their URIs is returned."""
+    body = zipped(NESTED | {"empty/": b""})
+    landing = land(hook, result(body, "zip"), store.destination("x/"), decompress=True)
+    assert store.files() == {f"x/{name}": member for name, member in NESTED.items()}
+    assert landing.returned == [store.uri(f"x/{name}") for name in NESTED]
+    assert landing.uri == store.uri("x/")
+    assert (landing.size, landing.sha256) == (sum(map(len, NESTED.values())), None)
+    assert landing.as_json()["members"] == [
+        {
+            "uri": store.uri(f"x/{name}"),
+            "name": name,
+            "size": len(member),
+            "sha256": sha256(member),
+        }
+        for name, member in NESTED.items()
+    ]
+    assert land.is_clean
+
+
+def test_decompresses_one_member_into_a_folder(store, land, result, hook):
+    """A folder gives a list, whatever the number of members."""
+    body = zipped({"a.csv": BODY})
+    landing = land(hook, result(body, "zip"), store.destination("x/"), decompress=True)
+    assert store.files() == {"x/a.csv": BODY}
+    assert landing.returned == [store.uri("x/a.csv")]
+
+
+def test_decompresses_into_a_file(store, land, result, hook):
+    """A ZIP of one member lands as the destination, whatever the member's name."""
+    body = zipped({"deep/inside.csv": BODY})
+    landing = land(hook, result(body, "zip"), store.destination("report.csv"), decompress=True)
+    assert store.files() == {"report.csv": BODY}
+    assert landing.returned == store.uri("report.csv")
+    assert (landing.size, landing.sha256) == (len(BODY), sha256(BODY))
+    assert [member.uri for member in landing.members] == [store.uri("report.csv")]
+
+
+@pytest.mark.parametrize("members", [{}, {"a.csv": BODY, "b.csv": BODY}], ids=["none", "two"])
+def test_refuses_to_decompress_several_into_a_file(store, land, result, hook, members):
+    """A ZIP of another number than one, for one file, is refused; nothing is published."""
+    store.put("report.csv", OLD)
+    run_id = result(zipped(members), "zip")
+    with pytest.raises(InvalidInput, match=r"one file\. End it in /"):
+        land(hook, run_id, store.destination("report.csv"), decompress=True)
+    assert store.files() == {"report.csv": OLD}
+    assert land.is_clean
+
+
+@pytest.mark.parametrize(("name", "returned"), [("report.csv", str), ("x/", list)])
+def test_decompress_leaves_a_csv_alone(store, land, result, hook, name, returned):
+    """A CSV lands as it is, as if it were the only member."""
+    landing = land(hook, result(BODY), store.destination(name), decompress=True)
+    assert list(store.files().values()) == [BODY]
+    assert isinstance(landing.returned, returned)
+    assert [member.sha256 for member in landing.members] == [sha256(BODY)]
+
+
+@pytest.mark.parametrize(
+    ("name", "decompress"), [("report.zip", False), ("report.zip", True), ("x/", True)]
+)
+def test_refuses_a_damaged_zip(store, land, result, hook, name, decompress):
+    """A ZIP with one bad checksum publishes nothing, not even its good members."""
+    body = damaged(zipped({"good.csv": b"g", "bad.csv": BODY}, method=0))
+    run_id = result(body, "zip")
+    store.put("report.zip", OLD)
+    with pytest.raises(ResultCorrupt, match=r"bad\.csv"):
+        land(hook, run_id, store.destination(name), decompress=decompress)
+    assert store.files() == {"report.zip": OLD}
+    assert land.is_clean
+
+
+def test_decompress_skip_keeps_the_members_that_stand_there(store, land, result, hook):
+    """Skip keeps single members, and lands the others."""
+    store.put("x/a.csv", OLD)
+    run_id = result(zipped({"a.csv": BODY, "b.csv": BODY}), "zip")
+    landing = land(hook, run_id, store.destination("x/"), decompress=True, if_exists="skip")
+    assert store.files() == {"x/a.csv": OLD, "x/b.csv": BODY}
+    assert [(member.size, member.sha256) for member in landing.members] == [
+        (len(OLD), None),
+        (len(BODY), sha256(BODY)),
+    ]
+
+
+def test_decompress_fail_publishes_no_member(store, land, result, hook):
+    """Fail refuses all members when one of them stands there, be it the last."""
+    store.put("x/b.csv", OLD)
+    run_id = result(zipped({"a.csv": BODY, "b.csv": BODY}), "zip")
+    with pytest.raises(LandingExists) as caught:
+        land(hook, run_id, store.destination("x/"), decompress=True, if_exists="fail")
+    assert caught.value.uri == store.uri("x/b.csv")
+    assert store.files() == {"x/b.csv": OLD}
+
+
+# Markers
+
+
+@pytest.mark.parametrize(("decompress", "content_type"), [(True, "zip"), (False, "csv")])
+def test_a_marker_is_published_last(store, land, result, hook, caplog, decompress, content_type):
+    """Readers who wait for the marker find all of the files; it is told nowhere."""
+    caplog.set_level("INFO")
+    body = zipped({"a.csv": BODY, "z/b.csv": BODY}) if decompress else BODY
+    run_id = result(body, content_type)
+    landing = land(hook, run_id, store.destination("x/"), decompress=decompress, marker="_SUCCESS")
+    names = ["a.csv", "z/b.csv"] if decompress else [f"{run_id}.csv"]
+    assert store.files() == dict.fromkeys([f"x/{n}" for n in names], BODY) | {"x/_SUCCESS": b""}
+    landed = [message for message in caplog.messages if message.startswith("Landed ")]
+    uris = [store.uri(f"x/{name}") for name in [*names, "_SUCCESS"]]
+    assert [message.partition(", ")[0] for message in landed] == [f"Landed {uri}" for uri in uris]
+    assert landing.returned == (uris[:-1] if decompress else uris[0])
+    assert "_SUCCESS" not in str(landing.as_json())
+    assert land.is_clean
+
+
+def test_a_marker_that_was_missing_is_added(store, land, result, hook):
+    """Where an earlier try landed all but the marker, skip keeps the files and adds it."""
+    run_id = result(BODY)
+    store.put(f"x/{run_id}.csv", OLD)
+    options = {"if_exists": "skip", "marker": "_SUCCESS"}
+    landing = land(hook, run_id, store.destination("x/"), **options)
+    assert store.files() == {f"x/{run_id}.csv": OLD, "x/_SUCCESS": b""}
+    assert landing.skipped is True
+    assert land(hook, run_id, store.destination("x/"), **options) == landing
+
+
+def test_a_marker_that_stands_there_fails(store, land, result, hook):
+    """Fail refuses to land beside a marker that stands there."""
+    store.put("x/_SUCCESS", b"")
+    with pytest.raises(LandingExists, match="_SUCCESS"):
+        land(hook, result(BODY), store.destination("x/"), if_exists="fail", marker="_SUCCESS")
+    assert store.files() == {"x/_SUCCESS": b""}
+
+
+@pytest.mark.parametrize("member", ["_SUCCESS", "_SUCCESS/a.csv"])
+def test_a_marker_in_the_way_of_a_member(store, land, result, hook, member):
+    """A ZIP that holds the marker's name is refused; nothing is published."""
+    run_id = result(zipped({"a.csv": BODY, member: BODY}), "zip")
+    with pytest.raises(InvalidInput, match="another name"):
+        land(hook, run_id, store.destination("x/"), decompress=True, marker="_SUCCESS")
+    assert store.files() == {}
+
+
+@pytest.mark.parametrize("marker", ["", ".", "..", "a/b", "/", 5])
+def test_a_bad_marker(store, land, marker):
+    """A marker that is no name of a file is refused."""
+    with pytest.raises(InvalidInput, match="marker must be"):
+        land.to(store.destination("x/"), marker=marker)
+
+
+def test_a_marker_for_a_file(store, land):
+    """One file needs no marker; the error says what to do."""
+    with pytest.raises(InvalidInput, match=r"'_SUCCESS' is for folders.*End it in /"):
+        land.to(store.destination("report.csv"), marker="_SUCCESS")
+
+
+# What goes wrong
+
+
+def test_the_old_file_stays_when_the_download_fails(store, land, result, hook, sandbox):
+    """Whatever goes wrong before all is verified, the old file stays as it was."""
+    store.put("report.csv", OLD)
+    run_id = result(BODY)
+    sandbox.faults.add(Fault("download", Delivery(truncate_to=3), times=None))
+    with pytest.raises(ResultCorrupt):
+        land(hook, run_id, store.destination("report.csv"))
+    assert store.files() == {"report.csv": OLD}
+    assert land.is_clean
+
+
+def test_an_interrupted_landing_leaves_nothing(store, land):
+    """A timeout or a kill by Airflow, which raise in mid-download, leave a clean disk."""
+    store.put("report.csv", OLD)
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    source = serving(BODY)
+    source.answers[:] = [interrupt]
+    with pytest.raises(KeyboardInterrupt):
+        land(source, "reprun_1", store.destination("report.csv"))
+    assert store.files() == {"report.csv": OLD}
+    assert land.is_clean

@@ -1,0 +1,376 @@
+"""Local folders: what readers may see, what a kill leaves, rights, space and odd paths."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from landing.sources import RUN_ID, serving, zipped
+
+from airflow_provider_reportrun.errors import (
+    InvalidInput,
+    LandingFailed,
+    NotFound,
+    ResultCorrupt,
+)
+from airflow_provider_reportrun.landing.spool import Spool, owner_name
+from airflow_provider_reportrun.sandbox import Answer, Delivery, Fault
+
+BODY = b"".join(b"%07d\n" % number for number in range(400_000))
+LIMIT = 20.0
+"""Seconds that anything here may take."""
+
+KILLED = """
+import sys
+from landing.sources import Script, stream
+from airflow_provider_reportrun.landing.land import Destination
+
+def chunks():
+    yield b"a" * (2 << 20)
+    print("half", flush=True)
+    sys.stdin.read()
+
+answer = stream()
+source = Script([lambda: type(answer)(status=200, headers={}, chunks=chunks())], size=3 << 20)
+destination, owner = sys.argv[1:]
+Destination(uri=destination, storage_conn_id=None, if_exists="replace", decompress=False,
+            spool_dir=None, owner=owner).land(source, "reprun_1")
+"""
+
+
+def wait_until(happened):
+    """Look again and again, for so long at most."""
+    tick = threading.Event()
+    for _ in range(int(LIMIT / 0.01)):
+        if happened():
+            return
+        tick.wait(0.01)
+    raise AssertionError("it did not happen")
+
+
+# What readers may see
+
+
+def test_nothing_is_seen_of_a_file_on_its_way(sandbox, land, result, hook, folder):
+    """While the body is still coming, the old file stands there and no *.csv beside it."""
+    folder.put("report.csv", b"old")
+    run_id = result(BODY)
+    stall = Delivery(stall_at=2_500_000, stall_seconds=LIMIT)
+    fault = sandbox.faults.add(Fault("download", stall))
+    with ThreadPoolExecutor() as pool:
+        landing = pool.submit(land, hook, run_id, folder.destination("report.csv"))
+        try:
+            wait_until(lambda: sum(map(len, folder.files().values())) > 1_000_000)
+            assert not landing.done()
+            assert [path.name for path in folder.folder.glob("*.csv")] == ["report.csv"]
+            assert (folder.folder / "report.csv").read_bytes() == b"old"
+            hidden = [name for name in folder.files() if name != "report.csv"]
+            assert len(hidden) == 1
+            assert hidden[0].startswith(".")
+        finally:
+            fault.release()
+        landing.result(LIMIT)
+    assert folder.files() == {"report.csv": BODY}
+
+
+def test_a_reader_sees_the_file_whole_or_not_at_all(sandbox, land, result, hook, folder):
+    """Whoever looks without a pause never finds another size than the whole."""
+    run_id = result(BODY)
+    sandbox.faults.add(Fault("download", Delivery(bytes_per_second=12_000_000)))
+    seen: list[int] = []
+    done = threading.Event()
+
+    def watch():
+        while not done.is_set():
+            seen.append(sum(path.stat().st_size for path in folder.folder.glob("*.csv")))
+
+    with ThreadPoolExecutor() as pool:
+        watching = pool.submit(watch)
+        try:
+            land(hook, run_id, folder.destination("report.csv"))
+            wait_until(lambda: seen and seen[-1] == len(BODY))
+        finally:
+            done.set()
+        watching.result(LIMIT)
+    assert set(seen) == {0, len(BODY)}
+
+
+# What a kill leaves
+
+
+@pytest.fixture
+def killed(folder):
+    """Kill a landing of an owner in mid-download."""
+
+    def kill(owner, name="report.csv"):
+        command = [sys.executable, "-c", KILLED, folder.destination(name), owner]
+        paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+        with subprocess.Popen(  # noqa: S603 - our own interpreter
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": paths},
+        ) as process:
+            watchdog = threading.Timer(LIMIT, process.kill)
+            watchdog.start()
+            try:
+                assert process.stdout.readline() == b"half\n"
+            finally:
+                watchdog.cancel()
+                process.kill()
+        assert process.returncode == -signal.SIGKILL
+
+    return kill
+
+
+def test_a_kill_leaves_what_the_next_try_removes(land, folder, killed):
+    """A dot-file is left, which the next try of the same owner removes."""
+    folder.put("report.csv", b"old")
+    killed(land.owner)
+    (left,) = set(folder.files()) - {"report.csv"}
+    assert left.startswith(".reportrun-")
+    assert [path.name for path in folder.folder.glob("*.csv")] == ["report.csv"]
+    assert folder.files()["report.csv"] == b"old"
+    land(serving(BODY), RUN_ID, folder.destination("report.csv"))
+    assert folder.files() == {"report.csv": BODY}
+
+
+def test_leftovers_of_others_are_left_alone(land, folder):
+    """What another owner, or another program, left or is writing stays."""
+    with Spool(folder.folder, owner_name("dag", "run", "other", -1)) as spool:
+        spool.new_file().write_bytes(b"going on")
+        folder.put(f".reportrun-{land.owner}", b"not ours")
+        before = folder.files()
+        land(serving(BODY), RUN_ID, folder.destination("report.csv"))
+        assert folder.files() == before | {"report.csv": BODY}
+
+
+def test_leftovers_are_removed_though_the_next_try_fails(land, folder):
+    """The next try cleans up first, whatever becomes of it."""
+    left = Spool(folder.folder, land.owner).new_file()
+    left.write_bytes(b"half")
+    source = serving(BODY)
+    source.size = 1
+    with pytest.raises(ResultCorrupt):
+        land(source, RUN_ID, folder.destination("report.csv"))
+    assert folder.files() == {}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("d", "r", "t", -1), ("d", "r", "t", 0)),
+        (("d", "r", "t", 1), ("d", "r", "t1", -1)),
+        (("d", "rt", "", -1), ("d", "r", "t", -1)),
+    ],
+)
+def test_owners_differ(one, other):
+    """No two task instances own each other's temporary files; the tries of one do."""
+    assert owner_name(*one) != owner_name(*other)
+    assert owner_name(*one) == owner_name(*one)
+
+
+# Rights and space
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
+def test_permissions_follow_the_umask(land, folder, umask, mode):
+    """A landed file, and what came of a ZIP, has the rights of any new file."""
+    before = os.umask(umask)
+    try:
+        land(serving(BODY), RUN_ID, folder.destination("x/report.csv"))
+        source = serving(zipped({"y/a.csv": b"a"}), "zip")
+        land(source, RUN_ID, folder.destination("x/"), decompress=True)
+    finally:
+        os.umask(before)
+    for name in ("x/report.csv", "x/y/a.csv"):
+        assert (folder.folder / name).stat().st_mode & 0o777 == mode
+    assert (folder.folder / "x/y").stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+def test_a_folder_that_cannot_be_made(land, folder):
+    """A file in the way of a folder is a clear error, before any download."""
+    folder.put("taken", b"a file")
+    source = serving(BODY)
+    with pytest.raises(LandingFailed, match=r"taken.*cannot be used.*spool_dir"):
+        land(source, RUN_ID, folder.destination("taken/report.csv"))
+    assert folder.files() == {"taken": b"a file"}
+    assert source.asked == []
+
+
+def test_a_folder_that_cannot_be_written(land):
+    """A folder where nobody may write, not even root, is a clear error."""
+    if not Path("/proc/self").exists():
+        pytest.skip("there is no /proc")
+    with pytest.raises(LandingFailed, match="/proc"):
+        land(serving(BODY), RUN_ID, "/proc/report.csv")
+
+
+def test_a_full_disk(land, folder, small_files):
+    """A disk that is full ends in a clear error, the old file intact and a clean disk."""
+    folder.put("report.csv", b"old")
+    with small_files(1_000_000), pytest.raises(LandingFailed, match="space") as caught:
+        land(serving(BODY), RUN_ID, folder.destination("report.csv"))
+    assert caught.value.transient
+    assert folder.files() == {"report.csv": b"old"}
+
+
+def test_a_member_in_the_way_of_a_folder(land, folder):
+    """A member that cannot be published where it belongs is named in the error."""
+    folder.put("x/sub", b"a file")
+    source = serving(zipped({"sub/a.csv": b"a"}), "zip")
+    with pytest.raises(LandingFailed, match=r"sub/a\.csv") as caught:
+        land(source, RUN_ID, folder.destination("x/"), decompress=True)
+    assert caught.value.uri == folder.uri("x/sub/a.csv")
+    assert folder.files() == {"x/sub": b"a file"}
+
+
+# Odd paths
+
+
+def test_a_folder_without_a_slash(land, folder):
+    """A destination that is a folder is refused before any download, with the remedy."""
+    folder.put("reports/other.csv", b"other")
+    source = serving(BODY)
+    for if_exists in ("replace", "skip", "fail"):
+        with pytest.raises(InvalidInput, match=r"is a folder\. End it in /"):
+            land(source, RUN_ID, folder.destination("reports"), if_exists=if_exists)
+    assert source.asked == []
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("report.csv", "report.csv"),
+        ("x/report.csv", "x/report.csv"),
+        ("./x/../report.csv", "report.csv"),
+    ],
+)
+def test_a_relative_path(land, folder, monkeypatch, path, name):
+    """A relative path is meant from the working folder, and told in full."""
+    monkeypatch.chdir(folder.folder)
+    landing = land(serving(b"abc"), RUN_ID, path)
+    assert folder.files() == {name: b"abc"}
+    assert landing.uri == folder.uri(name)
+
+
+def test_a_file_uri_with_a_host(land, folder, tmp_path, monkeypatch):
+    """file://localhost/... is the local file, and no relative path."""
+    monkeypatch.chdir(tmp_path)
+    land(serving(b"abc"), RUN_ID, f"file://localhost{folder.folder}/report.csv")
+    assert folder.files() == {"report.csv": b"abc"}
+
+
+@pytest.mark.parametrize("uri", ["file://elsewhere/report.csv", "file://report.csv", "file://"])
+def test_a_file_uri_of_another_machine(land, uri):
+    """A host that is not this machine is refused, with the remedy, before any download."""
+    source = serving(b"abc")
+    with pytest.raises(InvalidInput, match="file:///folder"):
+        land(source, RUN_ID, uri)
+    assert source.asked == []
+
+
+def test_a_member_that_is_not_published_leaves_no_marker(land, folder):
+    """A landing that fails in between is not marked as whole."""
+    folder.put("x/sub", b"a file")
+    source = serving(zipped({"a.csv": b"a", "sub/a.csv": b"a"}), "zip")
+    with pytest.raises(LandingFailed):
+        land(source, RUN_ID, folder.destination("x/"), decompress=True, marker="_SUCCESS")
+    assert folder.files() == {"x/sub": b"a file", "x/a.csv": b"a"}
+
+
+def test_a_folder_in_the_place_of_a_file(land, folder):
+    """A folder of the name of a file in a folder is no file, and is not replaced by one."""
+    folder.put(f"x/{RUN_ID}.csv/other.csv", b"other")
+    for if_exists in ("replace", "skip", "fail"):
+        with pytest.raises(LandingFailed, match=f"{RUN_ID}.csv: Is a directory"):
+            land(serving(b"abc"), RUN_ID, folder.destination("x/"), if_exists=if_exists)
+    assert folder.files() == {f"x/{RUN_ID}.csv/other.csv": b"other"}
+
+
+def test_a_link_to_a_folder_is_followed(land, folder):
+    """A folder may be a link; the file lands where it leads, under the name given."""
+    (folder.folder / "real").mkdir()
+    (folder.folder / "link").symlink_to("real")
+    landing = land(serving(b"abc"), RUN_ID, folder.destination("link/report.csv"))
+    assert (folder.folder / "real/report.csv").read_bytes() == b"abc"
+    assert landing.uri == folder.uri("link/report.csv")
+
+
+@pytest.mark.parametrize("destination", ["", "  ", None, 5])
+def test_no_destination(land, destination):
+    """A destination that renders to nothing is refused by name."""
+    with pytest.raises(InvalidInput, match="destination must be"):
+        land.to(destination)
+
+
+def test_an_unknown_if_exists(land):
+    """if_exists takes three words."""
+    with pytest.raises(InvalidInput, match=r"replace, skip, fail.*'overwrite'"):
+        land.to("x.csv", if_exists="overwrite")
+
+
+def test_storage_conn_id_is_ignored(land, folder, caplog):
+    """A local path needs no storage connection; one that is named is ignored with a warning."""
+    land(serving(b"abc"), RUN_ID, folder.destination("report.csv"), storage_conn_id="nowhere")
+    assert folder.files() == {"report.csv": b"abc"}
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "'nowhere' is ignored" in warning.getMessage()
+
+
+# The hook by itself
+
+
+def test_the_hook_downloads_to_a_file(hook, result, folder):
+    """download_result makes folders, replaces, and tells verified facts."""
+    folder.put("x/report.csv", b"old")
+    facts = hook.download_result(result(BODY), folder.destination("x/report.csv"))
+    assert folder.files() == {"x/report.csv": BODY}
+    assert (facts.size, facts.report) == (len(BODY), "balance_summary")
+
+
+def test_the_hook_leaves_the_old_file(hook, result, folder, sandbox):
+    """A download that fails leaves the old file, and nothing beside it."""
+    folder.put("report.csv", b"old")
+    run_id = result(BODY)
+    sandbox.faults.add(Fault("download", Answer(status=404)))
+    with pytest.raises(NotFound):
+        hook.download_result(run_id, folder.folder / "report.csv")
+    assert folder.files() == {"report.csv": b"old"}
+
+
+def test_the_hook_verifies_a_zip(hook, result, folder):
+    """A ZIP that cannot be read is not kept."""
+    run_id = result(b"no zip", "zip")
+    with pytest.raises(ResultCorrupt):
+        hook.download_result(run_id, folder.folder / "report.zip")
+    assert folder.files() == {}
+
+
+def test_the_hook_refuses_a_folder(hook, result, folder):
+    """A path that is a folder is an error of ours, and leaves nothing in it."""
+    (folder.folder / "x").mkdir()
+    with pytest.raises(InvalidInput, match="is a folder"):
+        hook.download_result(result(BODY), folder.folder / "x")
+    assert folder.files() == {}
+
+
+def test_two_hooks_download_the_same_result(hook, result, folder, sandbox):
+    """Two downloads of one report run into one folder do not take each other's files away."""
+    run_id = result(BODY)
+    fault = sandbox.faults.add(Fault("download", Delivery(stall_at=2_500_000, stall_seconds=LIMIT)))
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(hook.download_result, run_id, folder.folder / "one.csv")
+        try:
+            wait_until(lambda: sum(map(len, folder.files().values())) > 1_000_000)
+            hook.download_result(run_id, folder.folder / "two.csv")
+        finally:
+            fault.release()
+        first.result(LIMIT)
+    assert folder.files() == {"one.csv": BODY, "two.csv": BODY}

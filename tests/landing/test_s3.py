@@ -1,0 +1,331 @@
+"""What is special about stores: uploads, what they leave when they fail, and connections."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import pytest
+from landing.sources import RUN_ID, serving, zipped
+from landing.stores import BUCKET, BucketStore, aws_connection
+
+from airflow_provider_reportrun.errors import InvalidInput, LandingFailed
+from airflow_provider_reportrun.landing.archive import LocalFile
+from airflow_provider_reportrun.landing.targets import open_target
+
+OLD = b"a,b\nold,0\n"
+BODY = b"a,b\n1,2\n"
+LARGE = b"".join(b"%07d\n" % number for number in range(2_621_440))
+"""20 MiB: two parts of an upload."""
+
+
+class Gate(ThreadingHTTPServer):
+    """
+    A proxy before the S3 server that fails requests by plan.
+
+    ``plan`` says, given a request as ``METHOD /path``, ``"cut"``, ``"refuse"`` or nothing.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(("127.0.0.1", 0), Forward)
+        self.peer = urlsplit(endpoint).netloc
+        self.plan: Callable[[str], str | None] = lambda _: None
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Forward(BaseHTTPRequestHandler):
+    """One connection to the gate."""
+
+    protocol_version = "HTTP/1.1"
+    server: Gate
+
+    def handle_any(self):
+        """Pass a request on, or fail it."""
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        failure = self.server.plan(f"{self.command} {self.path}")
+        if failure == "cut":
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+        elif failure == "refuse":
+            self.answer(403, {}, b"<Error><Code>AccessDenied</Code></Error>")
+        else:
+            self.answer(*self.forwarded(body))
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any  # noqa: N815
+
+    def forwarded(self, body):
+        """Ask the S3 server."""
+        peer = http.client.HTTPConnection(self.server.peer, timeout=20)
+        try:
+            peer.request(self.command, self.path, body, dict(self.headers))
+            answer = peer.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
+        finally:
+            peer.close()
+
+    def answer(self, status, headers, body):
+        """Answer with a body of a known length."""
+        self.send_response(status)
+        own = {"content-length", "connection", "transfer-encoding", "date", "server"}
+        for name, value in headers.items():
+            if name.lower() not in own:
+                self.send_header(name, value)
+        is_head = self.command == "HEAD"
+        length = headers.get("Content-Length", "0") if is_head else str(len(body))
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        self.wfile.write(b"" if is_head else body)
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+@pytest.fixture
+def gate(s3_endpoint) -> Iterator[Gate]:
+    """Run a proxy before the S3 server."""
+    with Gate(s3_endpoint) as gate:
+        thread = threading.Thread(target=gate.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield gate
+        gate.shutdown()
+        thread.join(10)
+
+
+@pytest.fixture
+def gated(gate, s3, monkeypatch) -> BucketStore:
+    """Give an empty folder of a bucket, reached through the proxy by a connection of its own."""
+    conn_id = f"s3_gate_{gate.address.rpartition(':')[2]}_{s3.prefix[:6]}"
+    once = {"retries": {"total_max_attempts": 1}}
+    monkeypatch.setenv(
+        f"AIRFLOW_CONN_{conn_id.upper()}", aws_connection(gate.address, config_kwargs=once)
+    )
+    return BucketStore(s3.client, s3.prefix, conn_id)
+
+
+# Uploads
+
+
+def test_a_large_result_is_uploaded_in_parts(s3, land):
+    """20 MiB land whole, over what stood there, in two parts; no upload stays open."""
+    s3.put("report.csv", OLD)
+    landing = land(serving(LARGE), RUN_ID, s3.destination("report.csv"))
+    assert landing.size == len(LARGE)
+    assert s3.files() == {"report.csv": LARGE}
+    head = s3.client.head_object(Bucket=BUCKET, Key=f"{s3.prefix}/report.csv")
+    assert head["ETag"].strip('"').endswith("-2")
+    assert s3.open_uploads() == 0
+    assert land.is_clean
+
+
+def failing(what, failure="refuse"):
+    """Fail the requests that match."""
+    return lambda request: failure if re.search(what, request) else None
+
+
+ANY = ""
+FIRST_PART = r"^PUT .*partNumber=1&"
+LAST_PART = r"^PUT .*partNumber=2&"
+END = r"^POST .*uploadId="
+LOOK = r"^(HEAD|GET) "
+
+
+@pytest.mark.parametrize(
+    ("when", "failure"),
+    [(FIRST_PART, "refuse"), (LAST_PART, "refuse"), (LAST_PART, "cut"), (END, "refuse")],
+    ids=["first part", "last part", "last part cut", "end"],
+)
+def test_a_failed_upload_leaves_the_old_object(gate, gated, land, when, failure):
+    """When a part or the end of an upload fails, the old object stays and no upload is open."""
+    gated.put("report.csv", OLD)
+    gate.plan = failing(when, failure)
+    with pytest.raises(LandingFailed, match=r"report\.csv") as caught:
+        land(serving(LARGE), RUN_ID, gated.destination("report.csv"))
+    assert caught.value.uri == gated.uri("report.csv")
+    assert gated.files() == {"report.csv": OLD}
+    assert gated.open_uploads() == 0
+    assert land.is_clean
+
+
+def test_a_store_that_comes_back_is_landed_in(gate, gated, land):
+    """The next try of the same task lands, over the same connection."""
+    gate.plan = failing(LAST_PART)
+    with pytest.raises(LandingFailed):
+        land(serving(LARGE), RUN_ID, gated.destination("report.csv"))
+    gate.plan = failing(r"^$")
+    land(serving(LARGE), RUN_ID, gated.destination("report.csv"))
+    assert gated.files() == {"report.csv": LARGE}
+
+
+def test_who_may_write_need_not_be_allowed_to_look(gate, gated, land):
+    """A key that may only write can land; the size cannot be compared then."""
+    gate.plan = failing(LOOK)
+    land(serving(BODY), RUN_ID, gated.destination("report.csv"))
+    gate.plan = failing(r"^$")
+    assert gated.files() == {"report.csv": BODY}
+
+
+@pytest.mark.parametrize(("failure", "if_exists"), [("cut", "skip"), ("refuse", "fail")])
+def test_a_store_that_cannot_be_looked_at(gate, gated, land, failure, if_exists):
+    """Where it cannot be told what stands there, nothing is downloaded, and the error is ours."""
+    gate.plan = failing(ANY, failure)
+    source = serving(BODY)
+    with pytest.raises(LandingFailed):
+        land(source, RUN_ID, gated.destination("report.csv"), if_exists=if_exists)
+    assert source.asked == []
+
+
+def test_a_source_that_fails_in_mid_upload(s3):
+    """An error while reading what is uploaded leaves the old object and no open upload."""
+    s3.put("report.csv", OLD)
+
+    class Failing:
+        """A file that breaks after its first 16 MiB."""
+
+        def open(self, _):
+            return self
+
+        def __enter__(self):
+            self.reads = 0
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def read(self, count):
+            self.reads += 1
+            if self.reads > 1:
+                raise OSError(5, "Input/output error")
+            return LARGE[:count]
+
+    target = open_target(s3.destination(""), None)
+    file = LocalFile(name="report.csv", path=Failing(), size=len(LARGE), sha256="")
+    with pytest.raises(LandingFailed, match="Input/output"):
+        target.publish(file, "owner")
+    assert s3.files() == {"report.csv": OLD}
+    assert s3.open_uploads() == 0
+
+
+def test_an_upload_that_came_short_is_noticed(s3, tmp_path):
+    """An object of another size than was uploaded is an error."""
+    path = tmp_path / "x"
+    path.write_bytes(BODY)
+    target = open_target(s3.destination(""), None)
+    with pytest.raises(LandingFailed, match="holds 8 bytes after 9"):
+        target.publish(LocalFile(name="x.csv", path=path, size=9, sha256=""), "owner")
+
+
+def test_no_such_bucket(s3, land):
+    """A bucket that does not exist is named in an error of ours."""
+    with pytest.raises(LandingFailed, match="no-such-bucket"):
+        land(serving(BODY), RUN_ID, f"s3://{s3.conn_id}@no-such-bucket/report.csv")
+    assert land.is_clean
+
+
+def test_a_full_spool(s3, land, small_files):
+    """A spool that is full ends in a clear error, the old object intact and a clean disk."""
+    s3.put("report.csv", OLD)
+    with small_files(1_000_000), pytest.raises(LandingFailed, match="spool_dir"):
+        land(serving(LARGE), RUN_ID, s3.destination("report.csv"))
+    assert s3.files() == {"report.csv": OLD}
+    assert land.is_clean
+
+
+def test_the_spool_is_the_systems_own_by_default(s3, land, tmp_path, monkeypatch):
+    """Without spool_dir the system's folder for temporary files serves, and is left clean."""
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "system"))
+    land(serving(BODY), RUN_ID, s3.destination("report.csv"), spool_dir=None)
+    assert s3.files() == {"report.csv": BODY}
+    assert list((tmp_path / "system").iterdir()) == []
+
+
+# Names
+
+
+@pytest.mark.parametrize("if_exists", ["skip", "fail"])
+def test_a_folder_without_a_slash(s3, land, if_exists):
+    """Objects below a name are not an object of that name."""
+    s3.put("reports/other.csv", OLD)
+    landing = land(serving(BODY), RUN_ID, s3.destination("reports"), if_exists=if_exists)
+    assert landing.skipped is False
+    assert s3.files() == {"reports": BODY, "reports/other.csv": OLD}
+
+
+@pytest.mark.parametrize("destination", ["s3://", "s3:///", "s3://{0}@landing", "s3://landing"])
+def test_a_bucket_is_no_file(s3, land, destination):
+    """A destination without a key is refused before any download."""
+    source = serving(BODY)
+    with pytest.raises(InvalidInput):
+        land(source, RUN_ID, destination.format(s3.conn_id))
+    assert source.asked == []
+
+
+def test_the_top_of_a_bucket(s3, land):
+    """A bucket with a slash is a folder."""
+    landing = land(serving(BODY), s3.prefix, f"s3://{s3.conn_id}@{BUCKET}/")
+    assert landing.uri == f"s3://{BUCKET}/{s3.prefix}.csv"
+    s3.client.delete_object(Bucket=BUCKET, Key=f"{s3.prefix}.csv")
+
+
+# Connections
+
+
+@pytest.mark.parametrize("form", ["s3://{uri}@{rest}", "s3://{rest}"], ids=["both", "argument"])
+def test_the_connection_may_be_an_argument(s3, land, form):
+    """storage_conn_id names the connection, alone or as in the URI."""
+    rest = s3.destination("report.csv").partition("@")[2]
+    destination = form.format(uri=s3.conn_id, rest=rest)
+    landing = land(serving(BODY), RUN_ID, destination, storage_conn_id=s3.conn_id)
+    assert s3.files() == {"report.csv": BODY}
+    assert landing.uri == s3.uri("report.csv")
+
+
+def test_the_connection_is_told_nowhere(s3, land):
+    """What a landing tells does not hold the connection's id."""
+    body = zipped({"a.csv": BODY, "b.csv": BODY})
+    landing = land(serving(body, "zip"), RUN_ID, s3.destination("x/"), decompress=True)
+    assert len(landing.members) == 2
+    assert s3.conn_id not in str(landing.as_json())
+    assert s3.conn_id not in str(landing.returned)
+
+
+def test_two_connections_are_refused(s3, land):
+    """Two different connections are an error that names both."""
+    with pytest.raises(InvalidInput, match=r"'s3_landing'.*'other'"):
+        land(serving(BODY), RUN_ID, s3.destination("report.csv"), storage_conn_id="other")
+
+
+def test_no_such_connection(s3, land):
+    """A storage connection that is not there is named, before any download."""
+    source = serving(BODY)
+    with pytest.raises(InvalidInput, match=r"'nowhere'.*storage_conn_id"):
+        land(source, RUN_ID, f"s3://nowhere@{BUCKET}/report.csv")
+    assert source.asked == []
+
+
+@pytest.mark.parametrize(
+    ("destination", "words"),
+    [
+        ("nowhere://a/b.csv", "nowhere://.*s3://"),
+        ("https://example.com/b.csv", "https://"),
+        ("S3://a/b.csv", "S3://"),
+    ],
+)
+def test_an_unknown_scheme(land, destination, words):
+    """A scheme that nothing installed knows is refused with the choices, before any download."""
+    source = serving(BODY)
+    with pytest.raises(InvalidInput, match=words):
+        land(source, RUN_ID, destination)
+    assert source.asked == []
