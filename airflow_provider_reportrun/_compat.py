@@ -45,7 +45,6 @@ __all__ = [
     "aget_connection",
     "default_deferrable",
     "has_filesystem",
-    "mask_secret",
 ]
 
 
@@ -65,16 +64,6 @@ def has_filesystem(scheme: str) -> bool:
     except ImportError:  # Airflow 3.0
         io = import_module("airflow.io")
     return bool(io.has_fs(scheme))
-
-
-def mask_secret(secret: str) -> None:
-    """Hide a value in everything that this process logs from now on."""
-    try:
-        masker: Any = import_module("airflow.sdk.log")
-        masker.mask_secret(secret)
-    except (ImportError, AttributeError):  # Airflow 3.0
-        masker = import_module("airflow.sdk.execution_time.secrets_masker")
-        masker.mask_secret(secret)
 
 
 async def aget_connection(conn_id: str) -> Connection:

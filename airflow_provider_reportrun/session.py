@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 from airflow_provider_reportrun import transport
 from airflow_provider_reportrun.connection import ApiAccess
+from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.protocol.messages import (
     AwaitRoom,
     LeaveLine,
@@ -128,10 +129,23 @@ class SharedSession:
             return self._open
         async with self._looking_up:
             if self._open is None or self._is_old():
-                self._renew(await self._look_up())
+                self._renew(await self._read_connection())
                 self._looked_up_at = time.monotonic()
             assert self._open is not None  # noqa: S101 - just renewed
             return self._open
+
+    async def _read_connection(self) -> ApiAccess:
+        """Read the connection; while Airflow cannot give it, what it said before still holds."""
+        try:
+            return await self._look_up()
+        except InvalidInput:
+            raise
+        except Exception:
+            if self._open is None:
+                raise
+            # Whatever Airflow's side raises: waits must not die of a moment without its API server.
+            log.warning("The connection cannot be read again just now", exc_info=True)
+            return self._open.access
 
     def _is_old(self) -> bool:
         return time.monotonic() - self._looked_up_at > LOOK_UP_SECONDS
@@ -175,15 +189,21 @@ class SharedSession:
         return await asyncio.shield(task)
 
     async def _send(self, request: Request, stripe_context: str | None) -> Response:
-        async with (await self.current()).budget:
-            now = await self.current()  # it may have been renewed while this waited its turn
-            headers = now.headers
-            if stripe_context:
-                headers = {**headers, "Stripe-Context": stripe_context}
-            response = await transport.asend(now.session, now.access, headers, request)
-        if response.status in _REFUSED:
+        while True:
+            async with (await self.current()).budget:
+                now = await self.current()  # it may have been renewed while this waited its turn
+                headers = now.headers
+                if stripe_context:
+                    headers = {**headers, "Stripe-Context": stripe_context}
+                response = await transport.asend(now.session, now.access, headers, request)
+            if response.status not in _REFUSED or not await self._has_changed(now):
+                return response
+
+    async def _has_changed(self, before: _Open) -> bool:
+        """Tell whether the connection says other than what was refused: a replaced key, say."""
+        if self._open is before:
             self._looked_up_at = float("-inf")
-        return response
+        return (await self.current()).access != before.access
 
     async def close(self) -> None:
         """Close everything; safe to repeat."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_reportrun.connection import ApiAccess
 
-_QUERY: Final = re.compile(r"\?\S*")
 CHUNK_BYTES: Final = 1 << 20
 """What is read at once of a result file."""
 USER_AGENT: Final = f"airflow-provider-reportrun/{__version__}"
@@ -173,7 +172,7 @@ def open_stream(
     what = f"download a result file from {urlsplit(url).hostname}"
     answer = failure = None
     try:
-        with _unlogged_queries():
+        with _unlogged():
             answer = session.get(
                 url,
                 headers={**headers, "Accept-Encoding": "identity"},
@@ -201,26 +200,19 @@ def open_stream(
 
 
 @contextmanager
-def _unlogged_queries() -> Iterator[None]:
-    """
-    Keep queries out of what urllib3 logs at DEBUG: each path, where no masker may be at work.
-
-    All of them, for requests and urllib3 may write a query in another way than it was given.
-    """
+def _unlogged() -> Iterator[None]:
+    """Keep what this thread asks for out of urllib3's log at DEBUG, which holds each path."""
     logger = logging.getLogger("urllib3.connectionpool")
+    thread = threading.get_ident()
 
-    def redact(record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(
-                _QUERY.sub("?***", arg) if isinstance(arg, str) else arg for arg in record.args
-            )
-        return True
+    def is_of_others(record: logging.LogRecord) -> bool:
+        return record.thread != thread
 
-    logger.addFilter(redact)
+    logger.addFilter(is_of_others)
     try:
         yield
     finally:
-        logger.removeFilter(redact)
+        logger.removeFilter(is_of_others)
 
 
 def _cut(what: str, error: Exception, *, transient: bool) -> TransportError:

@@ -364,6 +364,20 @@ def test_requests_that_queue_are_sent_with_the_key_that_is_valid_then(sandbox, b
     assert keys(sandbox) == [sandbox.api_key, *[second] * 4]
 
 
+def test_a_connection_that_cannot_be_read_again_still_holds(book, caplog):
+    """A moment without Airflow's own API server does not end what waits."""
+
+    async def main():
+        async with shared_session("c", book) as shared:
+            await ask(shared)
+            book.failure = RuntimeError("no API server")
+            shared._looked_up_at = float("-inf")
+            return await ask(shared)
+
+    assert asyncio.run(main()) == 200
+    assert "cannot be read again" in caplog.text
+
+
 def test_a_connection_that_cannot_be_read_may_be_mended(book):
     """The error is for whoever asked; the next request reads it again."""
     book.failure = InvalidInput("No key.")

@@ -7,13 +7,11 @@ import uuid
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit
 
 from airflow_provider_reportrun._compat import (
     AirflowNotFoundException,
     BaseHook,
     aget_connection,
-    mask_secret,
 )
 from airflow_provider_reportrun.connection import CONNECTION_TYPE, ApiAccess, read_connection
 from airflow_provider_reportrun.errors import (
@@ -288,13 +286,11 @@ class ReportRunHook(BaseHook):
         """
         Open a result file over a session that does not hold the key.
 
-        :param url: of a host that the caller has checked; masked in logs, for it is a credential.
+        :param url: of a host that the caller has checked; never logged, for it is a credential.
         :raises TransportError: when no answer came.
         """
         from airflow_provider_reportrun import transport
 
-        for secret in _secrets(url):
-            mask_secret(secret)
         with (
             transport.new_bare_session() as session,
             transport.open_stream(session, self.access, url, headers) as stream,
@@ -347,29 +343,6 @@ def _pause(step: Pause) -> None:
     """Wait in place; there is no line to stand in where one conversation is alone."""
     if isinstance(step, Sleep | AwaitRoom):
         time.sleep(step.seconds)
-
-
-def _secrets(url: str) -> list[str]:
-    """
-    Give the parts of a pre-signed URL that let others download: path with query, and signatures.
-
-    As few as will do, for each makes the masker slower for the rest of the process.
-    """
-    parts = urlsplit(url)
-    if not parts.query:
-        return []
-    values = [
-        value
-        for name, value in parse_qsl(parts.query)
-        if len(value) >= _SHORTEST_SECRET and any(word in name.lower() for word in _SECRET_NAMES)
-    ]
-    return [f"{parts.path}?{parts.query}", *values]
-
-
-_SHORTEST_SECRET = 16
-"""Shorter query values are no signatures; masking them would maim the log."""
-_SECRET_NAMES = ("signature", "token", "credential", "key")
-"""What the names of query values hold that open something."""
 
 
 def _no_connection(conn_id: str) -> InvalidInput:

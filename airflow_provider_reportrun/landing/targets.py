@@ -113,7 +113,7 @@ class StoreTarget:
     def __init__(self, fs: Any, scheme: str, root: str) -> None:
         self._fs = fs
         self._scheme = scheme
-        self._root = root.rstrip("/")
+        self._root = root.removesuffix("/")
 
     def uri(self, name: str) -> str:
         """Give the URI of a file, without a connection id."""

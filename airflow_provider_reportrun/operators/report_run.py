@@ -27,7 +27,7 @@ from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.landing.archive import MAX_UNPACKED_BYTES
 from airflow_provider_reportrun.outcomes import created_elsewhere, operator_outcomes
 from airflow_provider_reportrun.protocol import flows
-from airflow_provider_reportrun.protocol.calls import checked_id, create_body
+from airflow_provider_reportrun.protocol.calls import checked_id, checked_key, create_body
 from airflow_provider_reportrun.protocol.checks import check_parameters, is_covered, not_available
 from airflow_provider_reportrun.protocol.flows import Order, Patience
 from airflow_provider_reportrun.protocol.identity import TaskIdentity, body_digest, idempotency_key
@@ -177,8 +177,8 @@ class CreateReportRunOperator(BaseOperator):
             patience = replace(patience, deadline=record.deadline)
             run = self._find(hook, record)
             if run is None:
-                self._check(hook, order, patience)
                 remember(context, record)
+                self._check(hook, order, patience)
                 run = self._create(context, hook, order, patience)
             remember(context, replace(record, report_run_id=run.id))
             if self.wait_for_completion:
@@ -389,8 +389,9 @@ class CreateReportRunOperator(BaseOperator):
         self.interval_start = _shown(parameters.get(INTERVAL_START))
         self.interval_end = _shown(parameters.get(INTERVAL_END))
         first_try = self._first_try(context)
+        own = self.idempotency_key
         key = idempotency_key(
-            self.idempotency_key or _identity(context["ti"]),
+            checked_key(own) if own else _identity(context["ti"]),
             namespace=hook.access.idempotency_namespace,
             generation=first_try,
             stripe_context=hook.effective_context,

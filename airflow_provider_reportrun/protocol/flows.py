@@ -83,10 +83,12 @@ def ask(
     *,
     policy: RetryPolicy = SINGLE_REQUEST,
     around: Surroundings = WORLD,
+    deadline: float = float("inf"),
 ) -> Flow[T]:
     """
     Send one request, repeated as the policy allows.
 
+    :param deadline: epoch seconds; nothing is repeated after it.
     :return: what the answer says.
     :raises ReportRunError: the last error, when asking again does not help or was done enough.
     """
@@ -97,7 +99,7 @@ def ask(
             return _read(call, response)
         except ReportRunError as error:
             delay = policy.delay(attempt, error, around.jitter)
-            if delay is None:
+            if delay is None or around.clock() + delay > deadline:
                 raise
             log.debug("Asking again in %.1f s: %s", delay, error)
         yield Sleep(delay)
@@ -165,7 +167,9 @@ def await_data(
     through = None
     while True:
         try:
-            report = yield from ask(call, policy=ONE_OF_MANY, around=around)
+            report = yield from ask(
+                call, policy=ONE_OF_MANY, around=around, deadline=patience.deadline
+            )
         except ReportRunError as error:
             wait.tolerate(error)
         else:
@@ -214,7 +218,7 @@ def _create_once(
     yield TakeTurn(wait.time_left())
     while True:
         try:
-            run = yield from ask(call, around=around)
+            run = yield from ask(call, around=around, deadline=patience.deadline)
         except (CapacityExceeded, RateLimited) as error:
             wait.heard()
             log.log(said, "Waiting for %s: %s", wait.waiting_for, error)
@@ -248,7 +252,9 @@ def await_finished(
     status = None
     while True:
         try:
-            run = yield from ask(call, policy=ONE_OF_MANY, around=around)
+            run = yield from ask(
+                call, policy=ONE_OF_MANY, around=around, deadline=patience.deadline
+            )
         except ReportRunError as error:
             wait.tolerate(error)
         else:

@@ -65,4 +65,4 @@ class Pace:
     def delay(self, age_seconds: float, jitter: Jitter) -> float:
         """Say how long to wait, given how long it has taken already: a share of it, jittered."""
         share = POLL_GROWTH * age_seconds * jitter(0.9, 1.0)
-        return min(max(share, self.shortest_seconds), self.longest_seconds)
+        return max(min(share, self.longest_seconds), self.shortest_seconds)

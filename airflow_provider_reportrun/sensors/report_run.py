@@ -14,7 +14,12 @@ from airflow_provider_reportrun._compat import (
     default_deferrable,
 )
 from airflow_provider_reportrun.data_interval import DATA_INTERVAL_END, no_interval, zone_of
-from airflow_provider_reportrun.errors import DeadlinePassed, ReportRunError, ReportRunFailed
+from airflow_provider_reportrun.errors import (
+    DeadlinePassed,
+    ReportRunError,
+    ReportRunFailed,
+    UnexpectedAnswer,
+)
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.outcomes import sensor_outcomes
 from airflow_provider_reportrun.protocol.calls import checked_id
@@ -33,6 +38,10 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context, XComArg
     from airflow.triggers.base import BaseTrigger
+
+
+RESUME_PAUSE_SECONDS = 5.0
+"""Longest pause between two looks after a wait in the triggerer, for the end has come already."""
 
 
 class _ApiSensor(BaseSensorOperator):
@@ -103,8 +112,8 @@ class _ApiSensor(BaseSensorOperator):
         :return: see the class.
         """
         with sensor_outcomes(self):
+            self._last_good = time.monotonic()
             if not self.deferrable:
-                self._last_good = time.monotonic()
                 return self._execute_in_place(context)
             deadline = time.time() + self.timeout
             found = self.poke(context)
@@ -130,7 +139,8 @@ class _ApiSensor(BaseSensorOperator):
                 found = self.look(context, hook)
         except ReportRunError as error:
             silent = time.monotonic() - self._last_good
-            is_too_long = not self.reschedule and silent > OUTAGE_TOLERANCE_SECONDS
+            lasts = self.deferrable or not self.reschedule
+            is_too_long = lasts and silent > OUTAGE_TOLERANCE_SECONDS
             if isinstance(error, ReportRunFailed) or not error.transient or is_too_long:
                 raise
             self.log.warning("No good answer for %.0f s while waiting: %s", silent, error)
@@ -145,8 +155,13 @@ class _ApiSensor(BaseSensorOperator):
         :raises ReportRunError: the error that the wait ended in.
         """
         self.after_trigger(event)
-        with self._hook() as hook:
-            return self.look(context, hook)
+        self._last_good = time.monotonic()
+        until = self._last_good + OUTAGE_TOLERANCE_SECONDS
+        while not (found := self.poke(context)):
+            if time.monotonic() > until:
+                raise UnexpectedAnswer("The triggerer saw the end of the wait; the API denies it.")
+            time.sleep(min(self.poke_interval, RESUME_PAUSE_SECONDS))
+        return found.xcom_value
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context

@@ -30,15 +30,6 @@ START_SECONDS = 60.0
 """How long the S3 server may take to start."""
 
 
-@pytest.fixture(autouse=True)
-def masker() -> Any:
-    """Give Airflow's masker without what earlier tests hid: each URL makes it slower."""
-    from airflow.sdk._shared import secrets_masker
-
-    secrets_masker.reset_secrets_masker()
-    return secrets_masker._secrets_masker()
-
-
 @pytest.fixture
 def hook(sandbox) -> Iterator[ReportRunHook]:
     """The hook of the sandbox's connection."""

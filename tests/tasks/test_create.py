@@ -381,6 +381,7 @@ def test_events_hold_no_secrets(sandbox):
         ({"result_options": {"compress_file": "yes"}}, "compress_file must be True or False"),
         ({"timezone": "Mars/Olympus"}, "timezone must be the name of a zone"),
         ({"on_clear": "whatever"}, "on_clear must be"),
+        ({"idempotency_key": {"a": 1}}, "idempotency_key must be"),
         ({"timeout": 0}, "timeout must be seconds above 0"),
         ({"poll_interval": -1}, "poll_interval must be seconds above 0"),
         ({"max_poll_interval": "long"}, "max_poll_interval must be seconds above 0"),

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import (
     AirflowSkipException,
     TaskDeferralError,
 )
-from support.task_instances import dag, run_task
+from support.task_instances import dag, load_trigger, run_task
 
 from airflow_provider_reportrun.errors import (
     AuthenticationError,
@@ -233,6 +233,27 @@ def test_spans_may_be_timedeltas(sandbox, report_run):
     assert deferral.trigger_kwargs["poll_interval"] == 0.05
     assert deferral.trigger_kwargs["max_poll_interval"] == 1.0
     assert 59 < deferral.trigger_kwargs["deadline"] - before < 65
+
+
+@pytest.mark.parametrize(
+    "late", [STILL_RUNNING, Answer(status=500, headers={"Stripe-Should-Retry": "false"})]
+)
+def test_the_end_that_the_triggerer_saw_is_asked_for_until_it_is_told(sandbox, report_run, late):
+    """A worker whose first look comes too early, or fails, looks again until it knows."""
+    sandbox.faults.add(Fault("get_run", STILL_RUNNING))
+    sandbox.faults.add(Fault("get_run", late, after=1))
+    outcome = run(make(report_run.id, deferrable=True))
+    assert outcome.state == "success"
+    assert outcome.returned["status"] == "succeeded"
+
+
+def test_a_long_poke_interval_is_the_shortest_wait_also_above_max_wait(sandbox, report_run):
+    """poke_interval wins over a shorter max_wait."""
+    sensor = make(report_run.id, deferrable=True, poke_interval=3600, max_wait=300)
+    sandbox.faults.add(Fault("get_run", STILL_RUNNING))
+    outcome = run_task(sensor, event_of=None)
+    pace = load_trigger(outcome.deferrals[0]).patience().pace
+    assert pace.delay(0.0, lambda low, _: low) == 3600
 
 
 def test_the_sensor_reads_through_the_account_it_is_told(sandbox):

@@ -219,5 +219,25 @@ def test_a_replaced_key_is_picked_up_after_a_refusal(sandbox, report_run, monkey
     assert asyncio.run(two_waits()) == ("error", "done")
 
 
+def test_a_key_that_is_replaced_while_all_wait_fails_nobody(sandbox, report_run, monkeypatch):
+    """The first wait that is refused reads the connection again, and asks with the new key."""
+    sandbox.faults.add(Fault("get_run", STILL_RUNNING, times=20))
+
+    async def waits():
+        tasks = [asyncio.create_task(anext(waiting(report_run.id).run())) for _ in range(3)]
+        await asyncio.sleep(0.3)
+        key = sandbox.keyring.second.value
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_REPORTRUN_DEFAULT", sandbox.connection_json.replace(sandbox.api_key, key)
+        )
+        sandbox.faults.clear()
+        sandbox.faults.add(Fault("get_run", Answer(status=401)))
+        return [(await task).payload["outcome"] for task in tasks]
+
+    assert asyncio.run(waits()) == ["done"] * 3
+    keys = {r.headers["authorization"] for r in sandbox.requests if r.operation == "get_run"}
+    assert f"Bearer {sandbox.keyring.second.value}" in keys
+
+
 def _down():
     return Answer(status=503, headers={"Stripe-Should-Retry": "false"})
