@@ -28,6 +28,8 @@ class Record:
     """Of the task instance; a clear changes it, and the store outlives a clear."""
     digest: str
     """Of what was sent."""
+    first_try: int
+    """Of the clear generation, which ``retries`` alone would not tell after an edit."""
     idempotency_key: str
     deadline: float
     """Epoch seconds."""
@@ -41,6 +43,7 @@ def recall(context: Any) -> Record | None:
         case {
             "max_tries": int(max_tries),
             "digest": str(digest),
+            "first_try": int(first_try),
             "idempotency_key": str(key),
             "deadline": int() | float() as deadline,
             "report_run_id": str() | None as report_run_id,
@@ -48,6 +51,7 @@ def recall(context: Any) -> Record | None:
             return Record(
                 max_tries=max_tries,
                 digest=digest,
+                first_try=first_try,
                 idempotency_key=key,
                 deadline=float(deadline),
                 report_run_id=report_run_id,

@@ -12,9 +12,9 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
 from airflow_provider_reportrun import transport
@@ -71,17 +71,33 @@ class CapacityLine:
 
     async def take_turn(self, seconds: float) -> bool:
         """Stand in line, at most so long, and tell whether one's turn has come."""
+        # Not wait_for: before Python 3.12 it loses a cancellation that comes with the turn.
+        turn = asyncio.ensure_future(self._turn.acquire())
         try:
-            await asyncio.wait_for(self._turn.acquire(), seconds)
-        except (TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait({turn}, timeout=seconds)
+        except asyncio.CancelledError:
+            turn.add_done_callback(self._give_back)
+            turn.cancel()
+            raise
+        if not turn.done():
+            turn.cancel()
+            await asyncio.wait({turn})
+        if turn.cancelled():
             return False
         self._room.clear()
         return True
 
+    def _give_back(self, turn: asyncio.Future[Literal[True]]) -> None:
+        if not turn.cancelled():
+            self._turn.release()
+
     async def await_room(self, seconds: float) -> None:
         """Wait until a report run ends, at most so long."""
-        with suppress(TimeoutError, asyncio.TimeoutError):
-            await asyncio.wait_for(self._room.wait(), seconds)
+        room = asyncio.ensure_future(self._room.wait())
+        try:
+            await asyncio.wait({room}, timeout=seconds)
+        finally:
+            room.cancel()
         self._room.clear()
 
     def leave(self) -> None:

@@ -219,26 +219,21 @@ class ReportRunHook(BaseHook):
         """Get a report template as ``get_report`` does, awaiting."""
         return await self.aconverse(flows.ask(calls.get_report(report_id)))
 
-    def definition(self, report_id: str) -> Report | None:
+    def definition(self, report_id: str, *, fetched_since: float | None = None) -> Report:
         """
-        Get a report template as it was within the last five minutes, where that can be had.
+        Get a report template, where it will do as this process got it a while ago.
 
-        :return: None, and a line in the log, where the key may not read it, there is none, or the
-            API is down: what is done with it can be done without.
-        :raises AuthenticationError: when the API does not know the key.
+        :param fetched_since: ``time.monotonic()`` of the oldest copy that will do; None for five
+            minutes ago.
+        :raises ReportRunError: as ``get_report`` does, after two attempts.
         """
+        if fetched_since is None:
+            fetched_since = time.monotonic() - DEFINITION_SECONDS
         kept = (self.reportrun_conn_id, self.effective_context, report_id)
         report, fetched_at = _definitions.get(kept, (None, 0.0))
-        if report is not None and time.monotonic() - fetched_at < DEFINITION_SECONDS:
-            return report
-        try:
+        if report is None or fetched_at < fetched_since:
             report = self.converse(flows.ask(calls.get_report(report_id), policy=flows.ONE_OF_MANY))
-        except ReportRunError as error:
-            if not (error.transient or isinstance(error, PermissionDenied | NotFound)):
-                raise
-            self.log.warning("Going on without the definition of the report: %s", error)
-            return None
-        _definitions[kept] = (report, time.monotonic())
+            _definitions[kept] = (report, time.monotonic())
         return report
 
     def wait_for_report_run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -17,11 +16,17 @@ from airflow_provider_reportrun.data_interval import (
     zone_of,
 )
 from airflow_provider_reportrun.errors import (
+    ApiError,
     CapacityExceeded,
+    DataNotAvailable,
     DataWindowUnknown,
     InvalidInput,
     NotFound,
+    PermissionDenied,
     RateLimited,
+    ReportRunError,
+    TransportError,
+    UnexpectedAnswer,
 )
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.landing.archive import MAX_UNPACKED_BYTES
@@ -50,6 +55,8 @@ if TYPE_CHECKING:
     from airflow_provider_reportrun.landing.land import Destination, Landing
     from airflow_provider_reportrun.protocol.models import ReportRun
 
+_NO_DEFINITION: Final = (PermissionDenied, NotFound, DataWindowUnknown)
+"""Why a definition may not be had for good, though a report run can be created."""
 NEW_RUN: Final = "new_run"
 REUSE: Final = "reuse"
 
@@ -173,7 +180,12 @@ class CreateReportRunOperator(BaseOperator):
         with ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook:
             order = self._order(context, hook)
             record = self._record(context, order, patience)
-            order = replace(order, idempotency_key=record.idempotency_key)
+            tries = context["ti"].try_number - record.first_try + 1
+            order = replace(
+                order,
+                idempotency_key=record.idempotency_key,
+                runs_allowed=max(tries, 1) if self.wait_for_completion else 1,
+            )
             patience = replace(patience, deadline=record.deadline)
             run = self._find(hook, record)
             if run is None:
@@ -228,17 +240,27 @@ class CreateReportRunOperator(BaseOperator):
         new = Record(
             max_tries=max_tries,
             digest=digest,
+            first_try=self._first_try(context),
             idempotency_key=order.idempotency_key,
             deadline=patience.deadline,
         )
         found = recall(context)
+        if found is not None and found.digest == digest and found.max_tries == max_tries:
+            return found
+        self._tell_of_clear(max_tries - (self.retries or 0) + 1)
         if found is None or found.digest != digest:
             return new
-        if found.max_tries == max_tries:
-            return found
         if self.on_clear == REUSE:
             return replace(found, max_tries=max_tries, deadline=patience.deadline)
         return new
+
+    def _tell_of_clear(self, first_try: int) -> None:
+        if first_try > 1:
+            self.log.info(
+                "This task was cleared: on_clear=%r asks for %s",
+                self.on_clear,
+                "a new report run" if self.on_clear == NEW_RUN else "the same report run again",
+            )
 
     def _find(self, hook: ReportRunHook, record: Record) -> ReportRun | None:
         """
@@ -262,29 +284,51 @@ class CreateReportRunOperator(BaseOperator):
         """
         Compare the order with the report's definition, and wait for its data where asked to.
 
+        A definition that cannot be read stops nothing; where that may pass, a wait for data waits.
+
         :raises InvalidInput: names everything that is wrong, at once.
         :raises DataNotAvailable: when the interval reaches past the data.
         """
-        report = hook.definition(order.report) if self.validate or self.wait_for_data else None
-        if report is None:
+        if not (self.validate or self.wait_for_data):
             return
-        if self.validate:
-            check_parameters(report, order.report_parameters)
         interval_end = read_instant(order.report_parameters.get(INTERVAL_END))
-        if interval_end is None:
-            return
+        missing: ReportRunError | None = None
         try:
-            if is_covered(report, interval_end):
-                return
-        except DataWindowUnknown as error:
-            self.log.log(logging.WARNING if self.wait_for_data else logging.DEBUG, "%s", error)
+            missing = self._missing_data(hook, order, interval_end)
+        except (ApiError, TransportError, UnexpectedAnswer, DataWindowUnknown) as error:
+            if not (error.transient or isinstance(error, _NO_DEFINITION)):
+                raise
+            self.log.warning("Going on without the definition of the report: %s", error)
+            if self.wait_for_data and error.transient:
+                missing = error
+        if missing is None or interval_end is None:
             return
         if not self.wait_for_data:
-            raise not_available(report, interval_end)
+            raise missing
+        self.log.info("Waiting for data: %s", missing.message)
+        self._await_data(hook, order, interval_end, patience)
+
+    def _missing_data(
+        self, hook: ReportRunHook, order: Order, interval_end: datetime | None
+    ) -> DataNotAvailable | None:
+        """
+        Check the parameters, and tell whether the interval reaches past the data.
+
+        :return: the error of an interval that does, else None.
+        """
+        began = time.monotonic()
+        report = hook.definition(order.report)
+        if self.validate:
+            check_parameters(report, order.report_parameters)
+        if interval_end is None or is_covered(report, interval_end):
+            return None
+        now = hook.definition(order.report, fetched_since=began)  # an old copy hides new data
+        return None if is_covered(now, interval_end) else not_available(now, interval_end)
+
+    def _await_data(
+        self, hook: ReportRunHook, order: Order, interval_end: datetime, patience: Patience
+    ) -> None:
         if self.deferrable:
-            self.log.info(
-                "Waiting for data in the triggerer: %s", not_available(report, interval_end).message
-            )
             self._defer_create(order, patience, wait_for_data=True)
         hook.converse(flows.await_data(order.report, interval_end, patience=patience))
 
@@ -293,7 +337,9 @@ class CreateReportRunOperator(BaseOperator):
     ) -> ReportRun:
         """Create the report run, waiting for capacity where it is scarce."""
         # In place, Airflow's own retries ride out an outage; only for capacity it is waited.
-        in_place = None if self.deferrable else replace(patience, outage_tolerance_seconds=0.0)
+        in_place: Patience | None = replace(patience, outage_tolerance_seconds=0.0)
+        if self.deferrable or time.time() > patience.deadline:
+            in_place = None
         try:
             run = hook.converse(flows.create(order, patience=in_place))
         except (CapacityExceeded, RateLimited) as error:
@@ -388,22 +434,19 @@ class CreateReportRunOperator(BaseOperator):
         body = create_body(self.report, parameters, self.result_options or None)
         self.interval_start = _shown(parameters.get(INTERVAL_START))
         self.interval_end = _shown(parameters.get(INTERVAL_END))
-        first_try = self._first_try(context)
         own = self.idempotency_key
         key = idempotency_key(
             checked_key(own) if own else _identity(context["ti"]),
             namespace=hook.access.idempotency_namespace,
-            generation=first_try,
+            generation=self._first_try(context),
             stripe_context=hook.effective_context,
             body=body,
         )
-        tries = context["ti"].try_number - first_try + 1
         return Order(
             report=body["report"],
             report_parameters=body["report_parameters"],
             result_options=body.get("result_options"),
             idempotency_key=key,
-            runs_allowed=max(tries, 1) if self.wait_for_completion else 1,
         )
 
     def _first_try(self, context: Context) -> int:
@@ -416,12 +459,6 @@ class CreateReportRunOperator(BaseOperator):
         if self.on_clear not in {NEW_RUN, REUSE}:
             raise InvalidInput(f"on_clear must be {NEW_RUN!r} or {REUSE!r}, not {self.on_clear!r}.")
         first_try: int = context["ti"].max_tries - (self.retries or 0) + 1
-        if first_try > 1:
-            self.log.info(
-                "This task was cleared: on_clear=%r asks for %s",
-                self.on_clear,
-                "a new report run" if self.on_clear == NEW_RUN else "the same report run again",
-            )
         return first_try if self.on_clear == NEW_RUN else 1
 
     def _checked_parameters(self, context: Context) -> dict[str, str | list[str]]:

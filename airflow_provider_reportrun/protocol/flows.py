@@ -160,12 +160,13 @@ def await_data(
     :raises DeadlinePassed: when they do not reach that far at the deadline.
     :raises ReportRunError: as ``await_finished`` does.
     """
-    call = calls.get_report(report_id, fresh_for_seconds=patience.pace.shortest_seconds / 2)
+    pause = patience.pace.shortest_seconds
     wait = _Wait(
         f"the data of {report_id} to reach {format_instant(interval_end)}", patience, around
     )
     through = None
     while True:
+        call = calls.get_report(report_id, fresh_for_seconds=pause / 2)
         try:
             report = yield from ask(
                 call, policy=ONE_OF_MANY, around=around, deadline=patience.deadline
@@ -179,7 +180,8 @@ def await_data(
             if available_through(report) != through:
                 through = available_through(report)
                 log.info("Waiting for %s; now at %s", wait.waiting_for, format_instant(through))
-        yield Sleep(wait.delay())
+        pause = wait.delay()
+        yield Sleep(pause)
 
 
 def create(
@@ -216,6 +218,7 @@ def _create_once(
     wait = _Wait("the API key to have room for one more report run", patience, around)
     said = logging.INFO
     yield TakeTurn(wait.time_left())
+    wait.time_left()
     while True:
         try:
             run = yield from ask(call, around=around, deadline=patience.deadline)

@@ -1,0 +1,203 @@
+"""What is checked before a report run is spent, as real task instances against the sandbox."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from support.task_instances import dag, run_task
+
+from airflow_provider_reportrun.errors import (
+    AuthenticationError,
+    DataNotAvailable,
+    InvalidInput,
+    InvalidRequest,
+)
+from airflow_provider_reportrun.hooks import report_run
+from airflow_provider_reportrun.hooks.report_run import ReportRunHook
+from airflow_provider_reportrun.operators.report_run import CreateReportRunOperator
+from airflow_provider_reportrun.protocol.interval import format_instant
+from airflow_provider_reportrun.sandbox import Answer, Fault
+
+DAY_SECONDS = 24 * 3600
+PLACES = pytest.mark.parametrize("deferrable", [False, True], ids=["in place", "deferrable"])
+
+
+def make(**arguments):
+    """An operator in a DAG of its own."""
+    with dag():
+        return CreateReportRunOperator(
+            **{"task_id": "create", "report": "balance_summary"} | arguments
+        )
+
+
+def operations(sandbox):
+    """What was asked for, in order."""
+    return [request.operation for request in sandbox.requests]
+
+
+# Parameters
+
+
+@PLACES
+def test_names_all_problems_at_once_and_sends_nothing(sandbox, deferrable):
+    """One GET, one error for good, no POST."""
+    task = make(
+        report="all_fees_itemized",
+        report_parameters={"currency": "yen", "timezone": ["Etc/UTC"]},
+        interval_end=None,
+        retries=3,
+        deferrable=deferrable,
+    )
+    outcome = run_task(task)
+    assert isinstance(outcome.error, InvalidInput), outcome.error
+    assert isinstance(outcome.error, AirflowFailException)
+    for problem in (
+        "all_fees_itemized",
+        "interval_end is required",
+        "columns is required",
+        "currency does not take 'yen', only eur, gbp, usd",
+    ):
+        assert problem in str(outcome.error)
+    assert operations(sandbox) == ["get_report"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"columns": ["gross", "colour"]}, "columns does not take 'colour'"),
+        ({"columns": "gross"}, "columns must be a list, not 'gross'"),
+        ({"currency": "EUR"}, "currency does not take 'EUR'"),
+        ({"reporting_category": ["fee", "tip"]}, "reporting_category does not take 'tip'"),
+        ({"interval_start": "2019-12-31T00:00:00Z"}, "has data from 2020-01-01T00:00:00.000Z on"),
+    ],
+)
+def test_names_what_the_report_does_not_take(sandbox, parameters, words):
+    """The parameter and what it takes are in the error, which is not retried."""
+    report = "balance_change_from_activity_itemized"
+    outcome = run_task(make(report=report, report_parameters=parameters, retries=3))
+    assert isinstance(outcome.error, InvalidInput), outcome.error
+    assert isinstance(outcome.error, AirflowFailException)
+    assert words in str(outcome.error)
+    assert operations(sandbox) == ["get_report"]
+
+
+def test_a_name_that_the_definition_does_not_hold_is_for_the_api(sandbox):
+    """It may know better, and says so itself."""
+    outcome = run_task(make(report_parameters={"colour": "red"}, retries=3))
+    assert isinstance(outcome.error, InvalidRequest)
+    assert operations(sandbox) == ["get_report", "create"]
+
+
+# Data
+
+
+@PLACES
+def test_data_that_are_not_there_yet_are_waited_for_by_airflow(sandbox, deferrable):
+    """The error is retried, says how to wait, and names both instants; a later try succeeds."""
+    sandbox.advance(-30 * DAY_SECONDS)
+    task = make(retries=3, deferrable=deferrable)
+    outcome = run_task(task)
+    assert outcome.state == "up_for_retry"
+    assert isinstance(outcome.error, DataNotAvailable)
+    assert not isinstance(outcome.error, AirflowFailException)
+    with ReportRunHook() as hook:
+        through = hook.get_report("balance_summary").parameters["interval_end"].latest
+    assert outcome.error.available_through == format_instant(through)
+    for words in (format_instant(through), "2026-11-02", "wait_for_data=True", "ReportDataSensor"):
+        assert words in str(outcome.error)
+    assert sandbox.runs == []
+    report_run._definitions.clear()
+    sandbox.advance(30 * DAY_SECONDS)
+    assert run_task(task, try_number=2).state == "success"
+
+
+def test_an_old_copy_does_not_hide_new_data(sandbox):
+    """A retry within five minutes in the same process sees the data that came meanwhile."""
+    sandbox.advance(-30 * DAY_SECONDS)
+    task = make(retries=3)
+    assert isinstance(run_task(task).error, DataNotAvailable)
+    sandbox.advance(30 * DAY_SECONDS)
+    outcome = run_task(task, try_number=2)
+    assert outcome.state == "success", outcome.error
+
+
+def test_a_report_without_a_window_is_not_asked_for_one(sandbox):
+    """Its other parameters are checked all the same."""
+    columns = {"columns": ["fee"]}
+    task = make(report="all_fees_itemized", report_parameters=columns)
+    assert run_task(task).state == "success"
+
+
+# The definition
+
+
+@PLACES
+@pytest.mark.parametrize("status", [403, 404, 429, 500, 503])
+def test_a_definition_that_cannot_be_had_stops_nothing(sandbox, deferrable, status, capsys):
+    """A key without the right, an unknown report and an outage are logged, no more."""
+    answer = Answer(status=status, headers={"Stripe-Should-Retry": "false"})
+    sandbox.faults.add(Fault("get_report", answer, times=None))
+    outcome = run_task(make(deferrable=deferrable))
+    assert outcome.state == "success", outcome.error
+    assert operations(sandbox) == ["get_report", "create"]
+    said = [line for line in capsys.readouterr().out.splitlines() if "without the definit" in line]
+    assert len(said) == 1
+    assert "warning" in said[0]
+    assert "balance_summary" in said[0]
+
+
+def test_a_page_of_a_proxy_is_no_definition(sandbox):
+    """What is not the API speaking stops nothing either."""
+    page = Answer(status=200, body="<html>", content_type="text/html")
+    sandbox.faults.add(Fault("get_report", page, times=None))
+    assert run_task(make()).state == "success"
+
+
+def test_a_wrong_key_is_told_at_once(sandbox):
+    """401 is about the key, and the POST would say the same."""
+    sandbox.faults.add(Fault("get_report", Answer(status=401), times=None))
+    outcome = run_task(make(retries=3))
+    assert isinstance(outcome.error, AuthenticationError)
+    assert isinstance(outcome.error, AirflowFailException)
+    assert operations(sandbox) == ["get_report"]
+
+
+def test_a_definition_is_kept_for_five_minutes(sandbox, monkeypatch):
+    """Two tasks share one GET, and a third one that comes later asks anew."""
+    for name in ("one", "two"):
+        assert run_task(make(task_id=name)).state == "success"
+    assert operations(sandbox) == ["get_report", "create", "create"]
+    monkeypatch.setattr(report_run, "DEFINITION_SECONDS", 0.0)
+    assert run_task(make(task_id="three")).state == "success"
+    assert operations(sandbox)[3:] == ["get_report", "create"]
+
+
+def test_a_definition_is_kept_for_its_report_account_and_connection(sandbox, monkeypatch):
+    """Whoever asks about another one asks for its definition."""
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", sandbox.connection_uri)
+    for arguments in (
+        {},
+        {"report": "payouts_itemized"},
+        {"stripe_context": "acct_2"},
+        {"reportrun_conn_id": "other"},
+    ):
+        assert run_task(make(**arguments)).state == "success"
+    assert operations(sandbox) == ["get_report", "create"] * 4
+
+
+def test_a_refusal_is_not_kept(sandbox):
+    """A key that is given the right is used with it by the next task."""
+    sandbox.faults.add(Fault("get_report", Answer(status=403)))
+    for name in ("one", "two", "three"):
+        assert run_task(make(task_id=name)).state == "success"
+    assert operations(sandbox) == ["get_report", "create", "get_report", "create", "create"]
+
+
+@PLACES
+def test_no_checks_where_none_are_wanted(sandbox, deferrable):
+    """validate=False sends no GET and leaves the checks to the API."""
+    task = make(validate=False, deferrable=deferrable)
+    assert run_task(task).state == "success"
+    assert operations(sandbox) == ["create"]
+    wrong = make(validate=False, report_parameters={"currency": "yen"}, retries=3)
+    assert isinstance(run_task(wrong).error, InvalidRequest)
