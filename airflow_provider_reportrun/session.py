@@ -141,10 +141,11 @@ class SharedSession:
 
         :raises InvalidInput: when the connection cannot be used.
         """
-        if self._open is not None and not self._is_old():
-            return self._open
+        fresh = self._fresh()
+        if fresh is not None:
+            return fresh
         async with self._looking_up:
-            if self._open is None or self._is_old():
+            if self._fresh() is None:
                 self._renew(await self._read_connection())
                 self._looked_up_at = time.monotonic()
             assert self._open is not None  # noqa: S101 - just renewed
@@ -163,8 +164,10 @@ class SharedSession:
             log.warning("The connection cannot be read again just now", exc_info=True)
             return self._open.access
 
-    def _is_old(self) -> bool:
-        return time.monotonic() - self._looked_up_at > LOOK_UP_SECONDS
+    def _fresh(self) -> _Open | None:
+        """Give what is open, where the connection was read not long ago."""
+        is_old = time.monotonic() - self._looked_up_at > LOOK_UP_SECONDS
+        return None if is_old else self._open
 
     def _renew(self, access: ApiAccess) -> None:
         """Open what the connection says; what others still use of before is closed at the end."""
@@ -206,8 +209,9 @@ class SharedSession:
 
     async def _send(self, request: Request, stripe_context: str | None) -> Response:
         while True:
-            async with (await self.current()).budget:
-                now = await self.current()  # it may have been renewed while this waited its turn
+            async with (self._fresh() or await self.current()).budget:
+                # Asked again, for it may have been renewed while this waited its turn.
+                now = self._fresh() or await self.current()
                 headers = now.headers
                 if stripe_context:
                     headers = {**headers, "Stripe-Context": stripe_context}

@@ -314,7 +314,11 @@ def _headers(request: Request) -> Mapping[str, str]:
 def _response(access: ApiAccess, status: int, headers: Mapping[str, str], body: bytes) -> Response:
     """Make the answer, without the key where the server repeats it back."""
     key = access.api_key
-    kept = {name: headers[name].replace(key, "***") for name in _READ_HEADERS if name in headers}
+    kept = {
+        name: value.replace(key, "***")
+        for name in _READ_HEADERS
+        if (value := headers.get(name)) is not None
+    }
     return Response(status=status, headers=kept, body=body.replace(key.encode(), b"***"))
 
 
