@@ -42,9 +42,21 @@ requirements: $(UV) ## pin again after a change of pyproject.toml or requirement
 	$(COMPILE) $(ARGS) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in --extra s3 --group dev -o requirements/dev.txt
 	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt
+	$(COMPILE) $(ARGS) requirements/system.in -c requirements/dev.txt -o requirements/system.txt
+
+# Debian's packages only where they are missing and may be installed, and without starting them
+# (RUNLEVEL=1); without them the tests skip by name.
+.PHONY: system-test
+system-test: $(DEV) $(VENV)/.stamp-system ## backfills in a real Airflow, with kill -9, about 10 minutes (ONLY=short: 2)
+	@set --; [ -n "$$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || set -- "$$@" postgresql; \
+	command -v redis-server >/dev/null || set -- "$$@" redis-server; \
+	if [ $$# -gt 0 ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+			apt-get -qq install --yes --no-install-recommends "$$@"; fi
+	$(BIN)/pytest -m system -rP $(if $(ONLY),tests/system/test_$(ONLY).py,tests/system)
 
 .PHONY: bench
-bench: $(VENV)/.stamp-bench ## measure against bounds and peers, six minutes (ONLY="imports landing": some)
+bench: $(VENV)/.stamp-bench ## measure against bounds and peers, seven minutes (ONLY="imports landing": some)
 	@$(BIN)/python -m benchmarks $(ONLY)
 
 wheel: $(DEMO) ## build the wheel into dist/

@@ -1,0 +1,37 @@
+"""
+Run the benchmarks, all or those that are named, and write the table and the pictures.
+
+``make bench``, or ``make bench ONLY="imports landing"``; ``ONLY=report`` writes table and pictures
+again from the results that are kept.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from importlib import import_module
+from typing import Final
+
+from benchmarks import report
+from benchmarks.common import say
+
+BENCHMARKS: Final = ("imports", "landing", "capacity", "polls")
+
+
+def main() -> None:
+    """Run what the arguments name."""
+    named = sys.argv[1:] or list(BENCHMARKS)
+    unknown = set(named) - {*BENCHMARKS, "report"}
+    if unknown:
+        raise SystemExit(f"There are {', '.join(BENCHMARKS)} and report, no {', '.join(unknown)}.")
+    for name in named:
+        if name == "report":
+            continue
+        began = time.monotonic()
+        import_module(f"benchmarks.{name}").main()
+        say(f"{name}: took {time.monotonic() - began:.0f} s")
+    report.main()
+
+
+if __name__ == "__main__":
+    main()

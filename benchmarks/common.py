@@ -1,0 +1,201 @@
+"""What all benchmarks share: fresh processes, servers of their own, what a result is kept with."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from typing_extensions import Self
+
+FOLDER: Final = Path(__file__).resolve().parent
+ROOT: Final = FOLDER.parent
+RESULTS: Final = FOLDER / "results"
+IMAGES: Final = FOLDER / "images"
+DISTRIBUTIONS: Final = (
+    "airflow-provider-reportrun",
+    "apache-airflow",
+    "apache-airflow-providers-dbt-cloud",
+    "apache-airflow-providers-http",
+    "aiohttp",
+    "requests",
+)
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+
+def in_fresh_process(function: str, **arguments: Any) -> Any:
+    """
+    Call a function in an interpreter of its own, so that nothing of an earlier call weighs in.
+
+    :param function: its module and its name, ``benchmarks.polls:measure``.
+    :param arguments: JSON values.
+    :return: what it returns, by way of JSON.
+    """
+    with started(function, **arguments) as process:
+        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        lines = process.stdout.read().splitlines()
+    if process.returncode or not lines:
+        raise SystemExit(f"{function} with {arguments} ended with {process.returncode}.")
+    return json.loads(lines[-1])
+
+
+@contextmanager
+def started(function: str, **arguments: Any) -> Iterator[subprocess.Popen[str]]:
+    """
+    Start a function in an interpreter of its own, with an Airflow home of its own.
+
+    Standard input and output are pipes. It is ended on leaving, where it has not.
+    """
+    with tempfile.TemporaryDirectory(prefix="reportrun-bench-") as home:
+        process = subprocess.Popen(  # noqa: S603 - of our own making
+            [sys.executable, "-m", "benchmarks.fresh", function, json.dumps(arguments)],
+            cwd=ROOT,
+            env=_environment(home),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            yield process
+            process.communicate(timeout=60)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def _environment(home: str) -> dict[str, str]:
+    """Give an environment without any other Airflow, and without proxies and foreign bundles."""
+    foreign = ("AIRFLOW_", "PYTHONDONTWRITEBYTECODE")
+    network = {"http_proxy", "https_proxy", "all_proxy", "requests_ca_bundle", "curl_ca_bundle"}
+    ours = {
+        "AIRFLOW_HOME": home,
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+    }
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(foreign) and name.lower() not in network
+    }
+    return kept | {name: os.environ[name] for name in KEPT if name in os.environ} | ours
+
+
+KEPT: Final = ("AIRFLOW_CONN_BENCH", "AIRFLOW_CONN_BENCH_HTTP", "AIRFLOW_CONN_BENCH_DBT")
+
+
+class Server:
+    """
+    A server in a process of its own, which is asked over its standard input and output.
+
+    :param function: says in JSON where it serves, and answers each line that it is sent.
+    """
+
+    def __init__(self, function: str, **arguments: Any) -> None:
+        self._starting = started(function, **arguments)
+        self._function = function
+
+    def __enter__(self) -> Self:
+        self._process = self._starting.__enter__()
+        self.facts: dict[str, Any] = self._read()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        assert self._process.stdin is not None  # noqa: S101 - a pipe was asked for
+        self._process.stdin.close()
+        self._process.stdin = None
+        self._starting.__exit__(None, None, None)
+
+    def ask(self, question: str) -> Any:
+        """Send a line and give the answer."""
+        assert self._process.stdin is not None  # noqa: S101 - a pipe was asked for
+        self._process.stdin.write(question + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> Any:
+        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self._function} has ended.")
+        return json.loads(line)
+
+
+def connection(host: str, api_key: str, **extra: Any) -> str:
+    """Write a connection of type ``reportrun`` as Airflow reads it from the environment."""
+    return json.dumps({"conn_type": "reportrun", "host": host, "password": api_key, "extra": extra})
+
+
+def resident_bytes() -> int:
+    """Give the resident memory of this process, now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def peak_resident_bytes() -> int:
+    """Give the largest resident memory that this process has had."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * KIB
+    raise RuntimeError("This system does not tell the peak of resident memory.")
+
+
+def keep(name: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """Keep what a benchmark found, with when, where and by which command."""
+    result = {
+        "command": f'make bench ONLY="{name}"',
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": machine(),
+        "versions": versions(),
+        **facts,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def machine() -> dict[str, Any]:
+    """Say what this machine is, and how busy it is with other things."""
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * resource.getpagesize() / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+    }
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Say what was measured."""
+    found = {"python": platform.python_version()}
+    for name in DISTRIBUTIONS:
+        found[name] = metadata.version(name)
+    return found
+
+
+def tell(facts: Any) -> None:
+    """Tell the process that started this one something, as JSON."""
+    say(json.dumps(facts))
+
+
+def say(line: str) -> None:
+    """Tell whoever waits how far it is."""
+    print(line, flush=True)  # noqa: T201 - a command talks

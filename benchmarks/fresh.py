@@ -1,0 +1,21 @@
+"""The other end of ``common.started``: call a function by name, and print what it returns."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+
+from benchmarks.common import tell
+
+
+def main() -> None:
+    """Call what the arguments name."""
+    module, _, function = sys.argv[1].partition(":")
+    result = getattr(import_module(module), function)(**json.loads(sys.argv[2]))
+    if result is not None:
+        tell(result)
+
+
+if __name__ == "__main__":
+    main()

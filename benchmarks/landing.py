@@ -1,0 +1,145 @@
+"""
+How fast a result of 1 GiB is landed on a local path, and how much memory that takes.
+
+The landing is the one of ``DownloadReportResultOperator``: asked for, streamed, hashed, checked
+against the size that the API announced, renamed into place. Beside it, in turn: ``curl -o`` of the
+same file from the same server, which checks nothing. Files that were written are brought to the
+disk before each run, so that none pays for another's. A second round goes to a file system in
+memory, where there is one, to tell what is the disk's and what is ours.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import file_server
+from benchmarks.common import (
+    MIB,
+    Server,
+    connection,
+    in_fresh_process,
+    keep,
+    peak_resident_bytes,
+    say,
+)
+
+SIZE: Final = 1024 * MIB
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - in a folder with a name of its own
+BOUNDS: Final = {"of_curl": 0.8, "memory_mib": 64}
+
+
+def land(url: str, folder: str) -> dict[str, Any]:
+    """Land the file in this process, after a small one that takes the imports with it."""
+    os.environ["AIRFLOW_CONN_BENCH"] = connection(url, "rk_test_benchmark_0001")
+    from airflow_provider_reportrun.hooks.report_run import ReportRunHook
+    from airflow_provider_reportrun.landing.land import Destination
+
+    def timed(report_run_id: str) -> float:
+        destination = Destination(
+            uri=f"{folder}/landed.csv",
+            storage_conn_id=None,
+            if_exists="replace",
+            decompress=False,
+            spool_dir=None,
+            owner="benchmark",
+        )
+        with ReportRunHook("bench") as hook:
+            began = time.perf_counter()
+            destination.land(hook, report_run_id)
+            return time.perf_counter() - began
+
+    timed(file_server.SMALL_RUN_ID)
+    before, cpu = peak_resident_bytes(), time.process_time()
+    seconds = timed(file_server.RUN_ID)
+    return {
+        "seconds": round(seconds, 3),
+        "cpu_seconds": round(time.process_time() - cpu, 3),
+        "memory_mib": round((peak_resident_bytes() - before) / MIB, 1),
+        "size": (Path(folder) / "landed.csv").stat().st_size,
+    }
+
+
+def _landing(url: str, folder: str) -> dict[str, Any]:
+    landed: dict[str, Any] = in_fresh_process("benchmarks.landing:land", url=url, folder=folder)
+    return landed
+
+
+def curl(url: str, folder: str) -> dict[str, Any]:
+    """Download the file with curl."""
+    file = Path(folder) / "curl.csv"
+    command = shutil.which("curl")
+    if command is None:
+        raise SystemExit("This benchmark needs curl.")
+    began = time.perf_counter()
+    subprocess.run(  # noqa: S603 - of our own making
+        [
+            command,
+            "--silent",
+            "--fail",
+            "--noproxy",
+            "*",
+            "-o",
+            str(file),
+            f"{url}/files/{file_server.RUN_ID}.csv",
+        ],
+        check=True,
+    )
+    return {"seconds": round(time.perf_counter() - began, 3), "size": file.stat().st_size}
+
+
+def main() -> None:
+    """Measure on the disk and in memory, where there is such a file system."""
+    with Server("benchmarks.file_server:serve", size=SIZE) as server:
+        url = server.facts["url"]
+        on_disk = _compared(url, Path(tempfile.gettempdir()), rounds=5)
+        in_memory = _compared(url, MEMORY, rounds=3) if MEMORY.is_dir() else None
+    keep(
+        "landing",
+        {
+            "bounds": BOUNDS,
+            "size": SIZE,
+            "server": "Python, socket.sendfile, another process, plain HTTP on loopback",
+            "curl": _curl_version(),
+            "on_disk": on_disk,
+            "in_memory": in_memory,
+        },
+    )
+
+
+def _compared(url: str, where: Path, *, rounds: int) -> dict[str, Any]:
+    """Measure in turn, so that what else the machine does falls on all alike."""
+    raw: dict[str, list[dict[str, Any]]] = {"curl": [], "landing": []}
+    for number in range(rounds):
+        for way in ("curl", "landing") if number % 2 else ("landing", "curl"):
+            with tempfile.TemporaryDirectory(prefix="reportrun-bench-", dir=where) as folder:
+                os.sync()
+                raw[way].append(curl(url, folder) if way == "curl" else _landing(url, folder))
+        say(f"landing: {raw['curl'][-1]}, {raw['landing'][-1]}")
+    if any(each["size"] != SIZE for runs in raw.values() for each in runs):
+        raise SystemExit("A file is not whole.")
+    seconds = {
+        way: statistics.median(each["seconds"] for each in runs) for way, runs in raw.items()
+    }
+    return {
+        "median_seconds": seconds,
+        "mib_per_second": {way: round(SIZE / MIB / took) for way, took in seconds.items()},
+        "of_curl": round(seconds["curl"] / seconds["landing"], 2),
+        "memory_mib": max(each["memory_mib"] for each in raw["landing"]),
+        "raw": raw,
+    }
+
+
+def _curl_version() -> str:
+    told = subprocess.run(["curl", "--version"], check=True, capture_output=True, text=True)  # noqa: S607
+    return " ".join(told.stdout.split()[:2])
+
+
+if __name__ == "__main__":
+    main()
