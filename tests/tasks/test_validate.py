@@ -140,7 +140,8 @@ def test_a_definition_that_cannot_be_had_stops_nothing(sandbox, deferrable, stat
     outcome = run_task(make(deferrable=deferrable))
     assert outcome.state == "success", outcome.error
     assert operations(sandbox) == ["get_report", "create"]
-    said = [line for line in capsys.readouterr().out.splitlines() if "without the definition" in line]
+    lines = capsys.readouterr().out.splitlines()
+    said = [line for line in lines if "without the definition" in line]
     assert len(said) == 1
     assert "warning" in said[0]
     assert "balance_summary" in said[0]
