@@ -33,7 +33,7 @@ test: lint types ## check everything: lint, types, tests, 95 % of branches cover
 lint: $(DEV) ## check style, format, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell $(wildcard $(CODE) *.md docs)
+	$(BIN)/codespell $(wildcard $(CODE) benchmarks *.md docs)
 
 types: $(DEV) ## check types
 	$(BIN)/mypy --strict $(TYPED)

@@ -1,0 +1,79 @@
+"""One Airflow at a time for all tests that ask for the same executor, and its sandbox."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from system.cluster import Cluster, missing
+
+if TYPE_CHECKING:
+    from airflow_provider_reportrun.sandbox import Sandbox
+
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "backfills.md"
+RUN_SECONDS = 4.0
+"""Longer than a loop of a busy scheduler: see ``Backfill.mismatched``."""
+FILE_BYTES = 200_000
+MARKER = "system"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marker."""
+    config.addinivalue_line("markers", f"{MARKER}: starts a real Airflow (make system-test)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave these tests out unless ``-m`` names them: they take minutes."""
+    if MARKER in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker(MARKER)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def system_sandbox() -> Iterator[Sandbox]:
+    """The API, with report runs that take a while."""
+    from airflow_provider_reportrun.sandbox import Sandbox
+
+    with Sandbox(run_seconds=RUN_SECONDS, size=FILE_BYTES) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def cluster(
+    request: pytest.FixtureRequest,
+    system_sandbox: Sandbox,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Cluster]:
+    """An Airflow with the executor that the test is parametrised by."""
+    executor: str = request.param
+    lacking = missing(executor)
+    if lacking:
+        pytest.skip(f"{executor} needs {lacking}")
+    dags = [*Path(__file__).parent.glob("dags/*.py"), *(ROOT / "example_dags").glob("*.py")]
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    for number, block in enumerate(blocks):
+        dags.append(tmp_path_factory.mktemp("guide") / f"guide_{number}.py")
+        dags[-1].write_text(block, encoding="utf-8")
+    with Cluster(
+        executor,
+        dags=dags,
+        environment={"AIRFLOW_CONN_REPORTRUN_DEFAULT": system_sandbox.connection_json},
+        triggerers=2 if executor == "CeleryExecutor" else 1,
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def sandbox(system_sandbox: Sandbox) -> Iterator[Sandbox]:
+    """The sandbox, without anything of earlier tests."""
+    system_sandbox.reset()
+    yield system_sandbox
+    system_sandbox.faults.clear()

@@ -1,0 +1,58 @@
+"""The DAGs that the system tests backfill; their patience is for report runs of two seconds."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import pendulum
+from airflow.sdk import DAG
+
+from airflow_provider_reportrun.operators.report_run import (
+    CreateReportRunOperator,
+    DownloadReportResultOperator,
+    ReportRunToStorageOperator,
+)
+from airflow_provider_reportrun.sensors.report_run import ReportRunSensor
+
+try:
+    from airflow.sdk import CronDataIntervalTimetable
+except ImportError:  # before Airflow 3.2
+    from airflow.timetables.interval import CronDataIntervalTimetable
+
+LANDING = os.environ["REPORTRUN_LANDING"]
+REPORT = "payouts_itemized"
+WEEKLY = {
+    "schedule": CronDataIntervalTimetable("0 0 * * 1", timezone="UTC"),
+    "start_date": pendulum.datetime(2024, 1, 1, tz="UTC"),
+    "end_date": pendulum.datetime(2025, 12, 29, tz="UTC"),  # nothing runs but backfills
+    "catchup": False,
+    "is_paused_upon_creation": False,
+    "max_active_tasks": 64,
+    "default_args": {"retries": 2, "retry_delay": timedelta(seconds=1)},
+}
+FAST = {"poll_interval": 1, "max_poll_interval": 2}
+
+for dag_id, on_clear in (("one_task", "new_run"), ("one_task_reuse", "reuse")):
+    with DAG(dag_id, **WEEKLY) as dag:
+        ReportRunToStorageOperator(
+            task_id="report",
+            report=REPORT,
+            destination=f"{LANDING}/{dag_id}/{{{{ data_interval_start | ds }}}}.csv",
+            on_clear=on_clear,
+            deferrable=True,
+            **FAST,
+        )
+    globals()[dag_id] = dag
+
+with DAG("three_tasks", **WEEKLY) as three_tasks:
+    create = CreateReportRunOperator(task_id="create", report=REPORT, deferrable=True, **FAST)
+    wait = ReportRunSensor(
+        task_id="wait", report_run_id=create.output, deferrable=True, poke_interval=1, max_wait=2
+    )
+    land = DownloadReportResultOperator(
+        task_id="land",
+        report_run_id=create.output,
+        destination=f"{LANDING}/three_tasks/{{{{ data_interval_start | ds }}}}.csv",
+    )
+    create >> wait >> land

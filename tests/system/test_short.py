@@ -1,0 +1,50 @@
+"""A backfill in a real Airflow, with one kill: what CI has time for."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+from system.backfill import Backfill, HoldCreated, mondays
+from system.cluster import wait_for
+
+from airflow_provider_reportrun.sandbox import Fault
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.parametrize("cluster", ["LocalExecutor"], indirect=True),
+]
+
+LIMIT = 3
+RECOVERY_SECONDS = 120.0
+
+
+def test_worker_killed_in_a_create(cluster, sandbox):
+    """Each week ends as one whole file of one report run, though a worker dies in a create."""
+    sandbox.limit(LIMIT)
+    # Up to the limit nothing is refused, so it is a worker that asks and not the triggerer.
+    hold = HoldCreated(passed=LIMIT - 1)
+    sandbox.faults.add(Fault("create", hold, times=None))
+    backfill = Backfill(cluster, sandbox, "one_task", mondays(date(2025, 3, 3), 8))
+    backfill.create(max_active_runs=8)
+    assert hold.held.wait(60), "no create was held"
+    request = backfill.request_held("create")
+    killed = request.json["report_parameters"]["interval_start"][:10]
+    backfill.kill_worker(request, killed)
+    sandbox.faults.clear()
+    backfill.await_end(seconds=RECOVERY_SECONDS)
+
+    backfill.verify()
+    assert backfill.run_of(killed).attached == 1, "the next try found the report run again"
+    assert backfill.instance_of(killed)["try_number"] == 2
+
+    # A clear asks for a new report run, and for one only.
+    before = backfill.run_of(backfill.starts[0]).id
+    first = backfill.starts[0]
+    backfill.clear("report", week=first)
+    wait_for(lambda: len(sandbox.runs) > 8, "a new report run", seconds=60)
+    backfill.await_end(seconds=60)
+    new = [run for run in sandbox.runs if run.report_parameters["interval_start"][:10] == first]
+    landing = cluster.xcom(backfill.instance_of(first), "landing")
+    assert [new[0].id, landing["report_run_id"]] == [before, new[1].id]
+    assert len(sandbox.runs) == 9
