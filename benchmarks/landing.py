@@ -3,8 +3,9 @@ How fast a result of 1 GiB is landed on a local path, and how much memory that t
 
 The landing is the one of ``DownloadReportResultOperator``: asked for, streamed, hashed, checked
 against the size that the API announced, renamed into place. Beside it, in turn: ``curl -o`` of the
-same file from the same server, which checks nothing. Files that were written are brought to the
-disk before each run, so that none pays for another's. A second round goes to a file system in
+same file from the same server, which checks nothing. Right before each run as much is written and
+removed again, so that all find memory in the same state: a virtual machine may have given free
+memory back to its host, and the first to use it again pays seconds for that. A second round goes to a file system in
 memory, where there is one, to tell what is the disk's and what is ours.
 """
 
@@ -43,7 +44,7 @@ def land(url: str, folder: str) -> dict[str, Any]:
 
     def timed(report_run_id: str) -> float:
         destination = Destination(
-            uri=f"{folder}/landed.csv",
+            uri=f"{folder}/{report_run_id}.csv",
             storage_conn_id=None,
             if_exists="replace",
             decompress=False,
@@ -56,14 +57,25 @@ def land(url: str, folder: str) -> dict[str, Any]:
             return time.perf_counter() - began
 
     timed(file_server.SMALL_RUN_ID)
+    _warm(folder)
     before, cpu = peak_resident_bytes(), time.process_time()
     seconds = timed(file_server.RUN_ID)
     return {
         "seconds": round(seconds, 3),
         "cpu_seconds": round(time.process_time() - cpu, 3),
         "memory_mib": round((peak_resident_bytes() - before) / MIB, 1),
-        "size": (Path(folder) / "landed.csv").stat().st_size,
+        "size": (Path(folder) / f"{file_server.RUN_ID}.csv").stat().st_size,
     }
+
+
+def _warm(folder: str) -> None:
+    """Leave the page cache with as much free memory that is in use as a run takes."""
+    file, block = Path(folder) / "warm", bytes(MIB)
+    with file.open("wb", buffering=0) as out:
+        for _ in range(SIZE // MIB):
+            out.write(block)
+    file.unlink()
+    os.sync()
 
 
 def _landing(url: str, folder: str) -> dict[str, Any]:
@@ -77,6 +89,7 @@ def curl(url: str, folder: str) -> dict[str, Any]:
     command = shutil.which("curl")
     if command is None:
         raise SystemExit("This benchmark needs curl.")
+    _warm(folder)
     began = time.perf_counter()
     subprocess.run(  # noqa: S603 - of our own making
         [
@@ -119,7 +132,6 @@ def _compared(url: str, where: Path, *, rounds: int) -> dict[str, Any]:
     for number in range(rounds):
         for way in ("curl", "landing") if number % 2 else ("landing", "curl"):
             with tempfile.TemporaryDirectory(prefix="reportrun-bench-", dir=where) as folder:
-                os.sync()
                 raw[way].append(curl(url, folder) if way == "curl" else _landing(url, folder))
         say(f"landing: {raw['curl'][-1]}, {raw['landing'][-1]}")
     if any(each["size"] != SIZE for runs in raw.values() for each in runs):
