@@ -6,8 +6,7 @@ against the size that the API announced, renamed into place. Beside it, in turn:
 same file from the same server, which checks nothing. Right before each run as much is written and
 removed again, so that all find memory in the same state: a virtual machine may have given free
 memory back to its host, and the first to use it again pays seconds for that. A second round goes to
-a file system in
-memory, where there is one, to tell what is the disk's and what is ours.
+a file system in memory, where there is one, to tell what is the disk's and what is ours.
 """
 
 from __future__ import annotations
