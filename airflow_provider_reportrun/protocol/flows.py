@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_reportrun.errors import (
     CapacityExceeded,
     DeadlinePassed,
+    InvalidRequest,
     RateLimited,
     ReportRunError,
     UnexpectedAnswer,
 )
 from airflow_provider_reportrun.protocol import calls
 from airflow_provider_reportrun.protocol.answers import read_json
-from airflow_provider_reportrun.protocol.checks import available_through, is_covered
+from airflow_provider_reportrun.protocol.checks import available_through, is_covered, not_available
 from airflow_provider_reportrun.protocol.identity import key_after_failure
-from airflow_provider_reportrun.protocol.interval import format_instant
+from airflow_provider_reportrun.protocol.interval import INTERVAL_END, format_instant
 from airflow_provider_reportrun.protocol.messages import (
     AwaitRoom,
     Clock,
@@ -37,6 +38,7 @@ from airflow_provider_reportrun.protocol.messages import (
     Sleep,
     TakeTurn,
 )
+from airflow_provider_reportrun.protocol.models import read_instant
 from airflow_provider_reportrun.protocol.retry import Pace, RetryPolicy
 
 if TYPE_CHECKING:
@@ -197,11 +199,15 @@ def create(
 
     :param patience: how long to wait for capacity; None raises ``CapacityExceeded`` at once.
     :return: the report run as it is now, perhaps finished, perhaps failed.
+    :raises DataNotAvailable: when it was refused and the interval reaches past the data.
     :raises DeadlinePassed: when the wait for capacity is over.
     """
     key = order.idempotency_key
     for runs_left in range(order.runs_allowed - 1, -1, -1):
-        run = yield from _create_once(order.call(key), patience, around)
+        try:
+            run = yield from _create_once(order.call(key), patience, around)
+        except InvalidRequest as refusal:
+            raise (yield from _reason(refusal, order, around)) from None
         failure = run.failure
         if not runs_left or failure is None or not failure.transient:
             return run
@@ -233,6 +239,22 @@ def _create_once(
             return run
         yield AwaitRoom(wait.delay())
         wait.time_left()
+
+
+def _reason(refusal: InvalidRequest, order: Order, around: Surroundings) -> Flow[ReportRunError]:
+    """
+    Look up whether a create was refused for data that are not there yet, which passes.
+
+    The API says so in words alone, so the report's definition is asked.
+    """
+    interval_end = read_instant(order.report_parameters.get(INTERVAL_END))
+    if interval_end is None:
+        return refusal
+    try:
+        report = yield from ask(calls.get_report(order.report), policy=ONE_OF_MANY, around=around)
+        return refusal if is_covered(report, interval_end) else not_available(report, interval_end)
+    except ReportRunError:
+        return refusal
 
 
 def await_finished(

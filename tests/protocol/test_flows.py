@@ -11,6 +11,7 @@ from protocol.script import NOW, answer, failed, lost, refusal, run
 from airflow_provider_reportrun.errors import (
     AuthenticationError,
     CapacityExceeded,
+    DataNotAvailable,
     DeadlinePassed,
     InvalidRequest,
     NotFound,
@@ -61,6 +62,13 @@ def order(**arguments):
         "idempotency_key": "first",
     }
     return Order(**defaults | arguments)
+
+
+def report(*, through):
+    """A report whose data reach that far."""
+    window = {"min": "2020-01-01T00:00:00.000Z", "max": through}
+    interval_end = {"type": "timestamp", "required": True, "timestamp_details": window}
+    return answer(200, {"id": "balance_summary", "parameters": {"interval_end": interval_end}})
 
 
 def created(instant):
@@ -342,6 +350,28 @@ def test_a_create_that_is_refused_for_good_is_not_repeated(world, kind, said):
     with pytest.raises(kind):
         world.carry_out(flow, FULL, said)
     assert world.pauses == [30]
+
+
+@pytest.mark.parametrize(
+    ("definition", "kind"),
+    [
+        (report(through="2025-08-20T00:00:00.000Z"), DataNotAvailable),
+        (report(through="2025-08-25T00:00:00.000Z"), InvalidRequest),
+        (refusal(403), InvalidRequest),
+        (answer(200, HTML), InvalidRequest),
+        (answer(200, {"id": "balance_summary"}), InvalidRequest),
+    ],
+    ids=["not there yet", "there", "forbidden", "a gateway", "no window"],
+)
+def test_a_refused_create_tells_whether_its_data_will_come(world, definition, kind):
+    """What passes by itself is transient; what cannot be looked up is the refusal itself."""
+    wanted = order(report_parameters={"interval_end": "2025-08-25T00:00:00.000Z"})
+    looked = [definition] * (2 if definition.body == HTML else 1)
+    with pytest.raises(kind) as caught:
+        world.carry_out(
+            flows.create(wanted, around=world.around), refusal(400, "invalid_fields"), *looked
+        )
+    assert caught.value.transient is (kind is DataNotAvailable)
 
 
 @pytest.mark.parametrize("last", [run(run_id="reprun_3"), run("succeeded", "reprun_3")])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from support.task_instances import dag, run_task
@@ -85,7 +87,7 @@ def test_a_name_that_the_definition_does_not_hold_is_for_the_api(sandbox):
     """It may know better, and says so itself."""
     outcome = run_task(make(report_parameters={"colour": "red"}, retries=3))
     assert isinstance(outcome.error, InvalidRequest)
-    assert operations(sandbox) == ["get_report", "create"]
+    assert operations(sandbox) == ["get_report", "create", "get_report"]
 
 
 # Data
@@ -202,3 +204,18 @@ def test_no_checks_where_none_are_wanted(sandbox, deferrable):
     assert operations(sandbox) == ["create"]
     wrong = make(validate=False, report_parameters={"currency": "yen"}, retries=3)
     assert isinstance(run_task(wrong).error, InvalidRequest)
+
+
+@PLACES
+def test_unchecked_data_that_are_not_there_yet_are_waited_for_by_retries(sandbox, deferrable):
+    """The API's refusal looks final, so it is looked up whether the data will come."""
+    through = ReportRunHook().get_report("balance_summary").parameters["interval_end"].latest
+    sandbox.reset()
+    end = format_instant(through + timedelta(days=1))
+    task = make(validate=False, interval_end=end, retries=3, deferrable=deferrable)
+    outcome = run_task(task)
+    assert isinstance(outcome.error, DataNotAvailable)
+    assert not isinstance(outcome.error, AirflowFailException)
+    assert operations(sandbox) == ["create", "get_report"]
+    sandbox.advance(DAY_SECONDS)
+    assert run_task(task).state == "success"
