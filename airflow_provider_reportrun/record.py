@@ -1,9 +1,10 @@
 """
-What a task instance remembers between its tries, where Airflow has a store for it (3.3).
+What tasks and watchers remember, where Airflow has a store for it (3.3).
 
-Correctness rests on the idempotency key alone, on every version. What the record adds: a retry
-reattaches with a GET in place of a POST, the deadline counts from the first try after a clear, and
-a change of ``retries`` in mid-flight does not change the key.
+A task instance remembers its report run between its tries. Correctness rests on the idempotency key
+alone, on every version. What the record adds: a retry reattaches with a GET in place of a POST, the
+deadline counts from the first try after a clear, and a change of ``retries`` in mid-flight does not
+change the key.
 """
 
 from __future__ import annotations
@@ -65,3 +66,33 @@ def remember(context: Any, record: Record) -> None:
     store = context.get(STORE)
     if store is not None:
         store.set(NAME, asdict(record))
+
+
+class Watermark:
+    """
+    How far the watcher of an asset has told, which outlives the triggerer.
+
+    :param store: what Airflow gives the watcher: None before 3.3.
+    :param name: in the store, for an asset may have several watchers.
+    """
+
+    def __init__(self, store: Any, name: str) -> None:
+        self._store = store
+        self._name = f"{name}: told through"
+        self._kept: str | None = None
+
+    async def recall(self) -> str | None:
+        """Give what was remembered last, or None."""
+        if self._store is not None:
+            try:
+                self._kept = await self._store.aget(self._name)
+            except ValueError:  # several assets have this watcher, and each a store of its own
+                log.info("A watcher of several assets does not remember how far it has told")
+                self._store = None
+        return self._kept
+
+    async def remember(self, told: str) -> None:
+        """Keep how far was told, where that is news."""
+        if self._store is not None and told != self._kept:
+            await self._store.aset(self._name, told)
+            self._kept = told

@@ -80,7 +80,7 @@ ALLOWED = {
         "transport",
         "waiting",
     },
-    "triggers": {"errors", "hooks", "protocol"},
+    "triggers": {"errors", "hooks", "protocol", "record"},
     "operators": {
         "_compat",
         "data_interval",

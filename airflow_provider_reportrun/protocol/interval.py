@@ -37,6 +37,15 @@ def format_instant(instant: datetime) -> str:
     return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
 
 
+def last_midnight(instant: datetime) -> datetime:
+    """
+    Give the end of the last whole day (UTC) before an instant, or at it.
+
+    :param instant: aware, UTC.
+    """
+    return instant.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 def parse_instant(value: Any, *, argument: str, zone: tzinfo | None) -> datetime:
     """
     Read what a user gave for an instant.

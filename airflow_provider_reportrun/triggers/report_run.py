@@ -9,9 +9,13 @@ none: the rows of a running deployment must still load.
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
+import time
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from airflow_provider_reportrun.errors import (
     BadTriggerEvent,
@@ -21,16 +25,25 @@ from airflow_provider_reportrun.errors import (
 )
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.protocol import flows
+from airflow_provider_reportrun.protocol.checks import available_through
 from airflow_provider_reportrun.protocol.flows import OUTAGE_TOLERANCE_SECONDS, Order, Patience
-from airflow_provider_reportrun.protocol.interval import INTERVAL_END, parse_instant
+from airflow_provider_reportrun.protocol.interval import (
+    INTERVAL_END,
+    format_instant,
+    last_midnight,
+    parse_instant,
+)
 from airflow_provider_reportrun.protocol.models import read_instant
 from airflow_provider_reportrun.protocol.retry import Pace
+from airflow_provider_reportrun.record import Watermark
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Hashable, Mapping
 
     from airflow_provider_reportrun.protocol.messages import Flow
     from airflow_provider_reportrun.protocol.models import Report, ReportRun
+
+log = logging.getLogger(__name__)
 
 DONE: Literal["done"] = "done"
 ERROR: Literal["error"] = "error"
@@ -93,18 +106,18 @@ class _WaitTrigger(BaseTrigger):
     :param stripe_context: the account that the reports are about, over the connection's own.
     :param poll_interval: shortest time between two requests, in seconds.
     :param max_poll_interval: longest time between two requests, in seconds.
-    :param deadline: epoch seconds; absolute, so that a restart does not extend it.
+    :param deadline: epoch seconds; absolute, so that a restart does not extend it. None is never.
     :param outage_tolerance: how long the wait goes on without one good answer, in seconds.
     """
 
     def __init__(
         self,
         *,
-        reportrun_conn_id: str,
+        reportrun_conn_id: str = ReportRunHook.default_conn_name,
         stripe_context: str | None = None,
         poll_interval: float = 30.0,
         max_poll_interval: float = 300.0,
-        deadline: float,
+        deadline: float | None = None,
         outage_tolerance: float = OUTAGE_TOLERANCE_SECONDS,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as Airflow's triggers are
@@ -133,7 +146,7 @@ class _WaitTrigger(BaseTrigger):
     def patience(self) -> Patience:
         """Say how long, and how often, to ask."""
         return Patience(
-            deadline=self.deadline,
+            deadline=float("inf") if self.deadline is None else self.deadline,
             pace=Pace(shortest_seconds=self.poll_interval, longest_seconds=self.max_poll_interval),
             outage_tolerance_seconds=self.outage_tolerance,
         )
@@ -278,11 +291,17 @@ class CreateReportRunTrigger(_WaitTrigger):
         self.log.info("Report run %s is created, and is %s", run.id, run.status)
 
 
-class ReportDataTrigger(_WaitTrigger):
+class ReportDataTrigger(_WaitTrigger, BaseEventTrigger):
     """
-    Wait until the API holds the data of an interval.
+    Wait until the API holds the data of an interval, or watch for the data of new days.
 
     All waits for one report over one connection share one request per poll.
+
+    Without an ``interval_end`` it is for an ``AssetWatcher``: it never ends, and fires whenever the
+    data reach past another midnight (UTC). The payload is ``report``, ``interval_start`` and
+    ``interval_end`` of the new whole days, and ``available_through``; intervals follow one another
+    without gaps where Airflow keeps state for assets (3.3). Elsewhere, and where several assets
+    share the watcher, a restart of the triggerer tells the last whole day again.
 
     :param report: id of the report template.
     :param interval_end: the instant after the last of the interval, RFC 3339 in UTC.
@@ -290,7 +309,10 @@ class ReportDataTrigger(_WaitTrigger):
     The other parameters are those of every wait, as with ``ReportRunTrigger``.
     """
 
-    def __init__(self, *, report: str, interval_end: str, **wait: Any) -> None:
+    supports_triggerer_queue = True
+    """A task that waits may, though a watcher may not; Airflow asks of tasks alone."""
+
+    def __init__(self, *, report: str, interval_end: str | None = None, **wait: Any) -> None:
         super().__init__(**wait)
         self.report = report
         self.interval_end = interval_end
@@ -314,3 +336,74 @@ class ReportDataTrigger(_WaitTrigger):
             message=f"The data of {report.id} reach {self.interval_end}",
             error=None,
         )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait for the data of the interval, or watch."""
+        if self.interval_end is not None:
+            yield TriggerEvent(await self._wait())
+            return
+        looks = self.open_shared_stream(self.serialize()[1])
+        async for event in self.filter_shared_stream(looks):
+            yield event
+
+    def shared_stream_key(self) -> Hashable | None:
+        """Name what watchers share: all looks at one report over one connection."""
+        if self.interval_end is not None:
+            return None
+        shared = (self.reportrun_conn_id, self.stripe_context, self.report)
+        return (type(self).__qualname__, *shared, self.poll_interval, self.max_poll_interval)
+
+    @classmethod
+    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[datetime]:
+        """
+        Look how far the data of a report reach, again and again.
+
+        What fails is logged and looked at again, for a watcher that ends is started at once.
+
+        :param kwargs: those of any trigger that shares the looks.
+        :return: the instant up to which there are data, for each good look.
+        """
+        watcher = cls(**kwargs)
+        pace = watcher.patience().pace
+        hook = ReportRunHook(watcher.reportrun_conn_id, stripe_context=watcher.stripe_context)
+        through, since = None, time.monotonic()
+        while True:
+            try:
+                seen = available_through(await hook.aget_report(watcher.report))
+            except ReportRunError as error:
+                log.log(
+                    logging.WARNING if error.transient else logging.ERROR,
+                    "Cannot see how far the data of %s reach; looking again: %s",
+                    watcher.report,
+                    error,
+                )
+            else:
+                if seen != through:
+                    through, since = seen, time.monotonic()
+                yield seen
+            await asyncio.sleep(pace.delay(time.monotonic() - since, random.uniform))
+
+    async def filter_shared_stream(
+        self, shared_stream: AsyncIterator[datetime]
+    ) -> AsyncIterator[TriggerEvent]:
+        """Tell of each look that shows new whole days."""
+        watermark = Watermark(getattr(self, "asset_state_store", None), self.report)
+        told = read_instant(await watermark.recall())
+        async for through in shared_stream:
+            if told is not None:
+                # Not at once: by now, the event of the look before is in Airflow's database.
+                await watermark.remember(format_instant(told))
+            midnight = last_midnight(through)
+            if told is not None and midnight <= told:
+                continue
+            since = midnight - timedelta(days=1) if told is None else told
+            self.log.info("The data of %s reach %s", self.report, format_instant(through))
+            yield TriggerEvent(
+                {
+                    "report": self.report,
+                    "interval_start": format_instant(since),
+                    "interval_end": format_instant(midnight),
+                    "available_through": format_instant(through),
+                }
+            )
+            told = midnight
