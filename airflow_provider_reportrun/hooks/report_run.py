@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from airflow_provider_reportrun.connection import CONNECTION_TYPE, ApiAccess, re
 from airflow_provider_reportrun.errors import (
     AuthenticationError,
     InvalidInput,
+    InvalidRequest,
     NotFound,
     PermissionDenied,
     ReportRunError,
@@ -38,8 +40,15 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from airflow_provider_reportrun.protocol.messages import Flow, Pause, Request, Response
-    from airflow_provider_reportrun.protocol.models import Report, ReportRun, ResultFacts
+    from airflow_provider_reportrun.protocol.models import (
+        Report,
+        ReportRun,
+        ResultFacts,
+        ResultFile,
+    )
     from airflow_provider_reportrun.transport import Stream
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -205,6 +214,21 @@ class ReportRunHook(BaseHook):
     async def aget_report_run(self, report_run_id: str) -> ReportRun:
         """Get a report run as ``get_report_run`` does, awaiting."""
         return await self.aconverse(flows.ask(calls.get_report_run(report_run_id)))
+
+    def get_result_file(self, report_run_id: str) -> ResultFile | None:
+        """
+        Get what the API says of a result, with its columns where the API's version tells them.
+
+        :return: None where the report run has no result, or not yet.
+        :raises NotFound: when the key's account has no report run of this id.
+        :raises ReportRunError: as the tree in ``errors.py`` says.
+        """
+        try:
+            run = self.converse(flows.ask(calls.get_report_run(report_run_id, with_schema=True)))
+        except InvalidRequest as error:
+            log.warning("The API does not tell the columns of results: %s", error)
+            run = self.get_report_run(report_run_id)
+        return run.file
 
     def get_report(self, report_id: str) -> Report:
         """

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.protocol.messages import Request
@@ -75,16 +75,22 @@ def create_body(
     return body
 
 
-def get_report_run(report_run_id: str) -> Call[ReportRun]:
+def get_report_run(report_run_id: str, *, with_schema: bool = False) -> Call[ReportRun]:
     """
     Ask for a report run as it is now; a succeeded one comes with a fresh URL.
 
-    Source: https://docs.stripe.com/api/v2/reporting/report-runs/retrieve
+    :param with_schema: whether the columns of the result are asked for as well, which versions of
+        the API before June 2026 refuse.
+
+    Source: https://docs.stripe.com/api/v2/reporting/report-runs/retrieve; Stripe OpenAPI,
+    ``GetV2ReportingReportRunsId``, ``include``.
     """
     report_run_id = checked_id(report_run_id, "report_run_id")
+    query = f"?{urlencode({'include[0]': 'result.file.schema'})}" if with_schema else ""
     return Call(
         request=Request(
-            method="GET", path=f"/v2/reporting/report_runs/{quote(report_run_id, safe='')}"
+            method="GET",
+            path=f"/v2/reporting/report_runs/{quote(report_run_id, safe='')}{query}",
         ),
         read=read_report_run,
         tried=f"get report run {report_run_id}",

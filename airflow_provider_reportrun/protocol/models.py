@@ -32,6 +32,18 @@ _INSTANT = re.compile(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a result."""
+
+    name: str
+    type: str
+    """
+    As the API announces it, ``boolean``, ``double``, ``bigint``, ``varchar`` or ``timestamp``; of
+    a landed file in the words of ``landing/columns.py``.
+    """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultFile:
     """
@@ -48,6 +60,8 @@ class ResultFile:
     """Pre-signed, so a credential: never logged, stored or passed on."""
     url_expires_at: datetime | None
     """UTC; None where the API does not say."""
+    schema: tuple[Column, ...] | None = None
+    """The columns in their order; None where it was not asked for, or the API does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +226,19 @@ def _read_file(data: Any) -> ResultFile | None:
         size=_size(file.get("size")),
         url=_text(download.get("url")),
         url_expires_at=read_instant(download.get("expires_at")),
+        schema=_read_schema(file.get("schema")),
+    )
+
+
+def _read_schema(data: Any) -> tuple[Column, ...] | None:
+    """Read the columns; one without a name cannot be told from others, so it is passed over."""
+    if not isinstance(data, list):
+        return None
+    columns = map(_mapping, data)
+    return tuple(
+        Column(name, _text(column.get("type")) or "")
+        for column in columns
+        if (name := _text(column.get("name")))
     )
 
 

@@ -33,7 +33,7 @@ from airflow_provider_reportrun.sandbox.faults import (
     expired_file,
     s3_error,
 )
-from airflow_provider_reportrun.sandbox.files import ResultFiles, content_type_of
+from airflow_provider_reportrun.sandbox.files import ResultFiles, columns_of, content_type_of
 from airflow_provider_reportrun.sandbox.problems import Problem, invalid_fields, not_found
 from airflow_provider_reportrun.sandbox.state import Run, SeenRequest, State
 
@@ -212,8 +212,9 @@ class Api:
                 "size": str(path.stat().st_size),
             }
             if with_schema:
-                columns = run.new.definition.chosen_columns(run.report_parameters)
-                file["schema"] = [{"name": each.name, "type": each.type} for each in columns]
+                file["schema"] = [
+                    {"name": each.name, "type": each.type} for each in columns_of(run)
+                ]
             answer["result"] = {"type": "file", "file": file}
         return JSONResponse(answer)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from airflow_provider_reportrun.sandbox.clock import with_milliseconds
 
@@ -64,12 +64,16 @@ class Parameter:
         }
 
 
+ColumnType: TypeAlias = Literal["boolean", "double", "bigint", "varchar", "timestamp"]
+"""What the schema of a result says of a column."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of a result file."""
 
     name: str
-    type: Literal["boolean", "double", "bigint", "varchar", "timestamp"] = "varchar"
+    type: ColumnType = "varchar"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,6 +130,13 @@ def content_type_of(run: Run) -> str:
     return "zip" if run.compress_file else "csv"
 
 
+def columns_of(run: Run) -> tuple[Column, ...]:
+    """Tell ``result.file.schema``."""
+    if run.content is not None and run.content.columns is not None:
+        return run.content.columns
+    return run.new.definition.chosen_columns(run.report_parameters)
+
+
 def plan_of(run: Run, settings: Settings) -> Plan:
     """Work out what the CSV of a run holds."""
     parameters = run.report_parameters

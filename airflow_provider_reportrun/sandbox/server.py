@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from urllib.parse import quote
 import uvicorn
 
 from airflow_provider_reportrun.sandbox.app import Api, build_app
+from airflow_provider_reportrun.sandbox.catalog import Column, ColumnType
 from airflow_provider_reportrun.sandbox.clock import Clock
 from airflow_provider_reportrun.sandbox.connections import Connections, protocol_for
 from airflow_provider_reportrun.sandbox.faults import Faults
@@ -232,14 +234,21 @@ class Sandbox:
         """
         self._state.plan_failures(n, failure_of(error_code, message))
 
-    def deliver_next(self, body: bytes, content_type: str = "csv") -> None:
+    def deliver_next(
+        self,
+        body: bytes,
+        content_type: str = "csv",
+        columns: Mapping[str, ColumnType] | None = None,
+    ) -> None:
         """
         Let the next run created deliver these bytes in place of made-up rows.
 
         :param body: the whole file.
         :param content_type: ``csv`` or ``zip``, whatever the request asks for.
+        :param columns: names and types that the result's schema tells; None for the report's own.
         """
-        self._state.plan_content(Content(body, content_type))
+        told = None if columns is None else tuple(Column(*each) for each in columns.items())
+        self._state.plan_content(Content(body, content_type, told))
 
     def limit(self, n: int) -> None:
         """Change how many runs of one key may be running at once."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_reportrun.sandbox.catalog import Window, window_at
+from airflow_provider_reportrun.sandbox.catalog import Column, Window, window_at
 from airflow_provider_reportrun.sandbox.checks import NewRun, check_new_run
 from airflow_provider_reportrun.sandbox.clock import NANOSECONDS, Clock, instant
 from airflow_provider_reportrun.sandbox.data import seeded
@@ -76,6 +76,8 @@ class Content:
 
     body: bytes = field(repr=False)
     content_type: str = "csv"
+    columns: tuple[Column, ...] | None = None
+    """As the schema tells them; None for those of the report."""
 
 
 @dataclass(slots=True, kw_only=True)

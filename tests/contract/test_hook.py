@@ -19,7 +19,7 @@ from airflow_provider_reportrun.errors import (
     ReportRunFailed,
 )
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
-from airflow_provider_reportrun.sandbox import Fault, Patch
+from airflow_provider_reportrun.sandbox import Answer, Fault, Patch
 
 STILL_RUNNING = Patch({"status": "running", "result": None})
 
@@ -71,6 +71,40 @@ def test_gets_a_report_run(sandbox, form):
     assert first.file.url.startswith(sandbox.url)
     assert first.file.url != second.file.url
     assert first.file.url_expires_at > datetime.now(timezone.utc)
+
+
+def test_gets_a_result_file_with_its_columns(sandbox, form):
+    """They are told only where they are asked for."""
+    report_run_id = form.create().id
+    with ReportRunHook() as hook:
+        file = hook.get_result_file(report_run_id)
+        assert [each.name for each in file.schema] == [
+            "category",
+            "description",
+            "net_amount",
+            "currency",
+        ]
+        assert file.schema[2].type == "double"
+        assert hook.get_report_run(report_run_id).file.schema is None
+
+
+def test_a_version_that_does_not_tell_columns(sandbox, form, caplog):
+    """It refuses the question, which is logged; the rest of what it says is had all the same."""
+    refusal = {"error": {"code": "invalid_fields", "message": "Unknown: include"}}
+    sandbox.faults.add(
+        Fault("get_run", Answer(status=400, body=refusal), times=None, match="include")
+    )
+    with ReportRunHook() as hook:
+        file = hook.get_result_file(form.create().id)
+    assert (file.content_type, file.schema) == ("csv", None)
+    assert "does not tell the columns" in caplog.text
+
+
+def test_a_report_run_without_a_result_has_no_file(sandbox, form):
+    """As one that has failed."""
+    sandbox.fail_next(1, "internal_error")
+    with ReportRunHook() as hook:
+        assert hook.get_result_file(form.create().id) is None
 
 
 def test_gets_a_failed_report_run(sandbox, form):

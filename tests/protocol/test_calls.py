@@ -26,10 +26,14 @@ def create(report="balance_summary", result_options=None):
         ("/v2/reporting/report_runs/reprun_1", calls.get_report_run("reprun_1")),
         ("/v2/reporting/report_runs/reprun_1", calls.get_report_run(" reprun_1\n")),
         ("/v2/reporting/report_runs/a%2Fb%3Fc%23d%25", calls.get_report_run("a/b?c#d%")),
+        (
+            "/v2/reporting/report_runs/a%3F?include%5B0%5D=result.file.schema",
+            calls.get_report_run("a?", with_schema=True),
+        ),
         ("/v2/reporting/reports/balance.1", calls.get_report("balance.1")),
         ("/v2/reporting/reports/b%C3%A9", calls.get_report("bé")),
     ],
-    ids=["run", "blanks", "reserved", "report", "accent"],
+    ids=["run", "blanks", "reserved", "with schema", "report", "accent"],
 )
 def test_an_id_is_one_segment_of_the_path(path, call):
     """Whatever an id holds, it cannot lead to another resource."""

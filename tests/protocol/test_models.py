@@ -10,6 +10,7 @@ import pytest
 
 from airflow_provider_reportrun.errors import UnexpectedAnswer
 from airflow_provider_reportrun.protocol.models import (
+    Column,
     Report,
     ReportRun,
     read_report,
@@ -212,6 +213,25 @@ def test_a_file_without_its_parts_is_a_file():
         None,
     )
     assert file(download_url=None, size="1").url is None
+
+
+@pytest.mark.parametrize(
+    ("expected", "schema"),
+    [
+        (None, None),
+        (None, "varchar"),
+        ((), []),
+        (
+            (Column("a", "double"), Column("b", "")),
+            [{"name": "a", "type": "double"}, {"name": "b"}],
+        ),
+        ((Column("c", "new_type"),), [None, {"type": "double"}, {"name": "c", "type": "new_type"}]),
+    ],
+    ids=repr,
+)
+def test_a_schema_is_read_as_far_as_it_goes(expected, schema):
+    """A type may be missing or unknown; what has no name is no column."""
+    assert file(content_type="csv", schema=schema).schema == expected
 
 
 @pytest.mark.parametrize(

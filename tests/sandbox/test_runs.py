@@ -88,6 +88,16 @@ def test_schema(client):
     ]
 
 
+def test_the_schema_of_delivered_bytes(client, sandbox):
+    """A test that brings a file along may say what its columns are."""
+    sandbox.deliver_next(b"a,b\n1,2\n", columns={"a": "bigint", "b": "varchar"})
+    path = f"/v2/reporting/report_runs/{client.finished()['id']}?include[0]=result.file.schema"
+    assert client.get(path).json()["result"]["file"]["schema"] == [
+        {"name": "a", "type": "bigint"},
+        {"name": "b", "type": "varchar"},
+    ]
+
+
 @pytest.mark.parametrize(
     "query", ["include=result.file.schema", "include[0]=result", "expand[]=result", "limit=1"]
 )
