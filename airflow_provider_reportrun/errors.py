@@ -22,6 +22,7 @@ Everything that can go wrong, as one tree that knows nothing of Airflow.
     ├── DeadlinePassed          the time given for waiting is over
     ├── DownloadRefused         a result URL that must not be followed
     ├── ResultCorrupt           a result file is not what was announced
+    ├── ConversionFailed        a result file does not fit the format that was asked for
     ├── LandingExists           something stands at the destination already
     ├── LandingFailed           the destination could not be written
     └── BadTriggerEvent         a task was resumed with an event that cannot be understood
@@ -197,6 +198,15 @@ class ResultCorrupt(ReportRunError):
     """A result file is not what the API announced; nothing was published."""
 
     transient = True
+
+
+class ConversionFailed(ReportRunError):
+    """A result file cannot be converted as it was asked for; nothing was published."""
+
+    column: str | None = None
+    """The column whose value does not fit."""
+    row: int | None = None
+    """The number of the row, from 1, not counting the header."""
 
 
 class LandingExists(ReportRunError):

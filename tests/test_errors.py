@@ -31,6 +31,8 @@ VALUES = {
     "host": "files.example",
     "uri": "s3://bucket/file.csv",
     "available_through": "2026-08-10T00:00:00.000Z",
+    "column": "net",
+    "row": 7,
 }
 """A value for every fact that any error has."""
 TRANSIENT = {

@@ -31,6 +31,7 @@ PUBLIC_NAMES = {
         "AuthenticationError",
         "BadTriggerEvent",
         "CapacityExceeded",
+        "ConversionFailed",
         "DeadlinePassed",
         "InvalidInput",
         "InvalidRequest",

@@ -23,6 +23,16 @@ def test_code_blocks_run_in_order(sandbox):
     assert names["single"].task_ids == ["report"]
 
 
+def test_code_blocks_of_the_guide_to_formats_run():
+    """Each Python block is a task that can be made."""
+    guide = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL):
+        exec(compile(block, "formats.md", "exec"), names)  # noqa: S102 - our own guide
+    assert names["land"].output_format == "parquet"
+    assert names["land_typed"].column_types["exchange_rate"] == "double"
+
+
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_within_the_repository_lead_somewhere(document):
     """Every relative link names a file."""

@@ -19,6 +19,7 @@ from airflow_provider_reportrun.landing.spool import open_new
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.landing.spool import Spool
+    from airflow_provider_reportrun.protocol.models import Column
 
 ZIP: Final = "zip"
 """``content_type`` of a compressed result."""
@@ -49,6 +50,10 @@ class LocalFile:
     size: int
     """Bytes."""
     sha256: str
+    rows: int | None = None
+    """None where the file was not read as rows."""
+    columns: tuple[Column, ...] | None = None
+    """In the types that they landed in; None where the file was not read as rows."""
 
 
 def verify(path: Path, max_unpacked_bytes: int = MAX_UNPACKED_BYTES) -> None:
@@ -79,7 +84,7 @@ def unpack(
     with _opened(path) as archive:
         members = _members(archive, max_unpacked_bytes)
         names = [_name(member) for member in members]
-        _check_room_for_each(names)
+        check_room_for_each(names)
         return [
             _unpacked(archive, member, str(name), spool.new_file())
             for member, name in zip(members, names, strict=True)
@@ -140,7 +145,7 @@ def _name(member: zipfile.ZipInfo) -> PurePosixPath:
     return path
 
 
-def _check_room_for_each(names: list[PurePosixPath]) -> None:
+def check_room_for_each(names: list[PurePosixPath]) -> None:
     """
     Refuse names of which one would take the place of another.
 

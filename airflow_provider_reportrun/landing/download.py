@@ -66,6 +66,9 @@ class ResultSource(Protocol):
     def get_report_run(self, report_run_id: str) -> ReportRun:
         """Get a report run with a fresh URL."""
 
+    def get_result_file(self, report_run_id: str) -> ResultFile | None:
+        """Get what the API says of a result, columns too; for conversions alone."""
+
     def open_result(self, url: str, headers: Mapping[str, str]) -> AbstractContextManager[Stream]:
         """Open a result file."""
 

@@ -8,20 +8,24 @@ import re
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_reportrun.errors import InvalidInput, LandingExists
-from airflow_provider_reportrun.landing import archive
+from airflow_provider_reportrun.landing import archive, parquet
 from airflow_provider_reportrun.landing.archive import MAX_UNPACKED_BYTES, ZIP, LocalFile
+from airflow_provider_reportrun.landing.columns import ColumnTypes, checked_types
 from airflow_provider_reportrun.landing.download import POLICY, Sleep, download
+from airflow_provider_reportrun.landing.parquet import PARQUET, SUFFIX
 from airflow_provider_reportrun.landing.spool import Spool, open_new
 from airflow_provider_reportrun.landing.targets import Target, open_target
 from airflow_provider_reportrun.protocol.interval import INTERVAL_END, INTERVAL_START
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_provider_reportrun.landing.download import ResultSource
-    from airflow_provider_reportrun.protocol.models import ResultFacts
+    from airflow_provider_reportrun.protocol.models import Column, ResultFacts
     from airflow_provider_reportrun.protocol.retry import RetryPolicy
 
 log = logging.getLogger(__name__)
@@ -29,6 +33,8 @@ log = logging.getLogger(__name__)
 REPLACE: Final = "replace"
 SKIP: Final = "skip"
 FAIL: Final = "fail"
+CSV: Final = "csv"
+"""``content_type`` of a result that is not compressed."""
 IF_EXISTS: Final = (REPLACE, SKIP, FAIL)
 
 
@@ -42,6 +48,17 @@ class Member:
     """Bytes."""
     sha256: str | None
     """None where the file was there before and was not read."""
+    rows: int | None = None
+    """Of a converted file; None where the file was not read as rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """What came from Stripe, before it was unpacked or converted."""
+
+    size: int
+    """Bytes, as announced."""
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +80,12 @@ class Landing:
     interval_end: str | None = None
     members: list[Member] = field(default_factory=list)
     """With ``decompress`` the files that came of it; empty otherwise."""
+    rows: int | None = None
+    """Of all converted files; None where any was not read as rows."""
+    columns: list[Column] | None = None
+    """Names and types of converted files; None where they differ, or were not read as rows."""
+    received: Received | None = None
+    """What Stripe sent, verified; None where all was kept."""
     skipped: bool = False
     """Whether all that stood there was kept, and nothing was landed."""
     is_folder: bool = field(default=False, repr=False)
@@ -95,6 +118,8 @@ class Destination:
     :param marker: name of an empty file that is published in a folder after all others; None for
         none.
     :param max_unpacked_bytes: a ZIP that holds more is refused.
+    :param output_format: ``parquet``, or None to land what Stripe sends.
+    :param column_types: types of columns, over those that Stripe announces; see ``columns.py``.
     """
 
     uri: str
@@ -105,6 +130,8 @@ class Destination:
     owner: str
     marker: str | None = None
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES
+    output_format: str | None = None
+    column_types: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.uri, str) or not self.uri.strip():
@@ -117,6 +144,7 @@ class Destination:
                 f"if_exists must be one of {', '.join(IF_EXISTS)}, not {self.if_exists!r}."
             )
         self._check_marker()
+        self._check_format()
         if isinstance(self.max_unpacked_bytes, bool) or not (
             isinstance(self.max_unpacked_bytes, int) and self.max_unpacked_bytes > 0
         ):
@@ -136,6 +164,46 @@ class Destination:
             raise InvalidInput(
                 f"marker={self.marker!r} is for folders, and the destination {self.uri} is one "
                 "file, which is whole where it stands. End it in /, or leave marker out."
+            )
+
+    def _check_format(self) -> None:
+        checked_types(self.column_types)
+        if self.output_format is None:
+            if self.column_types:
+                raise InvalidInput(
+                    "column_types is for conversions: add output_format='parquet', or leave it out."
+                )
+            return
+        if self.output_format != PARQUET:
+            raise InvalidInput(
+                f"output_format must be {PARQUET!r}, or left out to land what Stripe sends, "
+                f"not {self.output_format!r}."
+            )
+        if PurePosixPath(self.name).suffix.lower() in {".csv", ".zip"}:
+            raise InvalidInput(
+                f"output_format is {PARQUET!r}, and readers would take the destination "
+                f"{self.uri} for something else. End it in {SUFFIX}, or in / for a folder."
+            )
+        parquet.check_available()
+
+    def check_result(self, content_type: str) -> None:
+        """
+        Refuse a result that cannot be landed in the format that was asked for.
+
+        :param content_type: what the API announces or is asked for.
+        :raises InvalidInput: says what to change.
+        """
+        if self.output_format is None or content_type == CSV:
+            return
+        if content_type != ZIP:
+            raise InvalidInput(
+                f"output_format is {self.output_format!r}, which a result of the content type "
+                f"{content_type!r} cannot be converted to. Leave output_format out."
+            )
+        if not self.decompress:
+            raise InvalidInput(
+                f"output_format is {self.output_format!r}, and the result is a ZIP. Add "
+                "decompress=True, or leave compress_file out of result_options."
             )
 
     @property
@@ -199,15 +267,38 @@ class Destination:
         kept = self._look(target)
         if kept is not None:
             return kept
+        types = self._types(source, report_run_id)
         folder = target.spool_folder or Path(self.spool_dir or tempfile.gettempdir())
         with Spool(folder, self.owner) as spool:
             staged = spool.new_file()
             facts = download(source, report_run_id, staged, policy=policy, sleep=sleep)
             files = self._files(spool, staged, facts)
+            if types is not None:
+                files = self._converted(spool, files, types)
             marker = self._marker(spool, files)
             members = self._publish(target, files + marker)[: len(files)]
         landing = self._told(target, members)
-        return landing if landing.skipped else _made_of(landing, facts)
+        return landing if landing.skipped else _made_of(landing, facts, files)
+
+    def _types(self, source: ResultSource, report_run_id: str) -> ColumnTypes | None:
+        """Say which types the columns are to have, or None where nothing is to be converted."""
+        if self.output_format is None:
+            return None
+        file = source.get_result_file(report_run_id)
+        if file is not None:
+            self.check_result(file.content_type)
+        return ColumnTypes(
+            announced=file.schema if file else None, wanted=checked_types(self.column_types)
+        )
+
+    def _converted(
+        self, spool: Spool, files: list[LocalFile], types: ColumnTypes
+    ) -> list[LocalFile]:
+        """Convert all files; in a folder their names end in ``.parquet`` then."""
+        if self.is_folder:
+            files = [replace(file, name=parquet.parquet_name(file.name)) for file in files]
+            archive.check_room_for_each([PurePosixPath(file.name) for file in files])
+        return [parquet.convert(file, spool, types) for file in files]
 
     def _files(self, spool: Spool, staged: Path, facts: ResultFacts) -> list[LocalFile]:
         """Say which verified files are to be published under which names."""
@@ -258,7 +349,7 @@ class Destination:
         target.publish(file, self.owner)
         uri = target.uri(file.name)
         log.info("Landed %s, %d bytes", uri, file.size)
-        return Member(uri=uri, name=file.name, size=file.size, sha256=file.sha256)
+        return Member(uri=uri, name=file.name, size=file.size, sha256=file.sha256, rows=file.rows)
 
     def _refuse_if_fail(self, target: Target, name: str) -> None:
         if self.if_exists == FAIL:
@@ -277,13 +368,16 @@ class Destination:
             size=sum(member.size for member in members),
             sha256=only.sha256 if only else None,
             members=members if self.decompress else [],
+            rows=_sum([member.rows for member in members]),
             skipped=bool(members) and all(member.sha256 is None for member in members),
             is_folder=unpacked_into_folder,
         )
 
 
-def _made_of(landing: Landing, facts: ResultFacts) -> Landing:
-    """Add the report run that the files, or some of them, are of."""
+def _made_of(landing: Landing, facts: ResultFacts, files: list[LocalFile]) -> Landing:
+    """Add the report run that the files, or some of them, are of, and what was read of them."""
+    of_files = {file.columns for file in files}
+    columns = of_files.pop() if len(of_files) == 1 else None
     return replace(
         landing,
         content_type=facts.content_type,
@@ -291,7 +385,15 @@ def _made_of(landing: Landing, facts: ResultFacts) -> Landing:
         report=facts.report,
         interval_start=facts.report_parameters.get(INTERVAL_START),
         interval_end=facts.report_parameters.get(INTERVAL_END),
+        columns=None if columns is None else list(columns),
+        received=Received(size=facts.size, sha256=facts.sha256),
     )
+
+
+def _sum(counts: list[int | None]) -> int | None:
+    """Add counts up; None where there are none, or one is not known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known and len(known) == len(counts) else None
 
 
 def _kept(target: Target, name: str, size: int) -> Member:

@@ -493,6 +493,8 @@ class _LandingOperator(BaseOperator):
         marker: str | None = None,
         max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
         spool_dir: str | None = None,
+        output_format: str | None = None,
+        column_types: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -503,6 +505,8 @@ class _LandingOperator(BaseOperator):
         self.marker = marker
         self.max_unpacked_bytes = max_unpacked_bytes
         self.spool_dir = spool_dir
+        self.output_format = output_format
+        self.column_types = column_types
 
     def _destination(self, context: Context) -> Destination:
         from airflow_provider_reportrun.landing.land import Destination
@@ -517,6 +521,8 @@ class _LandingOperator(BaseOperator):
             marker=self.marker,
             max_unpacked_bytes=self.max_unpacked_bytes,
             spool_dir=self.spool_dir or None,
+            output_format=self.output_format,
+            column_types=self.column_types,
             owner=owner_name(ti.dag_id, ti.run_id, ti.task_id, ti.map_index),
         )
 
@@ -541,8 +547,8 @@ class DownloadReportResultOperator(_LandingOperator):
 
     Returns (XCom) the URI of what was landed, without a connection id; with ``decompress`` into a
     folder a list of them. XCom ``landing`` holds ``uri, size`` (bytes)``, sha256, content_type,
-    report_run_id, report, interval_start, interval_end, members, skipped``; the same facts go onto
-    the events of the task's outlet assets.
+    report_run_id, report, interval_start, interval_end, members, rows, columns, received,
+    skipped``; the same facts go onto the events of the task's outlet assets.
 
     :param report_run_id: the report run, usually ``create_task.output`` (templated).
     :param destination: a local path or any URI that Airflow has a filesystem for (templated); one
@@ -559,6 +565,15 @@ class DownloadReportResultOperator(_LandingOperator):
         times what Stripe lets a result have, so that no ZIP fills the disk by surprise.
     :param spool_dir: local folder for temporary files, for stores (templated); by default the
         system's.
+    :param output_format: ``"parquet"`` to convert CSV while landing, in blocks, for which the extra
+        ``parquet`` must be installed; by default what Stripe sends is landed as it is. Columns have
+        the types that Stripe announces for them, and are text where it announces none; what it
+        announces as a double lands as ``decimal(38,18)``, for so is money. A value that does not
+        fit is an error, and then nothing is published. A ZIP needs ``decompress`` with it; its
+        members' names, and those of files in folders, end in ``.parquet`` then.
+    :param column_types: names of columns and their types, over what Stripe announces:
+        ``bigint, boolean, date, decimal, double, timestamp, timestamptz, varchar`` or, with digits
+        in all and after the point, ``decimal(38,9)``.
     :param reportrun_conn_id: the connection (templated).
     :param stripe_context: the account that the report is about, over the connection's own
         (templated).
@@ -630,6 +645,12 @@ class ReportRunToStorageOperator(CreateReportRunOperator, _LandingOperator):
         if kept is not None:
             return self._tell(context, kept)
         return super()._execute(context)
+
+    def _order(self, context: Context, hook: ReportRunHook) -> Order:
+        order = super()._order(context, hook)
+        is_compressed = (order.result_options or {}).get("compress_file")
+        self._destination(context).check_result("zip" if is_compressed else "csv")
+        return order
 
     def _complete(self, context: Context, hook: ReportRunHook, report_run_id: str) -> Any:
         return self._tell(context, self._destination(context).land(hook, report_run_id))

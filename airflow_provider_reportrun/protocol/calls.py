@@ -79,8 +79,8 @@ def get_report_run(report_run_id: str, *, with_schema: bool = False) -> Call[Rep
     """
     Ask for a report run as it is now; a succeeded one comes with a fresh URL.
 
-    :param with_schema: whether the columns of the result are asked for as well, which versions of
-        the API before June 2026 refuse.
+    :param with_schema: whether the columns of the result are asked for as well, which previews of
+        the API know since June 2026; other versions may refuse the question.
 
     Source: https://docs.stripe.com/api/v2/reporting/report-runs/retrieve; Stripe OpenAPI,
     ``GetV2ReportingReportRunsId``, ``include``.

@@ -141,6 +141,8 @@ def tasks() -> None:
             if_exists="skip",
             decompress=True,
             spool_dir="/var/spool",
+            output_format="parquet",
+            column_types={"net": "decimal(18,2)"},
         )
         whole = ReportRunToStorageOperator(
             task_id="whole",

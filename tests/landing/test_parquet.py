@@ -1,0 +1,496 @@
+"""Results that are converted to Parquet while they land, read back with DuckDB and pyarrow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import sys
+from datetime import date, datetime, timezone
+from decimal import Decimal
+
+import duckdb
+import pyarrow.parquet
+import pytest
+from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowFailException
+from landing.sources import zipped
+from support.task_instances import dag, run_task
+
+from airflow_provider_reportrun.errors import (
+    ConversionFailed,
+    InvalidInput,
+    LandingFailed,
+    ReportRunFailed,
+    ResultCorrupt,
+)
+from airflow_provider_reportrun.landing import parquet
+from airflow_provider_reportrun.operators.report_run import (
+    DownloadReportResultOperator,
+    ReportRunToStorageOperator,
+)
+from airflow_provider_reportrun.sandbox import Answer, Fault
+
+CSV = b"id,net\ntxn_1,10.00\ntxn_2,-0.10\n"
+COLUMNS = {"id": "varchar", "net": "double"}
+LANDED = [{"name": "id", "type": "varchar"}, {"name": "net", "type": "decimal(38,18)"}]
+NASTY = (
+    "", " ", "a", "NULL", "null", "NA", "nan", "None", "-", "0", "007", "1e5", "true", "2026-01-01",
+    'say "hi"', '""', "'", "a,b", "line\nbreak", "cr\r\nlf", "\ttab ", "zażółć 東京 🧾", "\u00a0",
+    "\ufeffbom", "e\u0301", "\x00\x1f", "=1+1", "\\n", "x" * 3_000,
+)  # fmt: skip
+"""Texts that readers of CSV take for something else."""
+
+
+def read(path):
+    """Read a file back twice, with libraries that share nothing, and give its rows."""
+    rows = duckdb.read_parquet(str(path)).fetchall()
+    other = pyarrow.parquet.read_table(path)
+    assert rows == list(zip(*(column.to_pylist() for column in other.columns), strict=True))
+    return rows
+
+
+@pytest.fixture
+def make(sandbox, hook):
+    """Make report runs that deliver a CSV whose columns are announced."""
+
+    def make(body, columns=COLUMNS, content_type="csv"):
+        sandbox.deliver_next(body, content_type, columns)
+        interval = {
+            "interval_start": "2026-10-26T00:00:00.000Z",
+            "interval_end": "2026-11-02T00:00:00.000Z",
+        }
+        return hook.create_report_run("balance_summary", interval).id
+
+    return make
+
+
+@pytest.fixture
+def convert(make, hook, folder, land):
+    """Land a CSV as a Parquet file, and give its rows; nothing else is left."""
+
+    def convert(body, columns, **options):
+        run_id = make(body, columns)
+        uri = folder.destination("r.parquet")
+        landing = land(hook, run_id, uri, output_format="parquet", **options)
+        assert set(folder.files()) == {"r.parquet"}
+        rows = read(folder.folder / "r.parquet")
+        assert landing.rows == len(rows)
+        return rows
+
+    return convert
+
+
+@pytest.fixture
+def refused(make, hook, folder, land):
+    """Land a CSV that cannot be converted, see that nothing is there, and give the error."""
+
+    def refused(body, columns, kind=ConversionFailed, **options):
+        run_id = make(body, columns)
+        with pytest.raises(kind, match="Nothing was published") as caught:
+            land(hook, run_id, folder.destination("r.parquet"), output_format="parquet", **options)
+        assert folder.files() == {}
+        assert land.is_clean
+        assert not caught.value.transient
+        return caught.value
+
+    return refused
+
+
+# Values
+
+
+def test_money_is_exact_and_text_is_text(convert):
+    """What Stripe announces as a double is a decimal, for that is what money is."""
+    assert convert(CSV, COLUMNS) == [("txn_1", Decimal("10.00")), ("txn_2", Decimal("-0.10"))]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_text_comes_back_as_it_was(convert, seed, monkeypatch):
+    """Whatever it holds, in blocks of whatever size: null where empty and bare, else the text."""
+    monkeypatch.setattr(parquet, "BLOCK_BYTES", (16_384, 1 << 20))
+    rng = random.Random(seed)  # noqa: S311 - made-up texts
+    width, count = rng.randint(1, 12), rng.choice([0, 1, 3, 400])
+    rows = [[rng.choice((*NASTY, None)) for _ in range(width)] for _ in range(count)]
+    names = [f"{name} {number}" for number, name in enumerate(rng.sample(NASTY, width))]
+    end = rng.choice(["\n", "\r\n"])
+
+    def written(value):
+        if value is None:
+            return ""
+        bare = value and not set(value) & set(',"\r\n') and rng.random() < 0.5
+        return value if bare else '"{}"'.format(value.replace('"', '""'))
+
+    lines = [",".join(map(written, row)) + end for row in [names, *rows]]
+    body = rng.choice(["", "\ufeff"]) + "".join(lines)
+    body = body if rng.random() < 0.5 or (rows and rows[-1] == [None]) else body.removesuffix(end)
+    announced = dict.fromkeys(names, "varchar")
+    assert convert(body.encode(), announced) == [tuple(row) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("expected", "text", "type_"),
+    [
+        (-9223372036854775808, "-9223372036854775808", "bigint"),
+        (7, "007", "bigint"),
+        (True, "true", "boolean"),
+        (False, "FALSE", "boolean"),
+        (Decimal("0.1"), "0.10", "double"),
+        (
+            Decimal("-12345678901234567890.123456789012345678"),
+            "-12345678901234567890.123456789012345678",
+            "double",
+        ),
+        (Decimal("0.30000000000000004"), "0.30000000000000004", "double"),
+        (Decimal("0.00001"), "1E-5", "double"),
+        (datetime(2026, 10, 26), "2026-10-26 00:00:00", "timestamp"),  # noqa: DTZ001
+        (datetime(2026, 10, 26, 1, 2, 3, 456000), "2026-10-26T01:02:03.456", "timestamp"),  # noqa: DTZ001
+        ("1", "1", "varchar"),
+    ],
+)
+def test_announced_types(convert, expected, text, type_):
+    """Each is read exactly; what is empty is null, quoted or not, but in a text."""
+    found = convert(f'v,n\n{text},1\n,2\n"",3\n'.encode(), {"v": type_, "n": "bigint"})
+    empty = "" if type_ == "varchar" else None
+    assert found == [(expected, 1), (None, 2), (empty, 3)]
+
+
+@pytest.mark.parametrize(
+    ("expected", "text", "type_"),
+    [
+        (Decimal("1.50"), "1.5", "decimal(9,2)"),
+        (Decimal("1.5"), "1.5", "decimal"),
+        (1.5, "1.5", "double"),
+        (date(2026, 10, 26), "2026-10-26", "date"),
+        (
+            datetime(2026, 10, 25, 22, tzinfo=timezone.utc),
+            "2026-10-26T00:00:00+02:00",
+            "timestamptz",
+        ),
+        ("2026-10-26T00:00:00.123456789Z", "2026-10-26T00:00:00.123456789Z", "varchar"),
+    ],
+)
+def test_types_that_are_asked_for(convert, expected, text, type_):
+    """They win over the announced ones."""
+    body = f"v\n{text}\n".encode()
+    ((found,),) = convert(body, {"v": "bigint"}, column_types={"v": type_})
+    assert found == expected
+    assert isinstance(found, type(expected))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "type_"),
+    [
+        ("a text of 9 characters", "surprise!", "bigint"),
+        ("a number with a fraction, of 4 characters", "12.0", "bigint"),
+        ("a whole number of 19 characters", "9223372036854775808", "bigint"),
+        ("a text of 4 characters", "  57", "bigint"),
+        ("a number with a fraction, of 21 characters", "0.1234567890123456789", "double"),
+        ("a whole number of 21 characters", "123456789012345678901", "double"),
+        ("no finite number", "NaN", "double"),
+        ("a number with an exponent, of 5 characters", "1e-19", "double"),
+        ("a text of 8 characters", '"1,234.56"', "double"),
+        ("a timestamp with an offset", "2026-10-26T00:00:00Z", "timestamp"),
+        ("a timestamp without an offset, of 29", "2026-10-26 00:00:00.123456789", "timestamp"),
+        ("a text of 5 characters", "maybe", "boolean"),
+        ("3 bytes that are no UTF-8", "\udcff\udcfe\udcfd", "varchar"),
+    ],
+)
+def test_a_value_that_does_not_fit(refused, kind, text, type_, monkeypatch):
+    """The error names column, row and what the value is like, and not the value."""
+    monkeypatch.setattr(parquet, "BLOCK_BYTES", (1024,))
+    body = "n,v\n" + '"two\nlines",\n' * 500 + f"x,{text}\n" + "x,\n" * 99
+    encoded = body.encode(errors="surrogateescape")
+    error = refused(encoded, {"n": "varchar", "v": type_})
+    assert (error.row, error.column) == (501, "v")
+    assert f"Row 501 of the CSV for r.parquet, not counting its header, has {kind}" in str(error)
+    assert text.strip('"') not in str(error).replace("characters", "")
+
+
+@pytest.mark.parametrize(("values", "line"), [(1, "1"), (3, "1,2,3"), (1, '"a,b"')])
+def test_ragged_rows(refused, values, line):
+    """A row of more or fewer values than the header is named, and not shown."""
+    body = "a,b\n" + "1,2\n" * 3 + f"{line}\n1,2\n"
+    error = refused(body.encode(), {"a": "varchar", "b": "varchar"})
+    assert error.row == 4
+    assert f"{values} values for 2 columns" in str(error)
+
+
+def test_empty_lines(convert):
+    """A line with nothing on it is a row where there is one column, and else nothing."""
+    assert convert(b"a\n1\n\n2\n", {"a": "bigint"}) == [(1,), (None,), (2,)]
+    assert convert(b"\na,b\n1,2\n\n3,4\n\n", {"a": "bigint"}) == [(1, "2"), (3, "4")]
+
+
+def test_rows_longer_than_a_block(convert):
+    """They are read in larger blocks, up to a bound; a thousand columns are no matter."""
+    wide = {f"column_{number}": "varchar" for number in range(1_000)}
+    row = ["v" * 2_000] * len(wide)
+    body = f"{','.join(wide)}\n{','.join(row)}\n".encode()
+    assert len(body) > parquet.BLOCK_BYTES[0]
+    assert convert(body, wide) == [tuple(row)]
+
+
+def test_a_row_that_is_too_long(refused, monkeypatch):
+    """The error tells the bound."""
+    monkeypatch.setattr(parquet, "BLOCK_BYTES", (100, 1000))
+    assert "1000 bytes" in str(refused(b"a,b\n1," + b"x" * 5_000 + b"\n3,4\n", {"a": "varchar"}))
+
+
+# Columns
+
+
+@pytest.mark.parametrize("body", [b"id,net\n", b"id,net", b"id,net\r\n\r\n", b"\xef\xbb\xbfid,net"])
+def test_a_header_alone(convert, folder, body):
+    """It is a file of no rows, with typed columns."""
+    assert convert(body, COLUMNS) == []
+    described = duckdb.sql(f"DESCRIBE FROM '{folder.folder}/r.parquet'").fetchall()
+    assert [row[:2] for row in described] == [("id", "VARCHAR"), ("net", "DECIMAL(38,18)")]
+
+
+@pytest.mark.parametrize("body", [b"", b"\n", b"\xef\xbb\xbf"])
+def test_nothing_at_all(convert, body):
+    """It is a file of no rows where the API tells columns."""
+    assert convert(body, COLUMNS) == []
+
+
+def test_nothing_at_all_and_no_columns_told(refused):
+    """There is no Parquet file without columns."""
+    assert "leave output_format out" in str(refused(b"", {}))
+
+
+def test_columns_of_which_nothing_is_known_are_text(convert, caplog):
+    """It is said in the log, with what was announced and is not there."""
+    body = b"a,b,c\n1,2,3\n"
+    assert convert(body, {"b": "bigint", "c": "geometry", "z": "bigint"}) == [("1", 2, "3")]
+    assert "for ['a', 'c']: landed as text" in caplog.text
+    assert "does not have: ['z']" in caplog.text
+
+
+def test_a_version_that_tells_no_columns(convert, sandbox):
+    """All are text then, but those that were asked for."""
+    refusal = {"error": {"code": "invalid_fields", "message": "Unknown: include"}}
+    sandbox.faults.add(
+        Fault("get_run", Answer(status=400, body=refusal), times=None, match="include")
+    )
+    found = convert(CSV, COLUMNS, column_types={"net": "decimal(9,2)"})
+    assert found == [("txn_1", Decimal("10.00")), ("txn_2", Decimal("-0.10"))]
+
+
+def test_two_columns_of_one_name(refused):
+    """The name is told."""
+    assert "name 'a', which" in str(refused(b"a,b,a\n1,2,3\n", {"a": "bigint"}))
+
+
+def test_a_header_that_is_no_text(refused):
+    """It is no header."""
+    assert "no CSV in UTF-8" in str(refused(b"a,\xff\n1,2\n", {"a": "bigint"}))
+    assert "no CSV in UTF-8" in str(refused(b"a" * 200_000, {"a": "bigint"}))
+
+
+def test_a_type_for_a_column_that_is_not_there(refused):
+    """Both the columns asked for and those that are there are told."""
+    error = refused(CSV, COLUMNS, InvalidInput, column_types={"gross": "decimal"})
+    assert "['gross']" in str(error)
+    assert "['id', 'net']" in str(error)
+
+
+# Files
+
+
+def test_members_of_a_zip(make, hook, store, land, folder):
+    """Each is converted, and named by what it is then."""
+    body = zipped({"a.csv": CSV, "x/B.CSV": b"id,net\n", "c": CSV})
+    uri = store.destination("out/")
+    run_id = make(body, content_type="zip")
+    landing = land(hook, run_id, uri, decompress=True, output_format="parquet", marker="_SUCCESS")
+    names = ["out/a.parquet", "out/x/B.parquet", "out/c.parquet"]
+    files = store.files()
+    assert set(files) == {*names, "out/_SUCCESS"}
+    rows = []
+    for name in names:
+        folder.put("copy", files[name])
+        rows.append(len(read(folder.folder / "copy")))
+    assert rows == [2, 0, 2]
+    assert [member.rows for member in landing.members] == rows
+    facts = landing.as_json()
+    assert (facts["rows"], facts["columns"], facts["content_type"]) == (4, LANDED, "zip")
+    assert facts["received"]["size"] == len(body)
+    assert land.is_clean
+
+
+@pytest.mark.parametrize("names", [("a.csv", "a"), ("a.csv", "a.parquet/x.csv")])
+def test_members_that_would_get_one_name(make, hook, folder, land, names):
+    """Nothing is published."""
+    run_id = make(zipped(dict.fromkeys(names, CSV)), content_type="zip")
+    with pytest.raises(ResultCorrupt, match=r"a\.parquet"):
+        land(hook, run_id, folder.destination(""), decompress=True, output_format="parquet")
+    assert folder.files() == {}
+
+
+def test_members_of_other_columns(make, hook, folder, land):
+    """Each has its own, so no one set of columns is told."""
+    run_id = make(zipped({"a.csv": CSV, "b.csv": b"net\n1\n"}), content_type="zip")
+    landing = land(hook, run_id, folder.destination(""), decompress=True, output_format="parquet")
+    assert (landing.rows, landing.columns) == (3, None)
+
+
+def test_one_bad_member_lands_none(make, hook, folder, land):
+    """All are converted before the first is published."""
+    run_id = make(zipped({"a.csv": CSV, "b.csv": b"id,net\nx,y\n"}), content_type="zip")
+    with pytest.raises(ConversionFailed, match=r"b\.parquet"):
+        land(hook, run_id, folder.destination(""), decompress=True, output_format="parquet")
+    assert folder.files() == {}
+    assert land.is_clean
+
+
+def test_a_folder_names_the_file(make, hook, folder, land):
+    """After the report run, and by what it is."""
+    run_id = make(CSV)
+    landing = land(hook, run_id, folder.destination(""), output_format="parquet")
+    assert set(folder.files()) == {f"{run_id}.parquet"}
+    assert landing.returned.endswith(f"/{run_id}.parquet")
+
+
+def test_a_full_disk(make, hook, folder, land, small_files):
+    """It is told as any landing that cannot be written, and leaves nothing."""
+    body = ",".join(f"c{number}" for number in range(300)).encode()  # its Parquet is much larger
+    run_id = make(body, {})
+    with small_files(10_000), pytest.raises(LandingFailed, match="space"):
+        land(hook, run_id, folder.destination("r.parquet"), output_format="parquet")
+    assert folder.files() == {}
+    land(hook, run_id, folder.destination("r.parquet"), output_format="parquet")
+    assert len(folder.files()["r.parquet"]) > 10_000
+
+
+# What is refused before anything is spent
+
+
+@pytest.mark.parametrize(
+    ("named", "options"),
+    [
+        (r"output_format must be 'parquet'", {"output_format": "orc"}),
+        (r"output_format must be 'parquet'", {"output_format": ""}),
+        (r"End it in \.parquet", {"name": "r.csv", "output_format": "parquet"}),
+        (r"End it in \.parquet", {"name": "r.ZIP", "output_format": "parquet"}),
+        (r"add output_format='parquet'", {"column_types": {"a": "date"}}),
+        (r"column_types must name", {"column_types": ["a"]}),
+        (r"'a' in column_types must be one of", {"column_types": {"a": "money"}}),
+        (r"'a' in column_types must be one of", {"column_types": {"a": "decimal(39,2)"}}),
+        (r"'a' in column_types must be one of", {"column_types": {"a": "decimal(2,3)"}}),
+        (r"'a' in column_types must be one of", {"column_types": {"a": None}}),
+    ],
+)
+def test_what_cannot_be_meant(land, folder, named, options):
+    """The argument and what it may be are named."""
+    name = options.pop("name", "r.parquet")
+    with pytest.raises(InvalidInput, match=named):
+        land.to(folder.destination(name), **options)
+
+
+def sha256(body):
+    """The hash in hex."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def download_task(report_run_id, destination, **arguments):
+    """A task that lands a report run as Parquet."""
+    with dag():
+        return DownloadReportResultOperator(
+            task_id="land",
+            report_run_id=report_run_id,
+            destination=destination,
+            output_format="parquet",
+            **arguments,
+        )
+
+
+def single_task(destination, **arguments):
+    """A task that does it all."""
+    with dag():
+        return ReportRunToStorageOperator(
+            task_id="land",
+            report="balance_summary",
+            destination=destination,
+            output_format="parquet",
+            deferrable=False,
+            poll_interval=0.05,
+            **arguments,
+        )
+
+
+def test_the_tasks_tell_what_they_landed(folder, make, sandbox):
+    """Size and hash are of the Parquet file, beside what Stripe sent and announced."""
+    asset = Asset("weekly", uri="x-report://weekly")
+    task = download_task(make(CSV), folder.destination("{{ ds }}.parquet"), outlets=[asset])
+    outcome = run_task(task)
+    assert outcome.state == "success", outcome.error
+    ((name, body),) = folder.files().items()
+    facts = outcome.xcom["landing"]
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts == {
+        "uri": folder.uri(name),
+        "size": len(body),
+        "sha256": sha256(body),
+        "content_type": "csv",
+        "report_run_id": sandbox.runs[0].id,
+        "report": "balance_summary",
+        "interval_start": "2026-10-26T00:00:00.000Z",
+        "interval_end": "2026-11-02T00:00:00.000Z",
+        "members": [],
+        "rows": 2,
+        "columns": LANDED,
+        "received": {"size": len(CSV), "sha256": sha256(CSV)},
+        "skipped": False,
+    }
+    assert [event["extra"] for event in outcome.outlet_events] == [facts]
+
+
+def test_a_made_up_report_in_one_task(folder, sandbox):
+    """The sandbox's own rows fit the types that it announces."""
+    task = single_task(
+        folder.destination("r.parquet"), column_types={"net_amount": "decimal(18,2)"}
+    )
+    outcome = run_task(task)
+    assert outcome.state == "success", outcome.error
+    rows = read(folder.folder / "r.parquet")
+    assert {type(row[2]) for row in rows} == {Decimal}
+    assert outcome.xcom["landing"]["rows"] == len(rows)
+    assert outcome.xcom["landing"]["report_run_id"] == sandbox.runs[0].id
+
+
+@pytest.mark.parametrize("flag", [True, "true"], ids=repr)
+def test_a_zip_that_would_be_kept(folder, sandbox, flag):
+    """Nothing is asked of the API where it is known that a ZIP would come."""
+    task = single_task(folder.destination("r.parquet"), result_options={"compress_file": flag})
+    outcome = run_task(task)
+    assert isinstance(outcome.error, InvalidInput)
+    assert isinstance(outcome.error, AirflowFailException)
+    assert "decompress=True" in str(outcome.error)
+    assert sandbox.requests == []
+
+
+def test_a_zip_that_comes_unasked(folder, make, downloads):
+    """Nothing is downloaded of a result that cannot be converted."""
+    run_id = make(zipped({"a.csv": CSV}), content_type="zip")
+    outcome = run_task(download_task(run_id, folder.destination("r.parquet")))
+    assert "decompress=True" in str(outcome.error)
+    outcome = run_task(download_task(make(CSV, content_type="xlsx"), folder.destination("")))
+    assert "'xlsx'" in str(outcome.error)
+    assert downloads() == []
+
+
+def test_a_failed_report_run_is_told_as_such(folder, sandbox, make):
+    """It has no columns to ask for."""
+    sandbox.fail_next(1, "internal_error")
+    outcome = run_task(download_task(make(CSV), folder.destination("r.parquet")))
+    assert isinstance(outcome.error, ReportRunFailed)
+
+
+def test_without_pyarrow_no_report_run_is_spent(folder, sandbox, monkeypatch):
+    """The error says how to install it."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    outcome = run_task(single_task(folder.destination("r.parquet")))
+    assert isinstance(outcome.error, InvalidInput)
+    assert "pip install 'airflow-provider-reportrun[parquet]'" in str(outcome.error)
+    assert sandbox.requests == []
