@@ -43,6 +43,8 @@ requirements: $(UV) ## pin again after a change of pyproject.toml or requirement
 	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in --extra s3 --group dev -o requirements/dev.txt
 	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt
 	$(COMPILE) $(ARGS) requirements/system.in -c requirements/dev.txt -o requirements/system.txt
+	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in requirements/bench.in -c requirements/dev.txt \
+		-o requirements/bench.txt
 
 # Debian's packages only where they are missing and may be installed, and without starting them
 # (RUNLEVEL=1); without them the tests skip by name.

@@ -15,7 +15,7 @@ from typing import Final
 from benchmarks import report
 from benchmarks.common import say
 
-BENCHMARKS: Final = ("imports", "landing", "capacity", "polls")
+BENCHMARKS: Final = ("imports", "landing", "formats", "capacity", "polls")
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any, Final
 
-from benchmarks import capacity, polls
+from benchmarks import capacity, formats, polls
 from benchmarks.common import FOLDER, IMAGES, RESULTS, say
 
 README: Final = FOLDER / "README.md"
@@ -215,10 +215,32 @@ def landing_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     )
 
 
+def formats_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Tell of the conversion."""
+    speeds, memory = dict(result["mib_per_second"]), dict(result["memory_mib"])
+    bound, libraries = result["bounds"]["memory_mib"], result["libraries"]
+    ours, grown = speeds.pop(formats.OURS), memory.pop(formats.OURS)
+    yield (
+        "converting 1 GiB of CSV to Parquet",
+        f"{ours} MiB/s",
+        "",
+        "",
+        ", ".join(f"{way} {libraries[way]} {speed} MiB/s" for way, speed in speeds.items()),
+    )
+    yield (
+        "growth of resident memory by that",
+        f"{grown:.0f} MiB",
+        f"{bound} MiB",
+        _held(grown <= bound),
+        ", ".join(f"{way} {mib:.0f} MiB" for way, mib in memory.items()),
+    )
+
+
 ROWS: Final = {
     "polls": polls_rows,
     "capacity": capacity_rows,
     "landing": landing_rows,
+    "formats": formats_rows,
     "imports": imports_rows,
 }
 
