@@ -61,6 +61,9 @@ class Received:
     sha256: str
 
 
+_OF_CONVERSIONS: Final = ("rows", "columns", "received")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landing:
     """What a landing tells: plain JSON values."""
@@ -85,15 +88,19 @@ class Landing:
     columns: list[Column] | None = None
     """Names and types of converted files; None where they differ, or were not read as rows."""
     received: Received | None = None
-    """What Stripe sent, verified; None where all was kept."""
+    """What Stripe sent, verified, where it was converted."""
     skipped: bool = False
     """Whether all that stood there was kept, and nothing was landed."""
     is_folder: bool = field(default=False, repr=False)
 
     def as_json(self) -> dict[str, Any]:
-        """Give the facts for XCom and asset events."""
+        """Give the facts for XCom and asset events; those of a conversion only after one."""
         facts = asdict(self)
         del facts["is_folder"]
+        if self.received is None:
+            for told in (facts, *facts["members"]):
+                for name in _OF_CONVERSIONS:
+                    told.pop(name, None)
         return facts
 
     @property
@@ -377,7 +384,7 @@ class Destination:
 def _made_of(landing: Landing, facts: ResultFacts, files: list[LocalFile]) -> Landing:
     """Add the report run that the files, or some of them, are of, and what was read of them."""
     of_files = {file.columns for file in files}
-    columns = of_files.pop() if len(of_files) == 1 else None
+    columns = next(iter(of_files)) if len(of_files) == 1 else None
     return replace(
         landing,
         content_type=facts.content_type,
@@ -386,7 +393,7 @@ def _made_of(landing: Landing, facts: ResultFacts, files: list[LocalFile]) -> La
         interval_start=facts.report_parameters.get(INTERVAL_START),
         interval_end=facts.report_parameters.get(INTERVAL_END),
         columns=None if columns is None else list(columns),
-        received=Received(size=facts.size, sha256=facts.sha256),
+        received=Received(size=facts.size, sha256=facts.sha256) if of_files != {None} else None,
     )
 
 

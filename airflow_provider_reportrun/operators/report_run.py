@@ -547,8 +547,8 @@ class DownloadReportResultOperator(_LandingOperator):
 
     Returns (XCom) the URI of what was landed, without a connection id; with ``decompress`` into a
     folder a list of them. XCom ``landing`` holds ``uri, size`` (bytes)``, sha256, content_type,
-    report_run_id, report, interval_start, interval_end, members, rows, columns, received,
-    skipped``; the same facts go onto the events of the task's outlet assets.
+    report_run_id, report, interval_start, interval_end, members, skipped``, and after a conversion
+    ``rows, columns, received``; the same facts go onto the events of the task's outlet assets.
 
     :param report_run_id: the report run, usually ``create_task.output`` (templated).
     :param destination: a local path or any URI that Airflow has a filesystem for (templated); one

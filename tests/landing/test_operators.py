@@ -59,9 +59,6 @@ def facts(store, name, run_id):
         "interval_start": WEEK[0],
         "interval_end": WEEK[1],
         "members": [],
-        "rows": None,
-        "columns": None,
-        "received": {"size": len(BODY), "sha256": hashlib.sha256(BODY).hexdigest()},
         "skipped": False,
     }
 
