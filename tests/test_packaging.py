@@ -65,6 +65,7 @@ ALLOWED = {
     "connection": {"errors"},
     "data_interval": {"errors"},
     "record": set(),
+    "retry_policy": {"errors"},
     "waiting": {"errors"},
     "outcomes": {"_compat", "errors"},
     "protocol": {"errors"},
@@ -113,6 +114,7 @@ WITH_AIRFLOW = {
     "hooks",
     "landing",
     "operators",
+    "retry_policy",
     "sensors",
     "triggers",
 }

@@ -17,7 +17,7 @@ def test_code_blocks_run_in_order(sandbox):
     names = {}
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), names)  # noqa: S102 - our own README
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
     assert {"create", "wait", "land"} == set(names["dag"].task_ids)
     assert names["dag"].get_task("wait").upstream_task_ids == {"create"}
     assert names["single"].task_ids == ["report"]

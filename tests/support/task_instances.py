@@ -45,6 +45,8 @@ class Outcome:
     deferrals: list[DeferTask] = field(default_factory=list)
     task_outlets: Any = None
     outlet_events: Any = None
+    message: Any = None
+    """What the supervisor was told last."""
 
     @property
     def returned(self) -> Any:
@@ -200,6 +202,7 @@ def run_task(
         for _ in range(10):
             result = run_task_in_process(ti, operator)
             outcome.state, outcome.error = result.ti.state.value, result.error
+            outcome.message = result.msg
             outcome.outlet_events = getattr(result.msg, "outlet_events", None)
             if not isinstance(result.msg, DeferTask):
                 return outcome
