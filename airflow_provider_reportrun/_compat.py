@@ -45,6 +45,7 @@ __all__ = [
     "aget_connection",
     "default_deferrable",
     "has_filesystem",
+    "stats",
 ]
 
 
@@ -64,6 +65,16 @@ def has_filesystem(scheme: str) -> bool:
     except ImportError:  # Airflow 3.0
         io = import_module("airflow.io")
     return bool(io.has_fs(scheme))
+
+
+def stats() -> Any:
+    """Give what sends metrics as ``[metrics]`` says, with ``incr`` and ``timing``."""
+    try:
+        import_module("airflow.sdk.serde")  # sets the metrics up, in triggerers too (3.2 on)
+        found = import_module("airflow.sdk.observability.stats")
+    except ImportError:  # Airflow 3.0 and 3.1
+        found = import_module("airflow.stats")
+    return found.Stats
 
 
 async def aget_connection(conn_id: str) -> Connection:

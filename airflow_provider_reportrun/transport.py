@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from airflow_provider_reportrun import __version__
+from airflow_provider_reportrun import __version__, telemetry
 from airflow_provider_reportrun.errors import InvalidInput, TransportError
 from airflow_provider_reportrun.protocol.messages import Request, Response
 
@@ -138,6 +138,13 @@ def send(session: requests.Session, access: ApiAccess, request: Request) -> Resp
     :param session: from ``new_session``.
     :raises TransportError: when no whole answer came.
     """
+    with telemetry.api_call(request, access.base_url) as answered:
+        response = _send(session, access, request)
+        answered(response.status, response.request_id)
+    return response
+
+
+def _send(session: requests.Session, access: ApiAccess, request: Request) -> Response:
     import requests
 
     try:
@@ -166,6 +173,18 @@ def open_stream(
     :param url: a credential: it appears in no error and no log line.
     :raises TransportError: when no answer came, or, while reading, when it was cut off.
     """
+    with (
+        telemetry.download_call(url) as answered,
+        _open_stream(session, access, url, headers) as stream,
+    ):
+        answered(stream.status, None)
+        yield stream
+
+
+@contextmanager
+def _open_stream(
+    session: requests.Session, access: ApiAccess, url: str, headers: Mapping[str, str]
+) -> Iterator[Stream]:
     import requests
     import urllib3
 
@@ -283,6 +302,18 @@ async def asend(
     :param headers: from ``api_headers``.
     :raises TransportError: when no whole answer came.
     """
+    with telemetry.api_call(request, access.base_url) as answered:
+        response = await _asend(session, access, headers, request)
+        answered(response.status, response.request_id)
+    return response
+
+
+async def _asend(
+    session: aiohttp.ClientSession,
+    access: ApiAccess,
+    headers: Mapping[str, str],
+    request: Request,
+) -> Response:
     import aiohttp
 
     try:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow_provider_reportrun import telemetry
 from airflow_provider_reportrun._compat import (
     AirflowNotFoundException,
     BaseHook,
@@ -150,7 +151,7 @@ class ReportRunHook(BaseHook):
 
         :raises ReportRunError: what the conversation raises.
         """
-        return drive(flow, send=self._send, pause=_pause)
+        return drive(flow, send=self._send, pause=_pause, measure=telemetry.measure)
 
     def _send(self, request: Request) -> Response:
         from airflow_provider_reportrun import transport
@@ -162,7 +163,7 @@ class ReportRunHook(BaseHook):
         from airflow_provider_reportrun.session import talk
 
         async with talk(self.reportrun_conn_id, self._aaccess, self.stripe_context) as one:
-            return await adrive(flow, send=one.send, pause=one.pause)
+            return await adrive(flow, send=one.send, pause=one.pause, measure=telemetry.measure)
 
     def create_report_run(
         self,

@@ -100,6 +100,8 @@ def download(
             had = transfer.received
             run = source.get_report_run(report_run_id)
             file = _ready_file(run)
+            if not failures and not had:
+                log.info("Downloading the result of report run %s, %s bytes", run.id, file.size)
             try:
                 transfer.take(source, file)
             except ReportRunError as error:

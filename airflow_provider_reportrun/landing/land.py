@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_provider_reportrun import telemetry
 from airflow_provider_reportrun.errors import InvalidInput, LandingExists
 from airflow_provider_reportrun.landing import archive, parquet
 from airflow_provider_reportrun.landing.archive import MAX_UNPACKED_BYTES, ZIP, LocalFile
@@ -20,6 +21,7 @@ from airflow_provider_reportrun.landing.parquet import PARQUET, SUFFIX
 from airflow_provider_reportrun.landing.spool import Spool, open_new
 from airflow_provider_reportrun.landing.targets import Target, open_target
 from airflow_provider_reportrun.protocol.interval import INTERVAL_END, INTERVAL_START
+from airflow_provider_reportrun.protocol.metrics import LANDED_BYTES, LANDINGS, Metric
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -285,7 +287,10 @@ class Destination:
             marker = self._marker(spool, files)
             members = self._publish(target, files + marker)[: len(files)]
         landing = self._told(target, members)
-        return landing if landing.skipped else _made_of(landing, facts, files)
+        if landing.skipped:
+            return landing
+        measure_landing(facts.report, sum(member.size for member in members if member.sha256))
+        return _made_of(landing, facts, files)
 
     def _types(self, source: ResultSource, report_run_id: str) -> ColumnTypes | None:
         """Say which types the columns are to have, or None where nothing is to be converted."""
@@ -379,6 +384,16 @@ class Destination:
             skipped=bool(members) and all(member.sha256 is None for member in members),
             is_folder=unpacked_into_folder,
         )
+
+
+def measure_landing(report: str, size: int) -> None:
+    """
+    Measure that a result was landed.
+
+    :param size: bytes.
+    """
+    telemetry.measure(Metric(LANDINGS, {"report": report}))
+    telemetry.measure(Metric(LANDED_BYTES, {"report": report}, count=size))
 
 
 def _made_of(landing: Landing, facts: ResultFacts, files: list[LocalFile]) -> Landing:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.landing import archive
 from airflow_provider_reportrun.landing.download import ResultSource, download
+from airflow_provider_reportrun.landing.land import measure_landing
 from airflow_provider_reportrun.landing.spool import Spool, owner_name
 from airflow_provider_reportrun.landing.targets import LocalTarget
 
@@ -39,4 +40,5 @@ def download_to_file(source: ResultSource, report_run_id: str, path: str | Path)
             archive.LocalFile(name=path.name, path=staged, size=facts.size, sha256=facts.sha256),
             owner,
         )
+    measure_landing(facts.report, facts.size)
     return facts

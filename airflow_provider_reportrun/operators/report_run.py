@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from airflow.sdk import Asset, BaseOperator
 
+from airflow_provider_reportrun import telemetry
 from airflow_provider_reportrun._compat import default_deferrable
 from airflow_provider_reportrun.data_interval import (
     DATA_INTERVAL_END,
@@ -41,6 +42,7 @@ from airflow_provider_reportrun.protocol.interval import (
     INTERVAL_START,
     report_parameters,
 )
+from airflow_provider_reportrun.protocol.metrics import ATTACHES, Metric
 from airflow_provider_reportrun.protocol.models import read_instant
 from airflow_provider_reportrun.protocol.retry import Pace
 from airflow_provider_reportrun.record import Record, recall, remember
@@ -191,7 +193,7 @@ class CreateReportRunOperator(BaseOperator):
             if run is None:
                 remember(context, record)
                 self._check(hook, order, patience)
-                run = self._create(context, hook, order, patience)
+                run = self._create(hook, order, patience)
             remember(context, replace(record, report_run_id=run.id))
             if self.wait_for_completion:
                 run = self._await(hook, run, patience)
@@ -211,6 +213,7 @@ class CreateReportRunOperator(BaseOperator):
             ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook,
         ):
             report_run_id = resumed_report_run_id(event)
+            self.log.info("Resumed with report run %s", report_run_id)
             record = self._record(context, self._order(context, hook), self._patience())
             if record.report_run_id != report_run_id:
                 remember(context, replace(record, report_run_id=report_run_id))
@@ -277,7 +280,13 @@ class CreateReportRunOperator(BaseOperator):
         if self.wait_for_completion and run.failure is not None and run.failure.transient:
             return None
         self._report_run_id = run.id
-        self.log.info("Attached to report run %s of an earlier try; it is %s", run.id, run.status)
+        telemetry.measure(Metric(ATTACHES, {"report": run.report}))
+        self.log.info(
+            "Attached to report run %s of %s, of an earlier try; it is %s",
+            run.id,
+            run.report,
+            run.status,
+        )
         return run
 
     def _check(self, hook: ReportRunHook, order: Order, patience: Patience) -> None:
@@ -332,9 +341,7 @@ class CreateReportRunOperator(BaseOperator):
             self._defer_create(order, patience, wait_for_data=True)
         hook.converse(flows.await_data(order.report, interval_end, patience=patience))
 
-    def _create(
-        self, context: Context, hook: ReportRunHook, order: Order, patience: Patience
-    ) -> ReportRun:
+    def _create(self, hook: ReportRunHook, order: Order, patience: Patience) -> ReportRun:
         """Create the report run, waiting for capacity where it is scarce."""
         # In place, Airflow's own retries ride out an outage; only for capacity it is waited.
         in_place: Patience | None = replace(patience, outage_tolerance_seconds=0.0)
@@ -348,17 +355,6 @@ class CreateReportRunOperator(BaseOperator):
             self.log.info("Waiting in the triggerer until there is room: %s", error)
             self._defer_create(order, patience)
         self._report_run_id = run.id
-        began = getattr(context["ti"], "start_date", None)
-        if began is not None and run.created_at is not None and run.created_at < began:
-            age = (began - run.created_at).total_seconds()
-            self.log.info(
-                "Attached to report run %s, created %.0f s before this try; it is %s",
-                run.id,
-                age,
-                run.status,
-            )
-        else:
-            self.log.info("Created report run %s of %s; it is %s", run.id, self.report, run.status)
         return run
 
     def _await(self, hook: ReportRunHook, run: ReportRun, patience: Patience) -> ReportRun:

@@ -23,6 +23,8 @@ from airflow_provider_reportrun.protocol.models import (
 
 T = TypeVar("T")
 
+REPORT_RUNS = "/v2/reporting/report_runs"
+REPORTS = "/v2/reporting/reports"
 LONGEST_KEY = 255
 """Characters that the API takes for an idempotency key."""
 
@@ -52,7 +54,9 @@ def create_report_run(
     return Call(
         request=Request(
             method="POST",
-            path="/v2/reporting/report_runs",
+            path=REPORT_RUNS,
+            template=REPORT_RUNS,
+            names={"report": report},
             headers={"Idempotency-Key": checked_key(idempotency_key)},
             body=create_body(report, report_parameters, result_options),
         ),
@@ -90,7 +94,9 @@ def get_report_run(report_run_id: str, *, with_schema: bool = False) -> Call[Rep
     return Call(
         request=Request(
             method="GET",
-            path=f"/v2/reporting/report_runs/{quote(report_run_id, safe='')}{query}",
+            path=f"{REPORT_RUNS}/{quote(report_run_id, safe='')}{query}",
+            template=f"{REPORT_RUNS}/{{report_run_id}}",
+            names={"report_run_id": report_run_id},
         ),
         read=read_report_run,
         tried=f"get report run {report_run_id}",
@@ -109,7 +115,9 @@ def get_report(report_id: str, *, fresh_for_seconds: float = 0.0) -> Call[Report
     return Call(
         request=Request(
             method="GET",
-            path=f"/v2/reporting/reports/{quote(report_id, safe='')}",
+            path=f"{REPORTS}/{quote(report_id, safe='')}",
+            template=f"{REPORTS}/{{report}}",
+            names={"report": report_id},
             fresh_for_seconds=fresh_for_seconds,
         ),
         read=read_report,

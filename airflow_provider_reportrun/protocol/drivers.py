@@ -11,26 +11,36 @@ from typing import TypeVar
 
 from airflow_provider_reportrun.errors import TransportError
 from airflow_provider_reportrun.protocol.messages import Flow, Pause, Request, Response
+from airflow_provider_reportrun.protocol.metrics import Metric
 
 T = TypeVar("T")
 
 
 def drive(
-    flow: Flow[T], *, send: Callable[[Request], Response], pause: Callable[[Pause], object]
+    flow: Flow[T],
+    *,
+    send: Callable[[Request], Response],
+    pause: Callable[[Pause], object],
+    measure: Callable[[Metric], object],
 ) -> T:
     """
     Carry a conversation out, blocking.
 
     :param send: sends one request and returns its answer, or raises ``TransportError``.
     :param pause: does what the other steps ask for.
+    :param measure: takes what the conversation measures.
     :return: what the conversation ends in; what it raises comes through.
     """
     try:
         step = next(flow)
         while True:
+            if isinstance(step, Metric):
+                measure(step)
+                step = next(flow)
+                continue
             try:
                 response = send(step) if isinstance(step, Request) else pause(step)
-            except TransportError as error:  # noqa: PERF203 - each step may fail
+            except TransportError as error:
                 step = flow.throw(error)
             else:
                 step = flow.send(response if isinstance(response, Response) else None)
@@ -44,14 +54,19 @@ async def adrive(
     *,
     send: Callable[[Request], Awaitable[Response]],
     pause: Callable[[Pause], Awaitable[object]],
+    measure: Callable[[Metric], object],
 ) -> T:
     """Carry a conversation out as ``drive`` does, awaiting."""
     try:
         step = next(flow)
         while True:
+            if isinstance(step, Metric):
+                measure(step)
+                step = next(flow)
+                continue
             try:
                 response = await (send(step) if isinstance(step, Request) else pause(step))
-            except TransportError as error:  # noqa: PERF203 - each step may fail
+            except TransportError as error:
                 step = flow.throw(error)
             else:
                 step = flow.send(response if isinstance(response, Response) else None)

@@ -38,6 +38,24 @@ from airflow_provider_reportrun.protocol.messages import (
     Sleep,
     TakeTurn,
 )
+from airflow_provider_reportrun.protocol.metrics import (
+    ATTACHES,
+    CAPACITY,
+    CAPACITY_WAIT,
+    CREATES,
+    CREATES_REFUSED,
+    DATA,
+    DATA_WAIT,
+    DONE,
+    ERROR,
+    NOT_YET,
+    POLLS,
+    RATE,
+    REPORT_RUN,
+    REPORT_WAIT,
+    UNKNOWN,
+    Metric,
+)
 from airflow_provider_reportrun.protocol.models import read_instant
 from airflow_provider_reportrun.protocol.retry import Pace, RetryPolicy
 
@@ -57,6 +75,8 @@ SINGLE_REQUEST = RetryPolicy()
 """For a request that somebody waits for."""
 ONE_OF_MANY = RetryPolicy(attempts=2)
 """For a poll: the next poll is its real repetition."""
+CLOCKS_DIFFER_SECONDS = 2.0
+"""A report run that is older than its create by more was there before: see ``_made``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,22 +182,28 @@ def await_data(
     :raises DeadlinePassed: when they do not reach that far at the deadline.
     :raises ReportRunError: as ``await_finished`` does.
     """
-    pause = patience.pace.shortest_seconds
-    wait = _Wait(
-        f"the data of {report_id} to reach {format_instant(interval_end)}", patience, around
-    )
+    waiting_for = f"the data of {report_id} to reach {format_instant(interval_end)}"
+    wait = _Wait(waiting_for, patience, around, measured_as=DATA_WAIT, report=report_id)
+    looks = _look_at_data(report_id, interval_end, wait, patience.pace.shortest_seconds)
+    return (yield from wait.measured(looks))
+
+
+def _look_at_data(
+    report_id: str, interval_end: datetime, wait: _Wait, pause: float
+) -> Flow[Report]:
     through = None
     while True:
         call = calls.get_report(report_id, fresh_for_seconds=pause / 2)
         try:
-            report = yield from ask(
-                call, policy=ONE_OF_MANY, around=around, deadline=patience.deadline
-            )
+            report = yield from wait.ask(call)
         except ReportRunError as error:
+            yield poll(DATA, ERROR)
             wait.tolerate(error)
         else:
             wait.heard()
-            if is_covered(report, interval_end):
+            is_there = is_covered(report, interval_end)
+            yield poll(DATA, DONE if is_there else NOT_YET)
+            if is_there:
                 return report
             if available_through(report) != through:
                 through = available_through(report)
@@ -202,32 +228,76 @@ def create(
     :raises DataNotAvailable: when it was refused and the interval reaches past the data.
     :raises DeadlinePassed: when the wait for capacity is over.
     """
+    began = around.clock()
     key = order.idempotency_key
     for runs_left in range(order.runs_allowed - 1, -1, -1):
         try:
-            run = yield from _create_once(order.call(key), patience, around)
+            run = yield from _create_once(order, key, patience, around)
         except InvalidRequest as refusal:
             raise (yield from _reason(refusal, order, around)) from None
         failure = run.failure
         if not runs_left or failure is None or not failure.transient:
+            yield _made(run, began)
             return run
         log.info("Report run %s has failed before (%s); asking for a new one", run.id, failure)
         key = key_after_failure(key, run.id)
     raise AssertionError("an order allows one report run at least")  # pragma: no cover
 
 
+def _made(run: ReportRun, began: float) -> Metric:
+    """
+    Tell a report run that was created from one that was found again, for the API does not.
+
+    :param began: when it was asked for first, epoch seconds. The API's clock may be behind it, and
+        may tell whole seconds.
+    """
+    age = began - run.created_at.timestamp() if run.created_at else 0.0
+    if age <= CLOCKS_DIFFER_SECONDS:
+        log.info("Created report run %s of %s; it is %s", run.id, run.report, run.status)
+        return Metric(CREATES, {"report": run.report})
+    log.info(
+        "Attached to report run %s of %s, created %.0f s before; it is %s",
+        run.id,
+        run.report,
+        age,
+        run.status,
+    )
+    return Metric(ATTACHES, {"report": run.report})
+
+
 def _create_once(
-    call: Call[ReportRun], patience: Patience | None, around: Surroundings
+    order: Order, key: str, patience: Patience | None, around: Surroundings
 ) -> Flow[ReportRun]:
+    wait = _Wait(
+        "the API key to have room for one more report run",
+        patience or Patience(deadline=float("inf")),
+        around,
+        measured_as=CAPACITY_WAIT,
+        report=order.report,
+    )
     if patience is None:
-        return (yield from ask(call, around=around))
-    wait = _Wait("the API key to have room for one more report run", patience, around)
+        run = yield from _try_to_create(order, key, wait)
+        yield wait.ended(DONE)
+        return run
+    return (yield from wait.measured(_stand_in_line(order, key, wait)))
+
+
+def _try_to_create(order: Order, key: str, wait: _Wait) -> Flow[ReportRun]:
+    try:
+        return (yield from wait.ask(order.call(key), SINGLE_REQUEST))
+    except (CapacityExceeded, RateLimited) as error:
+        reason = CAPACITY if isinstance(error, CapacityExceeded) else RATE
+        yield Metric(CREATES_REFUSED, {"report": order.report, "reason": reason})
+        raise
+
+
+def _stand_in_line(order: Order, key: str, wait: _Wait) -> Flow[ReportRun]:
     said = logging.INFO
     yield TakeTurn(wait.time_left())
     wait.time_left()
     while True:
         try:
-            run = yield from ask(call, around=around, deadline=patience.deadline)
+            run = yield from _try_to_create(order, key, wait)
         except (CapacityExceeded, RateLimited) as error:
             wait.heard()
             log.log(said, "Waiting for %s: %s", wait.waiting_for, error)
@@ -272,18 +342,29 @@ def await_finished(
     :raises ReportRunError: the last error, when no good answer came for the tolerated time or
         asking again does not help.
     """
+    wait = _Wait(
+        f"report run {report_run_id} to finish",
+        patience,
+        around,
+        measured_as=REPORT_WAIT,
+        report_run_id=report_run_id,
+    )
+    return (yield from wait.measured(_look_at_report_run(report_run_id, wait)))
+
+
+def _look_at_report_run(report_run_id: str, wait: _Wait) -> Flow[ReportRun]:
     call = calls.get_report_run(report_run_id)
-    wait = _Wait(f"report run {report_run_id} to finish", patience, around, report_run_id)
     status = None
     while True:
         try:
-            run = yield from ask(
-                call, policy=ONE_OF_MANY, around=around, deadline=patience.deadline
-            )
+            run = yield from wait.ask(call)
         except ReportRunError as error:
+            yield poll(REPORT_RUN, ERROR)
             wait.tolerate(error)
         else:
+            yield poll(REPORT_RUN, DONE if run.is_finished else NOT_YET)
             wait.heard(run.created_at)
+            wait.report = run.report
             if run.status != status:
                 status = run.status
                 log.info("Report run %s is %s", run.id, status)
@@ -291,6 +372,11 @@ def await_finished(
                 yield RoomMade()
                 return finished(run)
         yield Sleep(wait.delay(), may_hurry=True)
+
+
+def poll(kind: str, outcome: str) -> Metric:
+    """Measure one look of a wait."""
+    return Metric(POLLS, {"kind": kind, "outcome": outcome})
 
 
 def finished(run: ReportRun) -> ReportRun:
@@ -341,14 +427,41 @@ class _Wait:
         waiting_for: str,
         patience: Patience,
         around: Surroundings,
+        *,
+        measured_as: str,
+        report: str = UNKNOWN,
         report_run_id: str | None = None,
     ) -> None:
         self.waiting_for = waiting_for
+        self.report = report
+        self._measured_as = measured_as
         self._patience = patience
         self._around = around
         self._report_run_id = report_run_id
-        self._began = around.clock()
+        self._since = self._began = around.clock()
         self._failing_since: float | None = None
+
+    def ask(self, call: Call[T], policy: RetryPolicy = ONE_OF_MANY) -> Flow[T]:
+        """Ask once, repeated within seconds, until the deadline."""
+        return ask(call, policy=policy, around=self._around, deadline=self._patience.deadline)
+
+    def measured(self, looks: Flow[T]) -> Flow[T]:
+        """Wait, and measure how long that took, however it ends."""
+        try:
+            found = yield from looks
+        except ReportRunError as error:
+            yield self.ended(type(error).__name__)
+            raise
+        yield self.ended(DONE)
+        return found
+
+    def ended(self, outcome: str) -> Metric:
+        """Measure how long the wait took."""
+        return Metric(
+            self._measured_as,
+            {"report": self.report, "outcome": outcome},
+            seconds=self._around.clock() - self._since,
+        )
 
     def heard(self, began_at: datetime | None = None) -> None:
         """Note a good answer, and when that which is waited for began, where it says so."""

@@ -1,8 +1,8 @@
 """
 What a conversation yields and what it is given back.
 
-A conversation (see ``flows.py``) yields a ``Request`` or a ``Pause``; a driver answers a request
-with a ``Response``, or throws ``TransportError`` in where none came.
+A conversation (see ``flows.py``) yields a ``Request``, a ``Pause`` or a ``Metric``; a driver
+answers a request with a ``Response``, or throws ``TransportError`` in where none came.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import json
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
+
+from airflow_provider_reportrun.protocol.metrics import Metric
 
 T = TypeVar("T")
 
@@ -25,6 +27,10 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     """JSON values, or None for no body."""
+    template: str = ""
+    """The path with names in place of ids, for those who trace requests."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """What the request is about, by those names."""
     fresh_for_seconds: float = 0.0
     """An answer that others got so long ago will do, where there is one to share."""
 
@@ -88,7 +94,7 @@ class RoomMade:
 
 
 Pause: TypeAlias = Sleep | TakeTurn | AwaitRoom | LeaveLine | RoomMade
-Step: TypeAlias = Request | Pause
+Step: TypeAlias = Request | Pause | Metric
 Flow: TypeAlias = Generator[Step, Response | None, T]
 """A conversation that ends in a ``T``."""
 Clock: TypeAlias = Callable[[], float]

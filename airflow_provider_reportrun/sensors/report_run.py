@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_provider_reportrun import telemetry
 from airflow_provider_reportrun._compat import (
     AirflowSensorTimeout,
     BaseSensorOperator,
@@ -24,11 +26,22 @@ from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.outcomes import sensor_outcomes
 from airflow_provider_reportrun.protocol.calls import checked_id
 from airflow_provider_reportrun.protocol.checks import available_through
-from airflow_provider_reportrun.protocol.flows import OUTAGE_TOLERANCE_SECONDS, finished
+from airflow_provider_reportrun.protocol.flows import OUTAGE_TOLERANCE_SECONDS, finished, poll
 from airflow_provider_reportrun.protocol.interval import (
     INTERVAL_END,
     format_instant,
     parse_instant,
+)
+from airflow_provider_reportrun.protocol.metrics import (
+    DATA,
+    DATA_WAIT,
+    DONE,
+    ERROR,
+    NOT_YET,
+    REPORT_RUN,
+    REPORT_WAIT,
+    UNKNOWN,
+    Metric,
 )
 from airflow_provider_reportrun.waiting import DAY_SECONDS, defer_timeout
 
@@ -59,6 +72,11 @@ class _ApiSensor(BaseSensorOperator):
     :param timeout: seconds until the task times out, from its first look.
     """
 
+    looks_at: str
+    """What is looked at, as metrics name it."""
+    measured_as: str
+    """The metric of the wait."""
+
     def __init__(
         self,
         *,
@@ -75,6 +93,7 @@ class _ApiSensor(BaseSensorOperator):
         self.stripe_context = stripe_context
         self.deferrable = deferrable
         self._last_good = time.monotonic()
+        self._report = UNKNOWN
 
     def look(self, context: Context, hook: ReportRunHook) -> Any:
         """
@@ -122,11 +141,25 @@ class _ApiSensor(BaseSensorOperator):
             return self._defer(context, deadline)
 
     def _execute_in_place(self, context: Context) -> Any:
+        first = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
+        began = first.timestamp() if first else time.time()
         try:
-            return super().execute(context)
+            found = super().execute(context)
         except AirflowSensorTimeout as error:
             timeout = DeadlinePassed(f"{error} {self.goes_on()}".strip())
+        except ReportRunError as error:
+            self._ended(began, type(error).__name__)
+            raise
+        else:
+            self._ended(began, DONE)
+            return found
+        self._ended(began, DeadlinePassed.__name__)
         raise timeout
+
+    def _ended(self, began: float, outcome: str) -> None:
+        """Measure how long a wait in place took, from its first look (epoch seconds)."""
+        tags = {"report": self._report, "outcome": outcome}
+        telemetry.measure(Metric(self.measured_as, tags, seconds=time.time() - began))
 
     def poke(self, context: Context) -> PokeReturnValue:
         """
@@ -138,13 +171,16 @@ class _ApiSensor(BaseSensorOperator):
             with self._hook() as hook:
                 found = self.look(context, hook)
         except ReportRunError as error:
+            is_news = isinstance(error, ReportRunFailed)
+            telemetry.measure(poll(self.looks_at, DONE if is_news else ERROR))
             silent = time.monotonic() - self._last_good
             lasts = self.deferrable or not self.reschedule
             is_too_long = lasts and silent > OUTAGE_TOLERANCE_SECONDS
-            if isinstance(error, ReportRunFailed) or not error.transient or is_too_long:
+            if is_news or not error.transient or is_too_long:
                 raise
             self.log.warning("No good answer for %.0f s while waiting: %s", silent, error)
             return PokeReturnValue(is_done=False)
+        telemetry.measure(poll(self.looks_at, NOT_YET if found is None else DONE))
         self._last_good = time.monotonic()
         return PokeReturnValue(is_done=found is not None, xcom_value=found)
 
@@ -155,6 +191,7 @@ class _ApiSensor(BaseSensorOperator):
         :raises ReportRunError: the error that the wait ended in.
         """
         self.after_trigger(event)
+        self.log.info("Resumed after the wait in the triggerer")
         self._last_good = time.monotonic()
         until = self._last_good + OUTAGE_TOLERANCE_SECONDS
         while not (found := self.poke(context)):
@@ -222,6 +259,8 @@ class ReportRunSensor(_ApiSensor):
     """
 
     template_fields: Sequence[str] = ("report_run_id", "reportrun_conn_id", "stripe_context")
+    looks_at = REPORT_RUN
+    measured_as = REPORT_WAIT
 
     def __init__(self, *, report_run_id: str | XComArg, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -234,7 +273,9 @@ class ReportRunSensor(_ApiSensor):
         :raises ReportRunFailed: when it failed.
         """
         run = hook.get_report_run(checked_id(self.report_run_id, "report_run_id"))
-        self.log.debug("Report run %s is %s", run.id, run.status)
+        self._report = run.report
+        level = logging.INFO if run.is_finished else logging.DEBUG
+        self.log.log(level, "Report run %s is %s", run.id, run.status)
         return finished(run).summary() if run.is_finished else None
 
     def trigger(self, context: Context, **wait: Any) -> BaseTrigger:  # noqa: ARG002 - of the base
@@ -290,6 +331,8 @@ class ReportDataSensor(_ApiSensor):
         "reportrun_conn_id",
         "stripe_context",
     )
+    looks_at = DATA
+    measured_as = DATA_WAIT
 
     def __init__(
         self,
@@ -311,9 +354,12 @@ class ReportDataSensor(_ApiSensor):
         :raises DataWindowUnknown: when the report does not say.
         """
         end = self._end(context)
+        self._report = self.report
         through = available_through(hook.get_report(self.report))
-        self.log.debug("The data of %s reach %s", self.report, format_instant(through))
-        return format_instant(through) if end <= through else None
+        is_there = end <= through
+        level = logging.INFO if is_there else logging.DEBUG
+        self.log.log(level, "The data of %s reach %s", self.report, format_instant(through))
+        return format_instant(through) if is_there else None
 
     def trigger(self, context: Context, **wait: Any) -> BaseTrigger:
         """Make the trigger that waits for the data."""

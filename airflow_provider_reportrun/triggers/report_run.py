@@ -288,7 +288,6 @@ class CreateReportRunTrigger(_WaitTrigger):
 
     def _created(self, run: ReportRun) -> None:
         self.report_run_id = run.id
-        self.log.info("Report run %s is created, and is %s", run.id, run.status)
 
 
 class ReportDataTrigger(_WaitTrigger, BaseEventTrigger):

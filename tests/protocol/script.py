@@ -62,6 +62,7 @@ class World:
     sent: list[Any] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
     asked_at: list[float] = field(default_factory=list)
+    metrics: list[Any] = field(default_factory=list)
 
     @property
     def around(self):
@@ -82,9 +83,11 @@ class World:
         self.script.extend(script)
         self.then = then
         if self.driver == "blocking":
-            result = drive(flow, send=self._send, pause=self._pause)
+            result = drive(flow, send=self._send, pause=self._pause, measure=self.metrics.append)
         else:
-            result = asyncio.run(adrive(flow, send=self._asend, pause=self._apause))
+            result = asyncio.run(
+                adrive(flow, send=self._asend, pause=self._apause, measure=self.metrics.append)
+            )
         assert not self.script, "the conversation ended before the script did"
         return result
 

@@ -458,3 +458,64 @@ def test_there_is_one_deadline_for_both(world):
         world.carry_out(flow, *[FULL] * 8, then=run())
     assert raised.value.report_run_id == "reprun_1"
     assert world.now == NOW + 600
+
+
+# What is measured
+
+
+def measured(world, name):
+    """What was measured under a name, as tags and times."""
+    return [(dict(m.tags), m.seconds) for m in world.metrics if m.name == name]
+
+
+def test_a_wait_is_measured_from_its_first_look_to_its_end(world):
+    """With each look, and for how long it went on; what is repeated at once is one look."""
+    world.carry_out(
+        flows.await_finished("reprun_1", patience=patience(), around=world.around),
+        run("running"),
+        lost(),
+        lost(),
+        run("succeeded"),
+    )
+    looks = [tags["outcome"] for tags, _ in measured(world, "polls")]
+    assert looks == ["not_yet", "error", "done"]
+    assert measured(world, "report_wait") == [
+        ({"report": "balance_summary", "outcome": "done"}, world.now - NOW)
+    ]
+
+
+def test_a_wait_that_ends_in_an_error_is_measured_by_its_name(world):
+    """With the report, where it was heard of."""
+    with pytest.raises(ReportRunFailed):
+        world.carry_out(
+            flows.await_finished("reprun_1", patience=patience(), around=world.around), failed()
+        )
+    ((tags, _),) = measured(world, "report_wait")
+    assert tags == {"report": "balance_summary", "outcome": "ReportRunFailed"}
+
+
+@pytest.mark.parametrize(
+    ("age", "name"), [(0, "creates"), (2, "creates"), (3, "attaches"), (-3600, "creates")]
+)
+def test_a_report_run_that_was_there_before_is_not_counted_as_created(world, age, name):
+    """But one that is younger than clocks may differ is, and one from a clock ahead of ours."""
+    created = datetime.fromtimestamp(NOW - age, timezone.utc)
+    stamp = created.strftime("%Y-%m-%dT%H:%M:%SZ")
+    world.carry_out(flows.create(order(), around=world.around), run(created=stamp))
+    assert [m.name for m in world.metrics if m.name in {"creates", "attaches"}] == [name]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"), [(FULL, "capacity"), (BUSY, "rate")], ids=["capacity", "rate"]
+)
+def test_a_refused_create_is_counted_by_its_reason(world, said, reason):
+    """Once for each time that it was put off, whatever was repeated within seconds."""
+    refusals = [said] * (1 if reason == "capacity" else flows.SINGLE_REQUEST.attempts)
+    world.carry_out(
+        flows.create(order(), patience=patience(), around=world.around), *refusals, run()
+    )
+    assert measured(world, "creates_refused") == [
+        ({"report": "balance_summary", "reason": reason}, None)
+    ]
+    ((_, seconds),) = measured(world, "capacity_wait")
+    assert seconds == world.now - NOW > 0

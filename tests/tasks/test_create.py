@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime, timedelta, timezone
 
 import pendulum
@@ -167,13 +168,18 @@ def test_a_lost_answer_makes_no_second_report_run(sandbox):
     assert len(sandbox.runs) == 1
 
 
-def test_a_retry_attaches_to_the_same_report_run(sandbox, capsys):
+def test_a_retry_attaches_to_the_same_report_run(sandbox, caplog):
     """A later try finds the report run of the first, and logs its age."""
     first = run_task(make(retries=3))
+    assert f"Created report run {first.returned}" in caplog.text
+    sandbox.runs[0].created_ns -= 60 * 10**9
     second = run_task(make(retries=3), try_number=2)
     assert first.returned == second.returned
     assert len(sandbox.runs) == 1
-    assert "Attached to report run" in capsys.readouterr().out
+    assert re.search(
+        rf"Attached to report run {first.returned} of balance_summary, created [0-9]+ s before",
+        caplog.text,
+    )
 
 
 def test_a_clear_asks_for_a_new_report_run(sandbox, capsys):

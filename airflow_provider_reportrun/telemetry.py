@@ -1,0 +1,139 @@
+"""
+What those who run Airflow see: metrics through Airflow's own, and a span for each API call.
+
+Both are Airflow's to configure (``[metrics]``, ``[traces]``) and cost next to nothing while they
+are off. Neither holds the key, a result's URL or, in metrics, an id. Lines of the log are written
+where things happen; ``docs/observability.md`` shows all three.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import urlsplit
+
+from airflow_provider_reportrun import __version__
+from airflow_provider_reportrun.errors import TransportError
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer, TracerProvider
+
+    from airflow_provider_reportrun.protocol.messages import Request
+    from airflow_provider_reportrun.protocol.metrics import Metric
+
+PREFIX: Final = "reportrun."
+"""Of each metric, after Airflow's own prefix, and of the attributes of spans that are ours."""
+
+Answered: TypeAlias = Callable[[int, str | None], None]
+"""Notes the status of an answer, and its request id."""
+
+
+def measure(metric: Metric) -> None:
+    """Hand a measurement to Airflow's metrics."""
+    stats = _stats()
+    name, tags = PREFIX + metric.name, dict(metric.tags)
+    if metric.seconds is None:
+        stats.incr(name, metric.count, tags=tags)
+    else:
+        # A timedelta, for what a bare number means differs between Airflow's backends.
+        stats.timing(name, timedelta(seconds=max(metric.seconds, 0.0)), tags=tags)
+
+
+@cache
+def _stats() -> Any:
+    from airflow_provider_reportrun._compat import stats
+
+    return stats()
+
+
+def api_call(request: Request, base_url: str) -> AbstractContextManager[Answered]:
+    """
+    Trace one request to the API, where tracing is on.
+
+    Source: https://opentelemetry.io/docs/specs/semconv/http/http-spans/
+    """
+    tracer = _tracer()
+    if tracer is None:
+        return _OFF
+    names = {PREFIX + name: value for name, value in request.names.items()}
+    attributes = {
+        "http.request.method": request.method,
+        "url.full": base_url + request.path,
+        "url.template": request.template,
+        **_server(base_url),
+        **names,
+    }
+    return _traced(tracer, f"{request.method} {request.template}".strip(), attributes)
+
+
+def download_call(url: str) -> AbstractContextManager[Answered]:
+    """
+    Trace one request for a result file, where tracing is on.
+
+    :param url: a credential: only its host is told.
+    """
+    tracer = _tracer()
+    if tracer is None:
+        return _OFF
+    return _traced(tracer, "GET", {"http.request.method": "GET", **_server(url)})
+
+
+def _ignore(_status: int, _request_id: str | None) -> None:
+    """Note nothing."""
+
+
+_OFF: Final = nullcontext(_ignore)
+
+
+def _tracer() -> Tracer | None:
+    """Give the tracer, where somebody has set OpenTelemetry up; it is not imported for that."""
+    trace: Any = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
+        return None
+    return _tracer_of(provider)
+
+
+@lru_cache(maxsize=1)
+def _tracer_of(provider: TracerProvider) -> Tracer:
+    return provider.get_tracer("airflow_provider_reportrun", __version__)
+
+
+def _server(url: str) -> dict[str, str | int]:
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    return {"server.address": parts.hostname or "", "server.port": port}
+
+
+@contextmanager
+def _traced(tracer: Tracer, name: str, attributes: Mapping[str, Any]) -> Iterator[Answered]:
+    from opentelemetry.trace import SpanKind, Status, StatusCode
+
+    with tracer.start_as_current_span(
+        name,
+        kind=SpanKind.CLIENT,
+        attributes=attributes,
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+
+        def answered(status: int, request_id: str | None) -> None:
+            span.set_attribute("http.response.status_code", status)
+            if request_id:
+                span.set_attribute("http.response.header.request-id", [request_id])
+            if status >= 400:  # noqa: PLR2004
+                span.set_attribute("error.type", str(status))
+                span.set_status(Status(StatusCode.ERROR))
+
+        try:
+            yield answered
+        except TransportError as error:
+            span.set_attribute("error.type", type(error).__name__)
+            span.set_status(Status(StatusCode.ERROR, error.message))
+            raise
