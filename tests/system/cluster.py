@@ -244,7 +244,7 @@ class Cluster:
         self._start_postgres()
         if self.executor == "CeleryExecutor":
             self._start_redis()
-        self.airflow("db", "migrate", seconds=START_SECONDS)
+        self.airflow("db", "migrate")
         for name in self.components:
             self.start_component(name)
         wait_for(self._is_healthy, "a healthy Airflow", seconds=START_SECONDS)
@@ -392,7 +392,7 @@ class Cluster:
 
     # -- ask and command -------------------------------------------------------------------
 
-    def airflow(self, *arguments: str, seconds: float = 60.0) -> str:
+    def airflow(self, *arguments: str, seconds: float = START_SECONDS) -> str:
         """
         Run a command of Airflow's.
 
