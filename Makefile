@@ -58,7 +58,7 @@ system-test: $(DEV) $(VENV)/.stamp-system ## backfills in a real Airflow, with k
 	$(BIN)/pytest -m system -rP $(if $(ONLY),tests/system/test_$(ONLY).py,tests/system)
 
 .PHONY: bench
-bench: $(VENV)/.stamp-bench ## measure against bounds and peers, seven minutes (ONLY="imports landing": some)
+bench: $(VENV)/.stamp-bench ## measure against bounds and peers (ONLY="backfill": that alone, which needs PostgreSQL)
 	@$(BIN)/python -m benchmarks $(ONLY)
 
 wheel: $(DEMO) ## build the wheel into dist/

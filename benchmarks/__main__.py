@@ -7,6 +7,7 @@ again from the results that are kept.
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from importlib import import_module
@@ -15,11 +16,13 @@ from typing import Final
 from benchmarks import report
 from benchmarks.common import say
 
-BENCHMARKS: Final = ("imports", "landing", "formats", "capacity", "polls")
+BENCHMARKS: Final = ("imports", "landing", "formats", "capacity", "polls", "backfill")
 
 
 def main() -> None:
     """Run what the arguments name."""
+    # As Ctrl-C does: what was started is ended on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     named = sys.argv[1:] or list(BENCHMARKS)
     unknown = set(named) - {*BENCHMARKS, "report"}
     if unknown:

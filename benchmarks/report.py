@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any, Final
 
-from benchmarks import capacity, formats, polls
+from benchmarks import backfill, capacity, formats, polls
 from benchmarks.common import FOLDER, IMAGES, RESULTS, say
 
 README: Final = FOLDER / "README.md"
@@ -17,10 +17,19 @@ COLOURS: Final = {
     capacity.QUEUE: "#0b6e4f",
     capacity.BACKOFF: "#c98a00",
     capacity.RETRY: "#b23a48",
+    backfill.ONE_TASK: "#0b6e4f",
+    backfill.THREE_TASKS: "#3f9b7a",
+    backfill.BY_HAND: "#b23a48",
+    backfill.RESCHEDULED: "#c98a00",
     polls.BARE: "#8a8f98",
     polls.OURS: "#0b6e4f",
     polls.HTTP: "#c98a00",
     polls.DBT: "#b23a48",
+}
+PICTURES: Final = {
+    "polls": "CPU per poll",
+    "capacity": "Report runs running over time",
+    "backfill": "Report runs running over time, in a backfill by a real Airflow",
 }
 NOTED: Final = ("python", "apache-airflow", "aiohttp", "requests")
 
@@ -33,6 +42,8 @@ def main() -> None:
         draw_polls(found["polls"])
     if "capacity" in found:
         draw_capacity(found["capacity"])
+    if "backfill" in found:
+        draw_backfill(found["backfill"])
     before, _, rest = README.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     README.write_text(f"{before}{BEGIN}\n\n{table(found)}\n\n{END}{after}")
@@ -40,7 +51,7 @@ def main() -> None:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Write the table, and where and when it was measured."""
+    """Write the table, where and when it was measured, and the pictures."""
     rows = [
         "| what | measured | bound | held | beside it, in the same run |",
         "|---|---|---|---|---|",
@@ -48,7 +59,8 @@ def table(found: dict[str, Any]) -> str:
     for name, rows_of in ROWS.items():
         if name in found:
             rows += [f"| {' | '.join(row)} |" for row in rows_of(found[name])]
-    return "\n".join([*rows, "", *_provenance(found)])
+    pictures = (f"\n![{PICTURES[name]}](images/{name}.png)" for name in PICTURES if name in found)
+    return "\n".join([*rows, "", *_provenance(found), *pictures])
 
 
 def _provenance(found: dict[str, Any]) -> Iterator[str]:
@@ -165,6 +177,33 @@ def capacity_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         )
 
 
+def backfill_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Tell of the backfills in a real Airflow."""
+    ways = {each["way"]: each for each in result["ways"]}
+    ours = ways.pop(backfill.ONE_TASK)
+    what = (
+        f"backfill of {result['intervals']} weeks, limit {result['limit']}, "
+        f"{result['run_seconds']:g} s runs"
+    )
+    least = ours["lower_bound_seconds"]
+    for each, name, form in (
+        (f"wall time (least possible: {least:.0f} s)", "makespan_seconds", "{:.0f} s"),
+        ("worker-slot seconds per interval", "slot_seconds_per_interval", "{:.1f}"),
+        ("retries used", "retries", "{}"),
+        ("of these by Airflow's own mistake", "retries_by_mismatch", "{}"),
+        ("POSTs per interval", "posts_per_interval", "{:.2f}"),
+        ("report runs per interval", "report_runs_per_interval", "{:.2f}"),
+        ("files landed whole", "whole_files", "{}"),
+    ):
+        yield (
+            f"{what}: {each}",
+            form.format(ours[name]),
+            "",
+            "",
+            ", ".join(f"{way} {form.format(found[name])}" for way, found in ways.items()),
+        )
+
+
 def imports_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """Tell of the imports."""
     medians = dict(result["median_ms"])
@@ -239,6 +278,7 @@ def formats_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 ROWS: Final = {
     "polls": polls_rows,
     "capacity": capacity_rows,
+    "backfill": backfill_rows,
     "landing": landing_rows,
     "formats": formats_rows,
     "imports": imports_rows,
@@ -293,6 +333,32 @@ def draw_capacity(result: dict[str, Any]) -> None:
         grid[-1, column].set_xlabel("seconds; dotted: limit, and least possible end", fontsize=8)
     grid[1, 0].set_ylabel("report runs running", fontsize=8)
     _save(figure, "capacity")
+
+
+def draw_backfill(result: dict[str, Any]) -> None:
+    """Draw the report runs that run over time, for each way."""
+    plt = _pyplot()
+    ways = result["ways"]
+    figure, axes = plt.subplots(
+        len(ways), 1, figsize=(9, 1.4 * len(ways)), sharex=True, sharey=True, layout="constrained"
+    )
+    for axis, each in zip(axes, ways, strict=True):
+        times, running = _running(each["spans_seconds"])
+        axis.fill_between(times, running, step="post", color=COLOURS[each["way"]], alpha=0.8)
+        axis.axhline(result["limit"], color="#444444", linestyle=":", linewidth=1)
+        axis.axvline(each["lower_bound_seconds"], color="#444444", linestyle=":", linewidth=1)
+        axis.set_title(
+            f"{each['way']}: {each['makespan_seconds']:.0f} s, "
+            f"{each['slot_seconds_per_interval']:.1f} worker-slot seconds per interval, "
+            f"{each['refused']} refused POSTs, {each['retries']} retries",
+            fontsize=9,
+        )
+        axis.tick_params(labelsize=8)
+    axes[-1].set_xlabel(
+        "seconds since `airflow backfill create`; dotted: limit, and least possible end", fontsize=8
+    )
+    figure.supylabel("report runs running", fontsize=8)
+    _save(figure, "backfill")
 
 
 def _running(spans: list[list[float]]) -> tuple[list[float], list[int]]:

@@ -1,0 +1,271 @@
+"""
+What a backfill of 40 weeks takes in a real Airflow, of an API that runs 8 reports at a time.
+
+Needs PostgreSQL's server (Debian: ``postgresql``), and is left out where there is none. It starts
+PostgreSQL, scheduler with LocalExecutor, dag-processor, triggerer and api-server, by the harness of
+the system tests, and ends them by their pids, also when it is interrupted. The sandbox has report
+runs of 5 s, drawn up to a tenth longer or shorter. Settings are those for report runs of two
+minutes on a clock that goes 24 times as fast: polls each 30 s at first (1.25 s here), retries after
+a minute (2.5 s), later five (12.5 s). What Airflow itself takes for a task is not scaled, so that
+it weighs 24 times what it would. All ways have 8 worker slots, so that waiting on workers can fill
+the limit too, and 16 active runs, for nobody is told Stripe's limit.
+
+Four ways, one after the other in the same Airflow:
+
+- ``ReportRunToStorageOperator``, with its defaults;
+- three tasks of this provider: create and sensor deferrable, then the download;
+- by hand, as the HTTP provider's users would: ``HttpOperator`` for the POST, with retries that back
+  off (20, so that none ends in failure), ``HttpSensor``, and a Python task that downloads with
+  ``requests``. A report run that is not finished is answered with 200, so that the sensor needs a
+  ``response_check``; then it ignores its ``deferrable=True`` without a word
+  (https://github.com/apache/airflow/issues/40209) and waits on the worker. That is what one ends up
+  with who does not look at the grid;
+- by hand and rescheduled: the same in ``mode="reschedule"``, looking each 60 s (2.5 s here), less
+  than which Airflow advises against. That is what one ends up with who does.
+
+By hand no ``Idempotency-Key`` is sent, for the operator has none and a retry needs none as long as
+nothing is lost. Nothing is killed here, so that this costs nothing; where the answer to a POST is
+lost, the retry makes a second report run.
+
+Told for each way:
+
+- the wall time from the start of ``airflow backfill create`` to the end of the last DAG run; beside
+  it the least possible, 40 x 5 s / 8;
+- worker-slot seconds: the time between Airflow's audit log entry ``running`` of a task and the next
+  one of the same task, which says how that part of it ended (``deferred``, ``up_for_reschedule``,
+  ``up_for_retry``, ``success``, ``failed``), summed over all parts of all tries. The api-server
+  writes these entries when the worker tells it of the change, so time in the triggerer, in a queue
+  or between tries is not in it; nor is what the executor does before and after;
+- retries used: tries beyond the first, and how many of them Airflow's own mistake has cost, which
+  takes a task that is resumed within seconds for killed, and logs ``state mismatch``;
+- POSTs and report runs, as the sandbox has seen them, and whether every file is there and whole.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from benchmarks.common import FOLDER, ROOT, keep, say
+
+if TYPE_CHECKING:
+    from system.backfill import Backfill
+    from system.cluster import Cluster
+
+    from airflow_provider_reportrun.sandbox import Sandbox
+
+INTERVALS: Final = 40
+LIMIT: Final = 8
+RUN_SECONDS: Final = 5.0
+SCALE: Final = 24
+"""So many times faster than the settings are meant for: 5 s stand for 120 s."""
+SLOTS: Final = 8
+ACTIVE_RUNS: Final = 16
+FILE_BYTES: Final = 200_000
+FIRST_MONDAY: Final = date(2025, 1, 6)
+END_SECONDS: Final = 1200.0
+"""How long a way may take before it is given up."""
+ONE_TASK: Final = "ReportRunToStorageOperator"
+THREE_TASKS: Final = "three tasks"
+BY_HAND: Final = "by hand"
+RESCHEDULED: Final = "by hand (reschedule)"
+WAYS: Final = {
+    ONE_TASK: "one_task",
+    THREE_TASKS: "three_tasks",
+    BY_HAND: "by_hand",
+    RESCHEDULED: "by_hand_rescheduled",
+}
+"""Their DAGs."""
+WARM_UP: Final = "warm_up"
+PATIENCE: Final = {
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "30",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "300",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "600",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "30",
+}
+"""Airflow's defaults: the harness hurries them, to recover from kills, and nothing is killed."""
+ENDS: Final = {"deferred", "up_for_reschedule", "up_for_retry", "success", "failed", "skipped"}
+"""The entries of the audit log that end a stay on a worker."""
+MISMATCH: Final = "state mismatch"
+"""The entry for a try that Airflow fails by mistake: see ``Backfill.mismatched``."""
+PAGE: Final = 1000
+_REFUSED: Final = 429
+
+
+def main() -> None:
+    """Measure one way after the other."""
+    sys.path.append(str(ROOT / "tests"))  # as pytest does, for the harness
+    from system.cluster import Cluster, missing
+
+    from airflow_provider_reportrun.sandbox import Sandbox
+
+    lacking = missing("LocalExecutor")
+    if lacking:
+        say(f"backfill: left out, for it needs {lacking}")
+        return
+    with (
+        Sandbox(run_seconds=RUN_SECONDS, concurrency=LIMIT, size=FILE_BYTES) as sandbox,
+        Cluster(
+            "LocalExecutor",
+            dags=sorted(FOLDER.glob("dags/*.py")),
+            environment=_environment(sandbox),
+        ) as cluster,
+    ):
+        for dag_id in (WARM_UP, *WAYS.values()):
+            cluster.await_dag(dag_id)
+        _warm_up(cluster, sandbox)
+        found = []
+        for way in WAYS:
+            sandbox.reset()
+            found.append(measure(way, cluster, sandbox))
+            say(f"backfill: { {k: v for k, v in found[-1].items() if k != 'spans_seconds'} }")
+    keep(
+        "backfill",
+        {
+            "intervals": INTERVALS,
+            "limit": LIMIT,
+            "run_seconds": RUN_SECONDS,
+            "scale": SCALE,
+            "slots": SLOTS,
+            "active_runs": ACTIVE_RUNS,
+            "postgresql": _postgresql(),
+            "ways": found,
+        },
+    )
+
+
+def _environment(sandbox: Sandbox) -> dict[str, str]:
+    """Give the settings of Airflow, and the sandbox as each provider's connection."""
+    http = {
+        "conn_type": "http",
+        "host": sandbox.url,
+        "extra": {
+            "Authorization": f"Bearer {sandbox.api_key}",
+            "Stripe-Version": "2026-04-22.dahlia",
+        },
+    }
+    return {
+        **PATIENCE,
+        "AIRFLOW__CORE__PARALLELISM": str(SLOTS),
+        "AIRFLOW_CONN_REPORTRUN_DEFAULT": sandbox.connection_json,
+        "AIRFLOW_CONN_STRIPE": json.dumps(http),
+        "REPORTRUN_BENCH_SCALE": str(SCALE),
+    }
+
+
+def _warm_up(cluster: Cluster, sandbox: Sandbox) -> None:
+    """Let each process do once what it does in a backfill: an Airflow that has been at work."""
+    from system.backfill import Backfill, mondays
+
+    backfill = Backfill(cluster, sandbox, WARM_UP, mondays(FIRST_MONDAY, 1))
+    backfill.create(max_active_runs=1)
+    backfill.await_end(seconds=END_SECONDS)
+
+
+def measure(way: str, cluster: Cluster, sandbox: Sandbox) -> dict[str, Any]:
+    """Backfill in one way, and tell what that took."""
+    from system.backfill import Backfill, mondays
+
+    backfill = Backfill(cluster, sandbox, WAYS[way], mondays(FIRST_MONDAY, INTERVALS))
+    began = time.time()
+    backfill.create(max_active_runs=ACTIVE_RUNS)
+    command_seconds = time.time() - began
+    backfill.await_end(seconds=END_SECONDS)
+    runs = cluster.dag_runs(backfill.dag_id)
+    makespan = max(_epoch(run["end_date"]) for run in runs) - began
+    lower_bound = INTERVALS * RUN_SECONDS / LIMIT
+    spans = [(run.created_ns / 1e9 - began, run.finishes_ns / 1e9 - began) for run in sandbox.runs]
+    creates = backfill.creates()
+    log = _audit_log(cluster, backfill.dag_id)
+    tasks = _by_task(log)
+    return {
+        "way": way,
+        "makespan_seconds": round(makespan, 2),
+        "lower_bound_seconds": lower_bound,
+        "drawn_run_seconds_over_limit": round(sum(end - start for start, end in spans) / LIMIT, 2),
+        "of_lower_bound": round(makespan / lower_bound, 3),
+        "command_seconds": round(command_seconds, 2),
+        "slot_seconds_per_interval": _per_interval(sum(each["seconds"] for each in tasks.values())),
+        "starts_per_interval": _per_interval(sum(each["starts"] for each in tasks.values())),
+        "tasks": tasks,
+        "retries": sum(ti["try_number"] - 1 for ti in cluster.task_instances(backfill.dag_id)),
+        "retries_by_mismatch": sum(entry["event"] == MISMATCH for entry in log),
+        "posts_per_interval": _per_interval(len(creates)),
+        "refused": sum(each.status == _REFUSED for each in creates),
+        "report_runs_per_interval": _per_interval(len(spans)),
+        "requests_per_interval": _per_interval(len(sandbox.requests)),
+        "succeeded": sum(run["state"] == "success" for run in runs),
+        "whole_files": _whole_files(backfill),
+        "spans_seconds": [[round(start, 2), round(end, 2)] for start, end in spans],
+    }
+
+
+def _by_task(log: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Tell how often each task was started on a worker, and how long it was there in all."""
+    tasks: dict[str, dict[str, float]] = defaultdict(lambda: {"starts": 0, "seconds": 0.0})
+    for task_id, seconds in _on_worker(log):
+        tasks[task_id]["starts"] += 1
+        tasks[task_id]["seconds"] += seconds
+    return {
+        task_id: {name: round(value, 2) for name, value in found.items()}
+        for task_id, found in tasks.items()
+    }
+
+
+def _on_worker(log: list[dict[str, Any]]) -> Iterator[tuple[str, float]]:
+    """List what ran on a worker: the task, and the seconds between its entries in the audit log."""
+    running: dict[tuple[str, str], float] = {}
+    for entry in log:
+        instance = (entry["run_id"], entry["task_id"])
+        at = _epoch(entry["when"])
+        if entry["event"] == "running":
+            running[instance] = at
+        elif entry["event"] in ENDS and instance in running:
+            yield entry["task_id"], at - running.pop(instance)
+    if running:
+        raise RuntimeError(f"The audit log tells no end of {sorted(running)}.")
+
+
+def _audit_log(cluster: Cluster, dag_id: str) -> list[dict[str, Any]]:
+    """List the entries of a DAG, oldest first."""
+    path = f"/eventLogs?dag_id={dag_id}&order_by=event_log_id&limit={PAGE}"
+    log: list[dict[str, Any]] = []
+    while True:
+        page = cluster.api("GET", f"{path}&offset={len(log)}")
+        log += page["event_logs"]
+        if len(log) >= page["total_entries"]:
+            return log
+
+
+def _per_interval(number: float) -> float:
+    return round(number / INTERVALS, 2)
+
+
+def _epoch(stamp: str) -> float:
+    return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
+
+
+def _whole_files(backfill: Backfill) -> int:
+    folder: Path = backfill.cluster.landing / backfill.dag_id
+    files = (folder / f"{start}.csv" for start in backfill.starts)
+    return sum(file.is_file() and file.stat().st_size == FILE_BYTES for file in files)
+
+
+def _postgresql() -> str:
+    from system.cluster import postgres_bin
+
+    told = subprocess.run(  # noqa: S603 - of our own making
+        [str(postgres_bin() / "postgres"), "--version"], check=True, capture_output=True, text=True
+    )
+    return told.stdout.strip()
+
+
+if __name__ == "__main__":
+    main()
