@@ -22,7 +22,7 @@ DEMO := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.stamp-demo)
 .PHONY: help demo test lint types requirements wheel clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 demo: $(DEMO) ## run a weekly report against the offline sandbox, under half a minute
 	@$(BIN)/python scripts/demo.py

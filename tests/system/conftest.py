@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from system.cluster import Cluster, missing
+
+pytest.register_assert_rewrite("system.backfill")  # before anything imports it
+
+from system.cluster import Cluster, missing  # noqa: E402 - see above
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.sandbox import Sandbox
@@ -16,14 +19,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "backfills.md"
 RUN_SECONDS = 4.0
-"""Longer than a loop of a busy scheduler: see ``Backfill.mismatched``."""
+"""
+Longer than a loop of the scheduler on a machine with nothing else to do.
+
+A task that is resumed within one loop is taken for killed, when the executor's word of the part
+before the deferral is read after the resume ("state mismatch" in the audit log), and tried again.
+"""
 FILE_BYTES = 200_000
 MARKER = "system"
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Name the marker."""
-    config.addinivalue_line("markers", f"{MARKER}: starts a real Airflow (make system-test)")
 
 
 @pytest.hookimpl(tryfirst=True)
