@@ -167,6 +167,7 @@ class CreateReportRunOperator(BaseOperator):
             if value == default
         }
         self._report_run_id: str | None = None
+        self._max_tries: int | None = None
 
     def execute(self, context: Context) -> Any:
         """
@@ -178,6 +179,7 @@ class CreateReportRunOperator(BaseOperator):
             return self._execute(context)
 
     def _execute(self, context: Context) -> Any:
+        self._max_tries = context["ti"].max_tries
         patience = self._patience()
         with ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook:
             order = self._order(context, hook)
@@ -199,15 +201,24 @@ class CreateReportRunOperator(BaseOperator):
                 run = self._await(hook, run, patience)
             return self._complete(context, hook, run.id)
 
-    def execute_complete(self, context: Context, event: Any = None) -> Any:
+    def execute_complete(
+        self, context: Context, event: Any = None, max_tries: int | None = None
+    ) -> Any:
         """
         Go on after a wait in the triggerer.
 
+        A task that is cleared while it runs is resumed once more by Airflow, with the event of
+        before the clear; it begins anew instead.
+
+        :param max_tries: of the task instance when it was deferred, which a clear changes; None
+            where an earlier release deferred it.
         :return: see the class.
         :raises ReportRunError: the error that the wait ended in.
         """
         from airflow_provider_reportrun.triggers.report_run import resumed_report_run_id
 
+        if max_tries is not None and max_tries != context["ti"].max_tries:
+            return self.execute(context)
         with (
             operator_outcomes(self),
             ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook,
@@ -405,6 +416,7 @@ class CreateReportRunOperator(BaseOperator):
                 **self._trigger_arguments(patience),
             ),
             method_name="execute_complete",
+            kwargs={"max_tries": self._max_tries},
             timeout=defer_timeout(patience.deadline),
         )
 
@@ -417,6 +429,7 @@ class CreateReportRunOperator(BaseOperator):
                 report_run_id=report_run_id, **self._trigger_arguments(patience)
             ),
             method_name="execute_complete",
+            kwargs={"max_tries": self._max_tries},
             timeout=defer_timeout(patience.deadline),
         )
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-from support.task_instances import dag, first_event, run_task
+from support.task_instances import dag, deserialized, first_event, load_trigger, run_task
 
 from airflow_provider_reportrun.errors import DeadlinePassed, ReportRunFailed, ServerError
 from airflow_provider_reportrun.operators.report_run import CreateReportRunOperator
@@ -156,6 +156,24 @@ def test_a_clear_in_the_middle_of_a_wait(sandbox, keeps):
     tries.run(task, event_of=None)
     cleared = tries.run(task, **CLEARED)
     assert cleared.returned == sandbox.runs[1].id
+
+
+@STORES
+def test_a_clear_after_a_wait(sandbox, keeps):
+    """Airflow resumes a task that was cleared while it ran, with an event of before the clear."""
+    tries = Tries(sandbox, keeps)
+    task = make(deferrable=True, wait_for_completion=True)
+    (deferral,) = tries.run(task, event_of=None).deferrals
+    resume = {
+        "next_method": deferral.next_method,
+        "next_kwargs": deserialized(deferral.next_kwargs)
+        | {"event": first_event(load_trigger(deferral))},
+    }
+    resumed = tries.run(task, resume=resume)
+    assert resumed.returned == sandbox.runs[0].id
+    cleared = tries.run(task, resume=resume, **CLEARED)
+    assert cleared.returned == sandbox.runs[1].id
+    assert len(sandbox.runs) == 2
 
 
 @STORES
