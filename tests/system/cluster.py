@@ -12,6 +12,7 @@ import base64
 import json
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -36,7 +37,7 @@ T = TypeVar("T")
 
 BIN = Path(sys.executable).parent
 HOST = "127.0.0.1"
-START_SECONDS = 120.0
+START_SECONDS = 240.0
 """How long the components together may take to become healthy; 20 s where nothing else runs."""
 STOP_SECONDS = 15.0
 """How long a component may take to end by itself before it is killed."""
@@ -44,16 +45,20 @@ LOG_LINES = 40
 """How much of each log is shown when the start fails."""
 RECOVERY = {
     "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "30",
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "3",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
-    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "30",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "12",
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
 }
-"""Notices a dead worker after seconds, and retries at once; Airflow's defaults take minutes."""
+"""
+Notices the dead after seconds, and retries at once; Airflow's defaults take minutes.
+
+Not sooner, for a busy machine makes the living look dead.
+"""
 WORKERS = ("worker-1", "worker-2")
 
 
@@ -134,6 +139,11 @@ def family(process: psutil.Process) -> list[psutil.Process]:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def _path_of(ti: Mapping[str, Any]) -> str:
+    run = urllib.parse.quote(ti["dag_run_id"], safe="")
+    return f"/dags/{ti['dag_id']}/dagRuns/{run}/taskInstances/{ti['task_id']}"
 
 
 class Cluster:
@@ -256,6 +266,12 @@ class Cluster:
         """Start one component of Airflow, perhaps once more."""
         (self.folder / f"{name}.pid").unlink(missing_ok=True)
         self._popen(name, [str(BIN / "airflow"), *self.components[name]])
+
+    def end_component(self, name: str) -> None:
+        """End a component by SIGTERM, and wait until it has ended by itself."""
+        process = self._running.pop(name)
+        process.terminate()
+        process.wait(START_SECONDS)
 
     def await_worker(self, name: str) -> None:
         """Wait until a Celery worker takes tasks."""
@@ -451,9 +467,22 @@ class Cluster:
 
     def xcom(self, ti: Mapping[str, Any], key: str) -> Any:
         """Read an XCom of a task instance."""
-        run = urllib.parse.quote(ti["dag_run_id"], safe="")
-        path = f"/dags/{ti['dag_id']}/dagRuns/{run}/taskInstances/{ti['task_id']}/xcomEntries/{key}"
-        return self.api("GET", f"{path}?stringify=false")["value"]
+        return self.api("GET", f"{_path_of(ti)}/xcomEntries/{key}?stringify=false")["value"]
+
+    def log(self, ti: Mapping[str, Any], try_number: int) -> str:
+        """Read what the UI shows as the log of a try: the worker's lines and the triggerer's."""
+        path = f"{_path_of(ti)}/logs/{try_number}?full_content=true"
+        return "\n".join(str(line["event"]) for line in self.api("GET", path)["content"])
+
+    def errors(self, dag_id: str) -> set[str]:
+        """Name the errors that tries of a DAG's tasks ended in, of the log files of all tries."""
+        files = (self.folder / "home" / "logs" / f"dag_id={dag_id}").glob("**/attempt=*.log")
+        lines = (line for file in files for line in file.read_text().splitlines())
+        return {name for line in lines for name in re.findall(r'"exc_type": ?"(\w+)"', line)}
+
+    def mark_failed(self, ti: Mapping[str, Any]) -> None:
+        """Mark a task instance as failed, as a user does."""
+        self.api("PATCH", _path_of(ti), {"new_state": "failed"})
 
     def await_dag(self, dag_id: str) -> None:
         """Wait until the dag-processor has read a DAG."""
@@ -490,7 +519,9 @@ class Cluster:
             return component
         assert component == "scheduler", component
         (worker,) = (
-            each for each in process.parents() if "LocalExecutor" in " ".join(each.cmdline())
+            each
+            for each in process.parents()
+            if "airflow worker -- LocalExecutor" in " ".join(each.cmdline())
         )
         kill(family(worker))
         return None

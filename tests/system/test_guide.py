@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.parametrize("cluster", ["LocalExecutor"], indirect=True),
 ]
 
-SECONDS = 150.0
+SECONDS = 400.0
 BLOCKS = re.compile(r"```(bash|text)\n(.*?)```", re.DOTALL)
 DAGS = ("weekly_report_single_task", "weekly_report", "weekly_new_york", "weekly_partitioned")
 

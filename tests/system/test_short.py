@@ -16,7 +16,8 @@ pytestmark = [
 ]
 
 LIMIT = 3
-RECOVERY_SECONDS = 120.0
+SECONDS = 180.0
+"""How long anything that is waited for may take; a few seconds where nothing else runs."""
 
 
 def test_worker_killed_in_a_create(cluster, sandbox):
@@ -27,24 +28,27 @@ def test_worker_killed_in_a_create(cluster, sandbox):
     sandbox.faults.add(Fault("create", hold, times=None))
     backfill = Backfill(cluster, sandbox, "one_task", mondays(date(2025, 3, 3), 8))
     backfill.create(max_active_runs=8)
-    assert hold.held.wait(60), "no create was held"
+    assert hold.held.wait(SECONDS), "no create was held"
     request = backfill.request_held("create")
     killed = request.json["report_parameters"]["interval_start"][:10]
-    backfill.kill_worker(request, killed)
+    backfill.kill_worker(request)
+    sandbox.limit(0)
     sandbox.faults.clear()
-    backfill.await_end(seconds=RECOVERY_SECONDS)
+    wait_for(backfill.refused, "a create that has to wait for room", seconds=SECONDS)
+    sandbox.limit(LIMIT)
+    backfill.await_end(seconds=SECONDS)
 
     backfill.verify()
-    assert backfill.run_of(killed).attached == 1, "the next try found the report run again"
-    assert backfill.instance_of(killed)["try_number"] == 2
+    assert backfill.run_of(killed).attached >= 1, "the next try found the report run again"
+    assert backfill.instance_of(killed)["try_number"] >= 2
 
     # A clear asks for a new report run, and for one only.
     before = backfill.run_of(backfill.starts[0]).id
     first = backfill.starts[0]
     backfill.clear("report", week=first)
-    wait_for(lambda: len(sandbox.runs) > 8, "a new report run", seconds=60)
-    backfill.await_end(seconds=60)
-    new = [run for run in sandbox.runs if run.report_parameters["interval_start"][:10] == first]
+    wait_for(lambda: len(sandbox.runs) > 8, "a new report run", seconds=SECONDS)
+    backfill.await_end(seconds=SECONDS)
+    _, new = backfill.runs_of(first)
     landing = cluster.xcom(backfill.instance_of(first), "landing")
-    assert [new[0].id, landing["report_run_id"]] == [before, new[1].id]
+    assert landing["report_run_id"] == new.id != before
     assert len(sandbox.runs) == 9

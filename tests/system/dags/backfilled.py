@@ -29,30 +29,46 @@ WEEKLY = {
     "catchup": False,
     "is_paused_upon_creation": False,
     "max_active_tasks": 64,
-    "default_args": {"retries": 2, "retry_delay": timedelta(seconds=1)},
+    "default_args": {"retries": 5, "retry_delay": timedelta(seconds=1)},
 }
 FAST = {"poll_interval": 1, "max_poll_interval": 2}
 
-for dag_id, on_clear in (("one_task", "new_run"), ("one_task_reuse", "reuse")):
+ONE_TASK = {
+    "one_task": {},
+    "one_task_reuse": {"on_clear": "reuse"},
+    "cleared_create": {},
+    "cleared_create_reuse": {"on_clear": "reuse"},
+    "cleared_report": {},
+    "stopped": {},
+    "stopped_in_place": {"deferrable": False},
+}
+"""Each test that looks at all runs of a DAG has its own."""
+
+for dag_id, arguments in ONE_TASK.items():
     with DAG(dag_id, **WEEKLY) as dag:
         ReportRunToStorageOperator(
             task_id="report",
             report=REPORT,
             destination=f"{LANDING}/{dag_id}/{{{{ data_interval_start | ds }}}}.csv",
-            on_clear=on_clear,
-            deferrable=True,
             **FAST,
+            **arguments,
         )
     globals()[dag_id] = dag
 
-with DAG("three_tasks", **WEEKLY) as three_tasks:
-    create = CreateReportRunOperator(task_id="create", report=REPORT, deferrable=True, **FAST)
-    wait = ReportRunSensor(
-        task_id="wait", report_run_id=create.output, deferrable=True, poke_interval=1, max_wait=2
-    )
-    land = DownloadReportResultOperator(
-        task_id="land",
-        report_run_id=create.output,
-        destination=f"{LANDING}/three_tasks/{{{{ data_interval_start | ds }}}}.csv",
-    )
-    create >> wait >> land
+for dag_id in ("three_tasks", "cleared_land"):
+    with DAG(dag_id, **WEEKLY) as dag:
+        create = CreateReportRunOperator(task_id="create", report=REPORT, deferrable=True, **FAST)
+        wait = ReportRunSensor(
+            task_id="wait",
+            report_run_id=create.output,
+            deferrable=True,
+            poke_interval=1,
+            max_wait=2,
+        )
+        land = DownloadReportResultOperator(
+            task_id="land",
+            report_run_id=create.output,
+            destination=f"{LANDING}/{dag_id}/{{{{ data_interval_start | ds }}}}.csv",
+        )
+        create >> wait >> land
+    globals()[dag_id] = dag
