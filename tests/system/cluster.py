@@ -2,8 +2,8 @@
 A real Airflow of real processes on this machine: PostgreSQL, its components, and kill -9.
 
 Everything listens on 127.0.0.1 at free ports and writes into one temporary folder. Whatever was
-started is ended by its pid, also after a kill that left orphans: those are told by the folder in
-their environment.
+started is ended by its pid, also after a kill that left orphans: those are told by the folder that
+they work in.
 """
 
 from __future__ import annotations
@@ -133,12 +133,19 @@ def kill(processes: Iterable[psutil.Process]) -> None:
     psutil.wait_procs(doomed, timeout=STOP_SECONDS)
 
 
-def family(process: psutil.Process) -> list[psutil.Process]:
-    """Give a process and all below it."""
+def halt(process: psutil.Process) -> list[psutil.Process]:
+    """
+    Halt a process and all below it, and give them; so none is born between that and a kill.
+
+    A worker that LocalExecutor forks while its scheduler is killed would live on, and with it the
+    scheduler's connection to the database: a transaction that keeps its locks for ever.
+    """
     try:
-        return [process, *process.children(recursive=True)]
+        process.suspend()
+        children = process.children()
     except psutil.NoSuchProcess:
         return []
+    return [process, *(each for child in children for each in halt(child))]
 
 
 def _path_of(ti: Mapping[str, Any]) -> str:
@@ -306,7 +313,7 @@ class Cluster:
             try:
                 process.wait(max(until - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
-                kill(family(psutil.Process(process.pid)))
+                kill(halt(psutil.Process(process.pid)))
                 process.wait()
 
     def _ours(self) -> list[psutil.Process]:
@@ -314,10 +321,10 @@ class Cluster:
         ours = []
         for process in psutil.process_iter():
             try:
-                home = process.environ().get("AIRFLOW_HOME")
+                works_in = Path(process.cwd())
             except psutil.Error:
                 continue
-            if home == self.environment["AIRFLOW_HOME"] and process.pid != os.getpid():
+            if works_in.is_relative_to(self.folder) and process.pid != os.getpid():
                 ours.append(process)
         return ours
 
@@ -523,11 +530,11 @@ class Cluster:
             for each in process.parents()
             if "airflow worker -- LocalExecutor" in " ".join(each.cmdline())
         )
-        kill(family(worker))
+        kill(halt(worker))
         return None
 
     def kill_component(self, name: str) -> None:
         """Kill -9 a component with all below it."""
         process = self._running.pop(name)
-        kill(family(psutil.Process(process.pid)))
+        kill(halt(psutil.Process(process.pid)))
         process.wait()

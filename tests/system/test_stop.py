@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 from system.backfill import Backfill, mondays
-from system.cluster import family, wait_for
+from system.cluster import halt, wait_for
 
 from airflow_provider_reportrun.sandbox import Fault, Patch
 
@@ -83,9 +83,7 @@ def test_wait_that_another_triggerer_takes(cluster, sandbox):
     run = backfill.run_of(week)
     runner = backfill.process_of(polled(sandbox, run)[-1])
     assert cluster.component_of(runner).startswith("triggerer")
-    out = family(runner.parent())
-    for process in out:
-        process.suspend()
+    out = halt(runner.parent())
     before = len(polled(sandbox, run))
     wait_for(lambda: len(polled(sandbox, run)) > before + 1, "polls by another", seconds=SECONDS)
     assert stops(run.id) not in cluster.log(backfill.instance_of(week), 1)
