@@ -94,7 +94,7 @@ PATIENCE: Final = {
 ENDS: Final = {"deferred", "up_for_reschedule", "up_for_retry", "success", "failed", "skipped"}
 """The entries of the audit log that end a stay on a worker."""
 MISMATCH: Final = "state mismatch"
-"""The entry for a try that Airflow fails by mistake: see ``Backfill.mismatched``."""
+"""The entry for a try that Airflow fails by mistake: see ``RUN_SECONDS`` of the system tests."""
 PAGE: Final = 1000
 _REFUSED: Final = 429
 
