@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -36,23 +35,15 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def running_sandbox() -> Iterator[Sandbox]:
-    """One sandbox whose report runs are finished when they are first asked for."""
-    from airflow_provider_reportrun.sandbox import Sandbox
-
-    with Sandbox(run_seconds=0.0, concurrency=100) as sandbox:
-        yield sandbox
+def reportrun_sandbox_options() -> dict[str, Any]:
+    """Let report runs be finished when they are first asked for, and many go at once."""
+    return {"run_seconds": 0.0, "concurrency": 100}
 
 
 @pytest.fixture
-def sandbox(running_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+def sandbox(reportrun_sandbox: Sandbox) -> Sandbox:
     """The sandbox, without anything of earlier tests, as the connection ``reportrun_default``."""
-    from airflow_provider_reportrun.hooks import report_run
-
-    report_run._definitions.clear()
-    running_sandbox.reset()
-    monkeypatch.setenv("AIRFLOW_CONN_REPORTRUN_DEFAULT", running_sandbox.connection_uri)
-    return running_sandbox
+    return reportrun_sandbox
 
 
 @pytest.hookimpl(wrapper=True)

@@ -179,3 +179,23 @@ def test_no_secret_can_be_read_anywhere(sandbox, tmp_path):
     texts |= {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     found = [(where, s) for where, text in texts.items() for s in secrets if s.encode() in text]
     assert found == []
+
+
+def test_the_examples_own_tests_pass(tmp_path):
+    """With nothing but the package and pytest, as a DAG author runs them."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AIRFLOW", "REPORTRUN", "PYTEST", "COV"))
+    }
+    done = subprocess.run(  # noqa: S603 - our own tests
+        [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, EXAMPLES / "tests"],
+        env=environment | {"TMPDIR": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert "2 passed" in done.stdout

@@ -359,6 +359,11 @@ def _denied(error: PermissionDenied, context: str | None) -> str:
     )
 
 
+def forget_definitions() -> None:
+    """Let every report's definition be fetched anew, as a test wants that changes the world."""
+    _definitions.clear()
+
+
 def _pause(step: Pause) -> None:
     """Wait in place; there is no line to stand in where one conversation is alone."""
     if isinstance(step, Sleep | AwaitRoom):

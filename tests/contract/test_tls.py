@@ -123,8 +123,8 @@ def test_plain_http_to_tls(sandbox, form, connect):
     assert sandbox.requests == []
 
 
-def test_tls_to_plain_http(running_sandbox, form, connect):
+def test_tls_to_plain_http(reportrun_sandbox, form, connect):
     """Fails in a way that can be read."""
-    connect(host=running_sandbox.url.replace("http", "https"))
+    connect(host=reportrun_sandbox.url.replace("http", "https"))
     with pytest.raises(TransportError, match="Tried GET"):
         form.get_report()

@@ -108,7 +108,7 @@ def test_data_that_are_not_there_yet_are_waited_for_by_airflow(sandbox, deferrab
     for words in (format_instant(through), "2026-11-02", "wait_for_data=True", "ReportDataSensor"):
         assert words in str(outcome.error)
     assert sandbox.runs == []
-    report_run._definitions.clear()
+    report_run.forget_definitions()
     sandbox.advance(30 * DAY_SECONDS)
     assert run_task(task, try_number=2).state == "success"
 
