@@ -52,3 +52,20 @@ def test_worker_killed_in_a_create(cluster, sandbox):
     landing = cluster.xcom(backfill.instance_of(first), "landing")
     assert landing["report_run_id"] == new.id != before
     assert len(sandbox.runs) == 9
+
+
+def test_a_dag_that_is_scheduled_on_new_data(cluster, sandbox):
+    """The example lands the day that an event of its asset tells of; see also ``test_watch.py``."""
+    dag_id = "daily_on_new_data"
+    day = {"interval_start": "2026-01-05T00:00:00.000Z", "interval_end": "2026-01-06T00:00:00.000Z"}
+    cluster.await_dag(dag_id)
+    found = cluster.api("GET", "/assets?name_pattern=stripe_activity_data")["assets"]
+    (asset,) = (each for each in found if each["name"] == "stripe_activity_data")
+    # The watcher runs as well, and tells of the last day that the sandbox has.
+    cluster.api("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+    cluster.api("POST", "/assets/events", {"asset_id": asset["id"], "extra": {"payload": day}})
+    file = cluster.landing / "activity_2026-01-05.csv"
+    wait_for(file.exists, "the file of the day", seconds=SECONDS)
+    cluster.api("PATCH", f"/dags/{dag_id}", {"is_paused": True})
+    days = [run.report_parameters["interval_start"] for run in sandbox.runs]
+    assert days.count(day["interval_start"]) == 1

@@ -14,11 +14,11 @@ pytestmark = [
     pytest.mark.parametrize("cluster", ["LocalExecutor"], indirect=True),
 ]
 
-DAG_ID = "daily_on_new_data"
-REPORT = "balance_change_from_activity_itemized"
+DAG_ID = "watched"
+REPORT = "payouts_itemized"
 DAY_SECONDS = 24 * 3600
 LOOK_SECONDS = 240.0
-"""Two of the watcher's looks at its default interval, and the run that follows, many times over."""
+"""Two of the watcher's looks, and the run that follows, many times over."""
 
 
 def test_each_new_day_is_landed_once(cluster, sandbox, monkeypatch):
@@ -52,5 +52,5 @@ def test_each_new_day_is_landed_once(cluster, sandbox, monkeypatch):
     ]
     assert len(intervals) == len(set(intervals)) == 2
     assert intervals[0][1] == intervals[1][0] == format_instant(last_midnight(through))
-    files = sorted(file.name for file in cluster.landing.glob("activity_*.csv"))
-    assert files == [f"activity_{start[:10]}.csv" for start, _ in intervals]
+    files = sorted(file.name for file in (cluster.landing / DAG_ID).iterdir())
+    assert files == [f"{start[:10]}.csv" for start, _ in intervals]
