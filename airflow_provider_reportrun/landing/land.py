@@ -129,6 +129,7 @@ class Destination:
     :param max_unpacked_bytes: a ZIP that holds more is refused.
     :param output_format: ``parquet``, or None to land what Stripe sends.
     :param column_types: types of columns, over those that Stripe announces; see ``columns.py``.
+    :param is_first_try: whether there is no earlier try that may have left something in a store.
     """
 
     uri: str
@@ -141,6 +142,7 @@ class Destination:
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES
     output_format: str | None = None
     column_types: Mapping[str, str] | None = None
+    is_first_try: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.uri, str) or not self.uri.strip():
@@ -347,6 +349,8 @@ class Destination:
 
     def _publish(self, target: Target, files: list[LocalFile]) -> list[Member]:
         """Publish all files in their order, after a look at all of their names."""
+        for file in files if not self.is_first_try else ():
+            target.clean(file.name, self.owner)
         standing: dict[str, int | None] = {}
         if self.if_exists != REPLACE:
             standing = {file.name: target.size(file.name) for file in files}

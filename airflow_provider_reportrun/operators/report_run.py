@@ -533,6 +533,7 @@ class _LandingOperator(BaseOperator):
             output_format=self.output_format,
             column_types=self.column_types,
             owner=owner_name(ti.dag_id, ti.run_id, ti.task_id, ti.map_index),
+            is_first_try=ti.try_number <= 1,
         )
 
     def _tell(self, context: Context, landing: Landing) -> str | list[str]:

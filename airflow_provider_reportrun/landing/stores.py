@@ -1,0 +1,264 @@
+"""
+Stores that results are published in, each by its own way to show an object whole or not at all.
+
+- S3: boto3's transfer manager, whose multipart upload shows nothing before it is complete;
+- GCS, Azure and whatever else fsspec knows: an upload that is held back until it is committed;
+- SFTP: a temporary sibling that is renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_provider_reportrun.errors import LandingFailed
+from airflow_provider_reportrun.landing.spool import is_leftover, temporary_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_provider_reportrun.landing.archive import LocalFile
+
+log = logging.getLogger(__name__)
+
+S3_SCHEMES: Final = frozenset({"s3", "s3a", "s3n"})
+SFTP_SCHEMES: Final = frozenset({"sftp", "ssh"})
+_BLOCK_BYTES: Final = 16 << 20
+"""Size of an upload's parts: larger ones cost memory, smaller ones time."""
+
+
+@contextlib.contextmanager
+def failing_as_ours(what: str, uri: str) -> Iterator[None]:
+    """
+    Use a folder or a store.
+
+    :param what: was tried on ``uri``.
+    :raises LandingFailed: in place of whatever error of theirs it raises.
+    """
+    try:
+        yield
+    except Exception as error:  # each store raises errors of a client library of its own
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise LandingFailed(
+            f"Tried to {what} {uri}: {reason}. "
+            "See to space, rights and the storage connection; nothing partial was left.",
+            uri=uri,
+        ) from error
+
+
+class _Store:
+    """
+    What all stores share.
+
+    :param scheme: of the URIs to tell.
+    :param root: the folder, as the store names it.
+    """
+
+    spool_folder: Path | None = None
+
+    def __init__(self, scheme: str, root: str) -> None:
+        self._scheme = scheme
+        self._root = root.removesuffix("/")
+
+    def uri(self, name: str) -> str:
+        """Give the URI of a file, without a connection id."""
+        return f"{self._scheme}://{self._path(name)}"
+
+    def check(self, name: str) -> None:
+        """Take any name: a store has no folders, or tells when it is written."""
+
+    def size(self, name: str) -> int | None:
+        """Give the size of the object that stands there now, or None."""
+        with failing_as_ours("look at", self.uri(name)):
+            return self._size(self._path(name))
+
+    def publish(self, file: LocalFile, owner: str) -> None:
+        """Upload a file, and make it visible only when it is there whole."""
+        with failing_as_ours("publish", self.uri(file.name)):
+            path = self._path(file.name)
+            self._upload(file, path, owner)
+            landed: int | None = file.size
+            with contextlib.suppress(PermissionError):  # who may write need not be allowed to look
+                landed = self._size(path)
+        if landed != file.size:
+            raise LandingFailed(
+                f"{self.uri(file.name)} holds {landed} bytes after {file.size} were uploaded.",
+                uri=self.uri(file.name),
+            )
+
+    def clean(self, name: str, owner: str) -> None:
+        """Leave it to the store, which drops of itself what was never committed."""
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}" if self._root else name
+
+    def _size(self, path: str) -> int | None:
+        """
+        Give the size of an object, or None where there is none.
+
+        :raises PermissionError: when it may not be looked at.
+        """
+        raise NotImplementedError
+
+    def _upload(self, file: LocalFile, path: str, owner: str) -> None:
+        raise NotImplementedError
+
+
+class StoreTarget(_Store):
+    """
+    A folder of a store over fsspec, which holds uploads back until they are committed.
+
+    What a kill leaves is no object: Azure drops blocks that were not committed after a week, GCS
+    the sessions of uploads.
+
+    :param fs: an fsspec filesystem, authenticated by Airflow.
+    """
+
+    def __init__(self, fs: Any, scheme: str, root: str) -> None:
+        super().__init__(scheme, root)
+        self._fs = fs
+
+    def _size(self, path: str) -> int | None:
+        self._fs.invalidate_cache(path)
+        try:
+            info = self._fs.info(path)
+        except FileNotFoundError:
+            return None
+        # What other objects' names begin with is a folder to fsspec, and no object.
+        return None if info.get("type") == "directory" else int(info["size"] or 0)
+
+    def _upload(self, file: LocalFile, path: str, owner: str) -> None:  # noqa: ARG002
+        with file.path.open("rb") as source, _held_back(self._fs, path) as out:
+            shutil.copyfileobj(source, out, _BLOCK_BYTES)
+
+
+@contextlib.contextmanager
+def _held_back(fs: Any, path: str) -> Iterator[Any]:
+    """
+    Write an object that becomes visible when the block ends well, and not at all otherwise.
+
+    ``with fs.open(...)`` would commit what was written so far on an error: leaving the block closes
+    the file, and closing it uploads the rest.
+    """
+    out = fs.open(path, "wb", autocommit=False, block_size=_BLOCK_BYTES)
+    try:
+        yield out
+        out.close()
+        out.commit()
+    except BaseException:
+        with contextlib.suppress(Exception):  # the error that led here is the one to tell
+            out.discard()
+        out.closed = True  # adlfs ignores autocommit: closing it, as __del__ does, would commit
+        raise
+
+
+class SftpTarget(StoreTarget):
+    """A folder of an SFTP server, over ``sshfs``."""
+
+    def clean(self, name: str, owner: str) -> None:
+        """Remove temporary files of this owner from the folder that a file goes into."""
+        folder = str(PurePosixPath(self._path(name)).parent)
+        with failing_as_ours("look at", self.uri(name)):
+            if not self._fs.exists(folder):
+                return
+            for path in self._fs.ls(folder, detail=False):
+                if is_leftover(PurePosixPath(path).name, owner):
+                    log.info("Removing %s, which an earlier try left", path)
+                    self._fs.rm_file(path)
+
+    def _upload(self, file: LocalFile, path: str, owner: str) -> None:
+        folder = str(PurePosixPath(path).parent)
+        self._fs.makedirs(folder, exist_ok=True)
+        temporary = f"{folder}/{temporary_name(owner)}"
+        try:
+            with file.path.open("rb") as source, self._fs.open(temporary, "wb") as out:
+                shutil.copyfileobj(source, out, _BLOCK_BYTES)
+            self._replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self._fs.rm_file(temporary)
+            raise
+
+    def _replace(self, temporary: str, path: str) -> None:
+        """
+        Rename over what stands there.
+
+        ``fs.mv`` would copy, in a shell, where the server does not know how to replace in one step.
+        """
+        from fsspec.asyn import sync
+
+        async def replace() -> None:
+            from asyncssh.sftp import SFTPNoSuchFile, SFTPOpUnsupported
+
+            async with self._fs.client.start_sftp_client() as client:
+                try:
+                    await client.posix_rename(temporary, path)
+                except SFTPOpUnsupported:
+                    with contextlib.suppress(SFTPNoSuchFile):
+                        await client.remove(path)
+                    await client.rename(temporary, path)
+
+        sync(self._fs.loop, replace)
+
+
+class S3Target(_Store):
+    """
+    A folder of a bucket, over boto3: its uploads are faster than s3fs's and need less memory.
+
+    :param client: boto3's, authenticated by Airflow.
+    """
+
+    def __init__(self, client: Any, scheme: str, root: str) -> None:
+        super().__init__(scheme, root)
+        self._client = client
+
+    def clean(self, name: str, owner: str) -> None:  # noqa: ARG002 - an upload bears no name
+        """
+        Abort all uploads of exactly this object that are open.
+
+        S3 keeps what a killed upload has sent, and charges for it, until someone aborts it. Nothing
+        in it tells whose it is, but what it would end in is the object that this try replaces.
+        """
+        bucket, key = self._bucket_and_key(self._path(name))
+        try:
+            pages = self._client.get_paginator("list_multipart_uploads")
+            for page in pages.paginate(Bucket=bucket, Prefix=key):
+                for upload in page.get("Uploads", ()):
+                    if upload["Key"] == key:
+                        log.info("Aborting an upload of %s that is open", self.uri(name))
+                        self._client.abort_multipart_upload(
+                            Bucket=bucket, Key=key, UploadId=upload["UploadId"]
+                        )
+        except self._client.exceptions.ClientError as error:
+            log.warning(
+                "Could not look for uploads of %s that an earlier try left open: %s. Allow "
+                "s3:ListBucketMultipartUploads and s3:AbortMultipartUpload, or let a lifecycle "
+                "rule of the bucket abort incomplete uploads",
+                self.uri(name),
+                error,
+            )
+
+    def _size(self, path: str) -> int | None:
+        bucket, key = self._bucket_and_key(path)
+        try:
+            return int(self._client.head_object(Bucket=bucket, Key=key)["ContentLength"])
+        except self._client.exceptions.ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if status == 404:  # noqa: PLR2004
+                return None
+            if status == 403:  # noqa: PLR2004
+                raise PermissionError(str(error)) from error
+            raise
+
+    def _upload(self, file: LocalFile, path: str, owner: str) -> None:  # noqa: ARG002
+        bucket, key = self._bucket_and_key(path)
+        self._client.upload_file(str(file.path), bucket, key)
+
+    @staticmethod
+    def _bucket_and_key(path: str) -> tuple[str, str]:
+        bucket, _, key = path.partition("/")
+        return bucket, key
