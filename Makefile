@@ -45,6 +45,8 @@ requirements: $(UV) ## pin again after a change of pyproject.toml or requirement
 	$(COMPILE) $(ARGS) requirements/system.in -c requirements/dev.txt -o requirements/system.txt
 	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in requirements/bench.in -c requirements/dev.txt \
 		-o requirements/bench.txt
+	$(COMPILE) $(ARGS) requirements/stores.in -c requirements/dev.txt -o requirements/stores.txt
+	$(COMPILE) $(ARGS) --no-deps requirements/providers.in -o requirements/providers.txt
 
 # Debian's packages only where they are missing and may be installed, and without starting them
 # (RUNLEVEL=1); without them the tests skip by name.
@@ -56,6 +58,13 @@ system-test: $(DEV) $(VENV)/.stamp-system ## backfills in a real Airflow, with k
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
 			apt-get -qq install --yes --no-install-recommends "$$@"; fi
 	$(BIN)/pytest -m system -rP $(if $(ONLY),tests/system/test_$(ONLY).py,tests/system)
+
+.PHONY: store-test
+store-test: $(DEV) $(VENV)/.stamp-providers $(VENV)/.stamp-azurite ## land in Azure, GCS and SFTP servers, and 300 MB in each store
+	@if ! [ -x /usr/sbin/sshd ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+			apt-get -qq install --yes --no-install-recommends openssh-server; fi
+	$(BIN)/pytest -m stores tests/landing
 
 .PHONY: bench
 bench: $(VENV)/.stamp-bench ## measure against bounds and peers (ONLY="backfill": that alone, which needs PostgreSQL)
@@ -75,6 +84,18 @@ $(UV): requirements/uv.txt
 	@echo "Setting up $(VENV) ..."
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+# Without what they depend on: see requirements/providers.in.
+$(VENV)/.stamp-providers: requirements/providers.txt $(VENV)/.stamp-stores
+	@$(INSTALL) --require-hashes --no-deps -r $<
+	@touch $@
+
+$(VENV)/.stamp-azurite: $(wildcard tests/landing/azurite/*.json) $(VENV)/.stamp-stores
+	@echo "Installing Azurite into $(VENV)/azurite ..."
+	@mkdir -p $(VENV)/azurite && cp tests/landing/azurite/*.json $(VENV)/azurite
+	@PATH=$(CURDIR)/$(BIN):$$PATH npm ci --prefix $(VENV)/azurite --ignore-scripts --no-audit \
+		--no-fund --loglevel=error
 	@touch $@
 
 $(VENV)/.stamp-%: requirements/%.txt pyproject.toml $(UV)

@@ -1,22 +1,31 @@
-"""A hook and report runs of the sandbox, and stores to land in; S3 is a real moto server."""
+"""A hook and report runs of the sandbox, and stores to land in, which are real servers."""
 
 from __future__ import annotations
 
+import logging
 import os
-import socket
-import subprocess
-import sys
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
-from landing.stores import BUCKET, BucketStore, FolderStore, aws_connection
+from landing import servers
+from landing.stores import (
+    BUCKET,
+    AzureStore,
+    BucketStore,
+    FolderStore,
+    GcsStore,
+    SftpStore,
+    aws_connection,
+    azure_account,
+    azure_connection,
+    gcs_connection,
+    sftp_connection,
+)
 
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.landing.land import Destination, Landing
@@ -26,8 +35,25 @@ INTERVAL = {
     "interval_start": "2026-10-26T00:00:00.000Z",
     "interval_end": "2026-11-02T00:00:00.000Z",
 }
-START_SECONDS = 60.0
-"""How long the S3 server may take to start."""
+MARKER = "stores"
+Store: TypeAlias = FolderStore | BucketStore | AzureStore | GcsStore | SftpStore
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # it asks for gRPC and TLS
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marker."""
+    config.addinivalue_line("markers", f"{MARKER}: needs servers of stores (make store-test)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave these tests out unless ``-m`` names them: what they need takes a minute to install."""
+    if MARKER in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker(MARKER)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture
@@ -115,46 +141,16 @@ def land(tmp_path, waits) -> Lander:
 
 
 @pytest.fixture(scope="session")
-def s3_endpoint(tmp_path_factory) -> Iterator[str]:
-    """Run an S3 server for the session, and give its address."""
-    for module in ("moto", "flask", "s3fs", "airflow.providers.amazon"):
-        if not _is_there(module):
-            pytest.skip(f"S3: {module} is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("moto") / "log"
-    with log.open("wb") as out:
-        server = subprocess.Popen(  # noqa: S603 - our own interpreter
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=out,
-            stderr=out,
-            stdin=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONWARNINGS": "ignore"},
-        )
-    try:
-        _wait_for(server, port, log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.kill()
-        server.wait(10)
+def s3_port(tmp_path_factory) -> Iterator[int]:
+    """Run an S3 server for the session."""
+    with servers.moto(tmp_path_factory.mktemp("moto")) as port:
+        yield port
 
 
-def _is_there(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until and server.poll() is None:
-        with socket.socket() as peer:
-            if peer.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise RuntimeError(f"The S3 server did not start: {log.read_text()}")
+@pytest.fixture(scope="session")
+def s3_endpoint(s3_port) -> str:
+    """Give the address of the S3 server."""
+    return f"http://127.0.0.1:{s3_port}"
 
 
 @pytest.fixture(scope="session")
@@ -181,6 +177,82 @@ def s3(s3_endpoint, s3_client, monkeypatch) -> BucketStore:
     return BucketStore(s3_client, uuid.uuid4().hex, "s3_landing")
 
 
+@pytest.fixture(scope="session")
+def azure_port(tmp_path_factory) -> Iterator[int]:
+    """Run an Azure server for the session."""
+    with servers.azurite(tmp_path_factory.mktemp("azurite")) as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def azure_client(azure_port) -> Iterator[Any]:
+    """Give a client of a container that knows nothing of the package."""
+    from azure.storage.blob import ContainerClient
+
+    with ContainerClient.from_connection_string(azure_account(azure_port), BUCKET) as client:
+        client.create_container()
+        yield client
+
+
+@pytest.fixture
+def azure(azure_port, azure_client, monkeypatch) -> AzureStore:
+    """Give an empty folder of a container, as the connection ``azure_landing``."""
+    monkeypatch.setenv("AIRFLOW_CONN_AZURE_LANDING", azure_connection(azure_port))
+    return AzureStore(azure_client, uuid.uuid4().hex, "azure_landing")
+
+
+@pytest.fixture(scope="session")
+def gcs_port(tmp_path_factory) -> Iterator[int]:
+    """Run a GCS server for the session."""
+    with servers.gcs(tmp_path_factory.mktemp("gcs")) as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def gcs_session(gcs_port) -> Iterator[Any]:
+    """Give an HTTP session, with the bucket made."""
+    import requests
+
+    with requests.Session() as session:
+        session.trust_env = False
+        session.headers["Connection"] = "close"  # the server closes idle ones as it pleases
+        url = f"http://127.0.0.1:{gcs_port}/storage/v1/b?project=test"
+        session.post(url, json={"name": BUCKET}, timeout=60).raise_for_status()
+        yield session
+
+
+@pytest.fixture
+def gcs(gcs_port, gcs_session, monkeypatch) -> GcsStore:
+    """Give an empty folder of a bucket, as the connection ``gcs_landing``."""
+    monkeypatch.setenv("AIRFLOW_CONN_GCS_LANDING", gcs_connection(gcs_port))
+    endpoint = f"http://127.0.0.1:{gcs_port}"
+    return GcsStore(gcs_session, endpoint, uuid.uuid4().hex, "gcs_landing")
+
+
+@pytest.fixture(scope="session")
+def sftp_keys(tmp_path_factory) -> Path:
+    """Give the folder of the SFTP server's configuration and keys."""
+    return tmp_path_factory.mktemp("sshd")
+
+
+@pytest.fixture(scope="session")
+def sftp_port(sftp_keys) -> Iterator[int]:
+    """Run an SFTP server for the session."""
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
+    with servers.sshd(sftp_keys) as port:
+        yield port
+
+
+@pytest.fixture
+def sftp(sftp_port, sftp_keys, tmp_path, monkeypatch) -> SftpStore:
+    """Give an empty folder of an SFTP server, as the connection ``sftp_landing``."""
+    connection = sftp_connection(sftp_port, sftp_keys / "client_key")
+    monkeypatch.setenv("AIRFLOW_CONN_SFTP_LANDING", connection)
+    path = tmp_path / "sftp"
+    path.mkdir()
+    return SftpStore(path, conn_id="sftp_landing")
+
+
 @pytest.fixture
 def folder(tmp_path) -> FolderStore:
     """Give an empty local folder."""
@@ -195,7 +267,43 @@ def file_uris(folder) -> FolderStore:
     return FolderStore(folder.folder, "file://")
 
 
-@pytest.fixture(params=["folder", "file_uris", "s3"])
-def store(request) -> FolderStore | BucketStore:
+REMOTE = [
+    "s3",
+    *(pytest.param(name, marks=getattr(pytest.mark, MARKER)) for name in ("azure", "gcs", "sftp")),
+]
+
+
+@pytest.fixture(params=["folder", "file_uris", *REMOTE])
+def store(request) -> Store:
     """Give each kind of store in turn."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=REMOTE)
+def remote(request) -> Store:
+    """Give each kind of store that is uploaded to in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def valve(request, monkeypatch) -> Iterator[Callable[..., Any]]:
+    """Reach a store by a way that can be shut: give that way, and the store seen over it."""
+
+    @contextmanager
+    def shutting(store: Store, bytes_before: int) -> Iterator[tuple[servers.Valve, Store]]:
+        kind = store.conn_id.removesuffix("_landing")
+        connections = {
+            "s3": lambda port: aws_connection(f"http://127.0.0.1:{port}"),
+            "azure": azure_connection,
+            "gcs": gcs_connection,
+            "sftp": lambda port: sftp_connection(
+                port, request.getfixturevalue("sftp_keys") / "client_key"
+            ),
+        }
+        with servers.Valve(request.getfixturevalue(f"{kind}_port"), bytes_before) as valve:
+            conn_id = f"{kind}_valve_{valve.port}"
+            connection = connections[kind](valve.port)
+            monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", connection)
+            yield valve, replace(store, conn_id=conn_id)
+
+    return shutting

@@ -1,11 +1,13 @@
-"""Where tests land files, each looked at past the package: a folder, and a bucket."""
+"""Where tests land files, each looked at past the package: a folder, and folders of stores."""
 
 from __future__ import annotations
 
+import getpass
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 BUCKET = "landing"
 
@@ -88,6 +90,109 @@ class BucketStore:
         return sum(each["Key"].startswith(self.prefix) for each in listed.get("Uploads", []))
 
 
+@dataclass
+class AzureStore:
+    """
+    A folder of a container, seen over Azure's own client.
+
+    :param client: of the container.
+    """
+
+    client: Any
+    prefix: str
+    conn_id: str
+
+    def destination(self, name: str) -> str:
+        """Give what a DAG author would write."""
+        return f"abfs://{self.conn_id}@{BUCKET}/{self.prefix}/{name}"
+
+    def uri(self, name: str) -> str:
+        """Give the URI that is to be told, without the connection."""
+        return f"abfs://{BUCKET}/{self.prefix}/{name}"
+
+    def put(self, name: str, body: bytes) -> None:
+        """Let something stand there."""
+        self.client.upload_blob(f"{self.prefix}/{name}", body, overwrite=True)
+
+    def files(self) -> dict[str, bytes]:
+        """Give everything that lies there."""
+        return {
+            name.removeprefix(f"{self.prefix}/"): self.client.download_blob(name).readall()
+            for name in self.client.list_blob_names(name_starts_with=f"{self.prefix}/")
+        }
+
+    def open_uploads(self) -> int:
+        """Count nothing: blocks that were not committed are no blob, and are dropped in time."""
+        return 0
+
+
+@dataclass
+class GcsStore:
+    """
+    A folder of a bucket, seen over plain HTTP.
+
+    :param session: of ``requests``.
+    :param endpoint: of the server.
+    """
+
+    session: Any
+    endpoint: str
+    prefix: str
+    conn_id: str
+
+    def destination(self, name: str) -> str:
+        """Give what a DAG author would write."""
+        return f"gs://{self.conn_id}@{BUCKET}/{self.prefix}/{name}"
+
+    def uri(self, name: str) -> str:
+        """Give the URI that is to be told, without the connection."""
+        return f"gs://{BUCKET}/{self.prefix}/{name}"
+
+    def put(self, name: str, body: bytes) -> None:
+        """Let something stand there."""
+        self._ask(
+            "POST",
+            f"/upload/storage/v1/b/{BUCKET}/o",
+            params={"uploadType": "media", "name": f"{self.prefix}/{name}"},
+            data=body,
+        )
+
+    def files(self) -> dict[str, bytes]:
+        """Give everything that lies there."""
+        folder = f"/storage/v1/b/{BUCKET}/o"
+        listed = self._ask("GET", folder, params={"prefix": f"{self.prefix}/"}).json()
+        return {
+            each["name"].removeprefix(f"{self.prefix}/"): self._ask(
+                "GET", f"{folder}/{quote(each['name'], safe='')}", params={"alt": "media"}
+            ).content
+            for each in listed.get("items", [])
+        }
+
+    def open_uploads(self) -> int:
+        """Count nothing: sessions of uploads cannot be listed, and end by themselves."""
+        return 0
+
+    def _ask(self, method: str, path: str, **options: Any) -> Any:
+        answer = self.session.request(method, self.endpoint + path, timeout=60, **options)
+        answer.raise_for_status()
+        return answer
+
+
+@dataclass
+class SftpStore(FolderStore):
+    """A folder of an SFTP server, seen on the disk of this machine."""
+
+    conn_id: str = ""
+
+    def destination(self, name: str) -> str:
+        """Give what a DAG author would write."""
+        return f"sftp://{self.conn_id}@{self.folder}/{name}"
+
+    def uri(self, name: str) -> str:
+        """Give the URI that is to be told, without the connection."""
+        return f"sftp://{self.folder}/{name}"
+
+
 def aws_connection(endpoint: str, **extra: Any) -> str:
     """Make the Airflow connection of an S3 server."""
     return json.dumps(
@@ -96,5 +201,43 @@ def aws_connection(endpoint: str, **extra: Any) -> str:
             "login": "test",
             "password": "testtest",
             "extra": {"endpoint_url": endpoint, "region_name": "us-east-1", **extra},
+        }
+    )
+
+
+def azure_account(port: int) -> str:
+    """Make the connection string of an Azure server: the key is the one that all emulators have."""
+    key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+    name = "devstoreaccount1"
+    return (
+        f"DefaultEndpointsProtocol=http;AccountName={name};AccountKey={key};"
+        f"BlobEndpoint=http://127.0.0.1:{port}/{name};"
+    )
+
+
+def azure_connection(port: int) -> str:
+    """Make the Airflow connection of an Azure server."""
+    return json.dumps({"conn_type": "wasb", "extra": {"connection_string": azure_account(port)}})
+
+
+def gcs_connection(port: int) -> str:
+    """Make the Airflow connection of a GCS server."""
+    extra = {
+        "project": "test",
+        "is_anonymous": True,
+        "gcs.endpoint": f"http://127.0.0.1:{port}",
+    }
+    return json.dumps({"conn_type": "google_cloud_platform", "extra": extra})
+
+
+def sftp_connection(port: int, key: Path) -> str:
+    """Make the Airflow connection of an SFTP server."""
+    return json.dumps(
+        {
+            "conn_type": "sftp",
+            "host": "127.0.0.1",
+            "port": port,
+            "login": getpass.getuser(),
+            "extra": {"key_file": str(key), "no_host_key_check": "true"},
         }
     )

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
-from landing.sources import Meanwhile, serving, zipped
+from landing.sources import RUN_ID, Meanwhile, Script, serving, stream, zipped
 
 from airflow_provider_reportrun.errors import InvalidInput, LandingExists, ResultCorrupt
 from airflow_provider_reportrun.sandbox import Delivery, Fault
@@ -17,6 +23,20 @@ NESTED = {
     "zahlungen_\u00e4\u00f6\u00fc \u6771\u4eac.csv": b"a\n2\n",
     "top.csv": b"",
 }
+LARGE = b"".join(b"%07d\n" % number for number in range(2_621_440))
+"""20 MiB: several parts of an upload, whatever the store."""
+MID_UPLOAD = 18 << 20
+LIMIT = 180.0
+"""Seconds that anything here may take."""
+KILLED = """
+import sys
+from landing.sources import RUN_ID, serving
+from airflow_provider_reportrun.landing.land import Destination
+
+uri, owner, spool = sys.argv[1:]
+Destination(uri=uri, storage_conn_id=None, if_exists="replace", decompress=False, spool_dir=spool,
+            owner=owner).land(serving(bytes(20 << 20)), RUN_ID)
+"""
 
 
 def sha256(body):
@@ -344,10 +364,10 @@ def test_a_marker_that_was_missing_is_added(store, land, result, hook):
 
 def test_a_marker_that_stands_there_fails(store, land, result, hook):
     """Fail refuses to land beside a marker that stands there."""
-    store.put("x/_SUCCESS", b"")
+    store.put("x/_SUCCESS", OLD)
     with pytest.raises(LandingExists, match="_SUCCESS"):
         land(hook, result(BODY), store.destination("x/"), if_exists="fail", marker="_SUCCESS")
-    assert store.files() == {"x/_SUCCESS": b""}
+    assert store.files() == {"x/_SUCCESS": OLD}
 
 
 @pytest.mark.parametrize("member", ["_SUCCESS", "_SUCCESS/a.csv"])
@@ -372,7 +392,98 @@ def test_a_marker_for_a_file(store, land):
         land.to(store.destination("report.csv"), marker="_SUCCESS")
 
 
+# Large files
+
+
+@pytest.mark.stores
+def test_a_large_result(store, land, tmp_path):
+    """300 MB land whole, byte for byte."""
+    line = b"2026-10-26T00:00:00.000Z,ch_%020d,charge,eur,1234.56,-12.34,1222.22\n"
+    block = b"".join(line % number for number in range(16_384))
+    blocks = 300_000_000 // len(block)
+    size = blocks * len(block)
+    source = Script([lambda: stream(*[block] * blocks)], size=size)
+    landing = land(source, RUN_ID, store.destination("report.csv"))
+    (body,) = store.files().values()
+    assert (landing.size, len(body)) == (size, size)
+    assert landing.sha256 == sha256(body)
+    assert store.open_uploads() == 0
+    assert land.is_clean
+
+
 # What goes wrong
+
+
+def visible(store):
+    """What readers of ``*.csv`` find."""
+    return {
+        name: body for name, body in store.files().items() if not Path(name).name.startswith(".")
+    }
+
+
+def test_a_kill_in_mid_upload(remote, valve, land):
+    """A killed upload shows nothing; the next try of the same task removes what it left."""
+    remote.put("report.csv", OLD)
+    with valve(remote, MID_UPLOAD) as (way, gated):
+        arguments = [gated.destination("report.csv"), land.owner, str(land.spool)]
+        paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+        with subprocess.Popen(  # noqa: S603 - our own interpreter
+            [sys.executable, "-c", KILLED, *arguments], env=os.environ | {"PYTHONPATH": paths}
+        ) as process:
+            try:
+                assert way.shut.wait(LIMIT)
+            finally:
+                process.kill()
+        assert process.returncode == -signal.SIGKILL
+    assert visible(remote) == {"report.csv": OLD}
+    assert not land.is_clean
+    land(serving(BODY), RUN_ID, remote.destination("report.csv"))
+    assert remote.files() == {"report.csv": BODY}
+    assert remote.open_uploads() == 0
+    assert land.is_clean
+
+
+def test_a_timeout_in_mid_upload(remote, valve, land):
+    """What Airflow raises in the middle of an upload leaves the old file, and nothing beside it."""
+    remote.put("report.csv", OLD)
+
+    class TaskTimeout(BaseException):
+        """Like Airflow's own."""
+
+    with valve(remote, MID_UPLOAD) as (way, gated):
+
+        def interrupt(*_):
+            way.open()
+            raise TaskTimeout
+
+        def watch():
+            way.shut.wait(LIMIT)
+            if not done.is_set():
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+        done = threading.Event()
+        before = signal.signal(signal.SIGUSR1, interrupt)
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            with pytest.raises(TaskTimeout):
+                land(serving(LARGE), RUN_ID, gated.destination("report.csv"))
+        finally:
+            done.set()
+            way.shut.set()
+            watcher.join(LIMIT)
+            signal.signal(signal.SIGUSR1, before)
+    assert remote.files() == {"report.csv": OLD}
+    assert land.is_clean
+    land(serving(BODY), RUN_ID, remote.destination("report.csv"))
+    assert remote.files() == {"report.csv": BODY}
+    assert remote.open_uploads() == 0
+
+
+def test_a_first_try_looks_for_nothing(remote, land):
+    """A first try has nothing to remove, and lands without asking the store for it."""
+    land(serving(BODY), RUN_ID, remote.destination("x/report.csv"), is_first_try=True)
+    assert remote.files() == {"x/report.csv": BODY}
 
 
 def test_the_old_file_stays_when_the_download_fails(store, land, result, hook, sandbox):
