@@ -164,11 +164,14 @@ class Valve:
     def __enter__(self) -> Self:
         self._listener = self._sockets.enter_context(socket.create_server(("127.0.0.1", 0)))
         self.port = int(self._listener.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.open()
+        _end(self._listener)
+        self._accepting.join(10)
         self._sockets.close()
 
     def open(self) -> None:
