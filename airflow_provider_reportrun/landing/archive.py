@@ -26,6 +26,9 @@ ZIP: Final = "zip"
 MAX_UNPACKED_BYTES: Final = 50 * 10**9
 """Ten times the 5 GB that Stripe's results may have; a ZIP bomb unpacks to far more."""
 _CHUNK_BYTES: Final = 1 << 20
+_UNTRUSTED: Final = (
+    "Nothing was published; decompress=False lands the ZIP as it is, to be looked at."
+)
 _ENCRYPTED: Final = 0x1
 _DAMAGE: Final = (
     zipfile.BadZipFile,
@@ -119,7 +122,9 @@ def _members(archive: zipfile.ZipFile, max_unpacked_bytes: int) -> list[zipfile.
     for member in members:
         mode = member.external_attr >> 16
         if (mode and stat.S_IFMT(mode) not in {0, stat.S_IFREG}) or member.flag_bits & _ENCRYPTED:
-            raise ResultCorrupt(f"The member {member.filename!r} of the ZIP is no plain file.")
+            raise ResultCorrupt(
+                f"The member {member.filename!r} of the ZIP is no plain file. {_UNTRUSTED}"
+            )
     # zipfile never reads more of a member than this, and then compares the checksum.
     unpacked = sum(member.file_size for member in members)
     if unpacked > max_unpacked_bytes:
@@ -140,7 +145,7 @@ def _name(member: zipfile.ZipInfo) -> PurePosixPath:
     first = path.parts[0] if path.parts else ""
     if not first or path.is_absolute() or ".." in path.parts or "\\" in str(path) or ":" in first:
         raise ResultCorrupt(
-            f"The ZIP holds {member.filename!r}, which would land outside its folder."
+            f"The ZIP holds {member.filename!r}, which would land outside its folder. {_UNTRUSTED}"
         )
     return path
 
@@ -155,7 +160,8 @@ def check_room_for_each(names: list[PurePosixPath]) -> None:
     clashes = {name for name, count in Counter(names).items() if count > 1 or name in folders}
     if clashes:
         raise ResultCorrupt(
-            f"The ZIP holds {sorted(map(str, clashes))} more than once, or as file and as folder."
+            f"The ZIP holds {sorted(map(str, clashes))} more than once, or as file and as folder. "
+            f"{_UNTRUSTED}"
         )
 
 

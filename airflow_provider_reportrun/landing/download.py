@@ -171,7 +171,8 @@ class _Transfer:
             self._restart()
             raise ResultCorrupt(
                 f"The result file has {'more than ' if received > file.size else ''}"
-                f"{received} bytes, but the API announced {file.size}. Nothing was published."
+                f"{received} bytes, but the API announced {file.size}. Nothing was published; "
+                "download it anew, and check any proxy on the way if that does not help."
             )
         self._out.flush()
 
@@ -191,7 +192,10 @@ class _Transfer:
             return
         self._restart()
         if stream.status == 206:  # noqa: PLR2004
-            raise ResultCorrupt("The host of the result file sent another part than was asked for.")
+            raise ResultCorrupt(
+                "The host of the result file sent another part than was asked for. Nothing was "
+                "published; download it anew, and check any proxy on the way if that does not help."
+            )
         etag = stream.headers.get("ETag", "")
         self._validator = etag if etag.startswith('"') else None
 
@@ -237,7 +241,9 @@ def _opened(source: ResultSource, url: str, headers: Mapping[str, str]) -> Itera
                 return
             url = _redirected(url, stream.headers.get("Location", ""))
     raise DownloadRefused(
-        f"The result file was redirected more than {MOST_REDIRECTS} times.", host=host
+        f"The result file was redirected more than {MOST_REDIRECTS} times. Nothing was published; "
+        "check any proxy on the way.",
+        host=host,
     )
 
 
@@ -271,7 +277,9 @@ def _allowed_host(access: ApiAccess, url: str) -> str:
         )
     if scheme != "https" and not access.is_plain_loopback:
         raise DownloadRefused(
-            f"The result file would come from {host} over {scheme}, not https.", host=host
+            f"The result file would come from {host} over {scheme}, not https. It was not asked; "
+            "check any proxy on the way.",
+            host=host,
         )
     return host
 
@@ -304,7 +312,8 @@ def _check_status(status: int) -> None:
     """
     if status in {401, 403}:
         raise UnexpectedAnswer(
-            f"The host of the result file refused the URL (HTTP {status}); they live five minutes.",
+            f"The host of the result file refused the URL (HTTP {status}); they live five minutes, "
+            "and each attempt asks for a new one. Check any proxy or firewall on the way.",
             status=status,
         )
     if status in {404, 410}:
@@ -314,8 +323,13 @@ def _check_status(status: int) -> None:
             status=status,
         )
     if status >= 500 or status == 429:  # noqa: PLR2004
-        raise ServerError(f"The host of the result file answered HTTP {status}.", status=status)
+        raise ServerError(
+            f"The host of the result file answered HTTP {status}. The report run is kept; download "
+            "its result later.",
+            status=status,
+        )
     if status not in {200, 206}:
         raise UnexpectedAnswer(
-            f"The host of the result file answered HTTP {status}.", status=status
+            f"The host of the result file answered HTTP {status}. Check any proxy on the way.",
+            status=status,
         )

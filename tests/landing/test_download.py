@@ -85,6 +85,16 @@ def test_a_reset_is_tried_again(sandbox, hook, result, download, path, good, dow
     assert len(downloads()) == 2
 
 
+@pytest.mark.parametrize("reset", [False, True], ids=["cut", "reset"])
+@pytest.mark.parametrize("after", [0, 1, 65_535, 1_048_576, len(BODY) - 1])
+def test_a_cut_at_any_byte(sandbox, hook, result, download, path, good, downloads, after, reset):
+    """Wherever the connection ends, from the first byte to the last but one, the file is whole."""
+    run_id = result(BODY)
+    sandbox.faults.add(Fault("download", Delivery(cut_after=after, reset=reset)))
+    good(download(hook, run_id, path))
+    assert len(downloads()) == 2
+
+
 def test_many_cuts_are_resumed(sandbox, hook, result, download, path, good, downloads, waits):
     """As long as each attempt brings more, attempts are not counted."""
     run_id = result(BODY)
@@ -231,7 +241,7 @@ def test_a_wrong_size_that_stays_is_refused(
     with pytest.raises(ResultCorrupt, match=words) as caught:
         land(hook, run_id, folder.destination("report.csv"))
     assert f"announced {len(BODY)}" in str(caught.value)
-    assert "Nothing was published" in str(caught.value)
+    assert "Nothing was published; download it anew" in str(caught.value)
     assert folder.files() == {}
     assert len(downloads()) == 6
     assert len(waits) == 5
@@ -305,10 +315,10 @@ def test_a_url_that_expires_during_the_download(
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
-        (Answer(status=403), UnexpectedAnswer, "403"),
-        (Answer(status=500), ServerError, "500"),
+        (Delivery(expired=True), UnexpectedAnswer, "403.*five minutes.*Check any proxy"),
+        (Answer(status=500), ServerError, "500.*download its result later"),
         (HTML, UnexpectedAnswer, "text/html.*proxy"),
-        (Answer(status=400), UnexpectedAnswer, "400"),
+        (Answer(status=400), UnexpectedAnswer, "400.*Check any proxy"),
         (Refuse(), TransportError, "127.0.0.1"),
     ],
     ids=["403", "500", "html", "400", "cut"],
@@ -456,6 +466,15 @@ def test_urls_that_are_followed(download, path, url):
     """Result files come from Stripe's own hosts."""
     script = Script([lambda: stream(b"a")], size=1, url=url)
     assert download(script, RUN_ID, path).size == 1
+
+
+def test_a_redirect_away_from_https_is_refused(download, path):
+    """An allowed host that is to be asked over http is named, and is not asked."""
+    script = Script([lambda: stream(status=302, Location="http://files.stripe.com/r.csv")], size=1)
+    with pytest.raises(DownloadRefused, match=r"files\.stripe\.com over http, not https") as caught:
+        download(script, RUN_ID, path)
+    assert caught.value.host == "files.stripe.com"
+    assert {url for url, _ in script.asked} == {URL}
 
 
 @pytest.mark.parametrize("location", ["http://[::1/x", "https://files.stripe.com:port/", ""])
