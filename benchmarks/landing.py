@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import file_server
+from benchmarks import file_server, landing_s3
 from benchmarks.common import (
     MIB,
     Server,
@@ -32,6 +32,8 @@ from benchmarks.common import (
 )
 
 SIZE: Final = 1024 * MIB
+LARGEST: Final = 5 * 10**9
+"""What Stripe's results may have; landed once in S3."""
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - in a folder with a name of its own
 BOUNDS: Final = {"of_curl": 0.8, "memory_mib": 64}
 
@@ -113,6 +115,8 @@ def main() -> None:
         url = server.facts["url"]
         on_disk = _compared(url, Path(tempfile.gettempdir()), rounds=5)
         in_memory = _compared(url, MEMORY, rounds=3) if MEMORY.is_dir() else None
+        in_s3 = landing_s3.compared(url, SIZE, rounds=5)
+    largest_in_s3 = landing_s3.largest(LARGEST)
     keep(
         "landing",
         {
@@ -122,6 +126,8 @@ def main() -> None:
             "curl": _curl_version(),
             "on_disk": on_disk,
             "in_memory": in_memory,
+            "in_s3": in_s3,
+            "largest_in_s3": largest_in_s3,
         },
     )
 

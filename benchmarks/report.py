@@ -252,6 +252,35 @@ def landing_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         _held(memory <= bounds["memory_mib"]),
         "",
     )
+    if "in_s3" in result:
+        yield from s3_rows(result["in_s3"], result["largest_in_s3"])
+
+
+def s3_rows(found: dict[str, Any], largest: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Tell of the landings in S3."""
+    bounds, speeds, memory = found["bounds"], found["mib_per_second"], found["memory_mib"]
+    yield (
+        "landing 1 GiB in S3",
+        f"{speeds['landing']} MiB/s, {found['of_curl_and_boto3']:.2f} x curl and boto3",
+        f"{bounds['of_curl_and_boto3']} x",
+        _held(found["of_curl_and_boto3"] >= bounds["of_curl_and_boto3"]),
+        f"curl and boto3 {speeds['curl_and_boto3']} MiB/s, HttpToS3Operator {speeds['http_to_s3']}",
+    )
+    yield (
+        "growth of resident memory by that",
+        f"{memory['landing']:.0f} MiB",
+        f"{bounds['memory_mib']} MiB",
+        _held(memory["landing"] <= bounds["memory_mib"]),
+        f"HttpToS3Operator {memory['http_to_s3']:.0f} MiB",
+    )
+    if "seconds" in largest:
+        yield (
+            "landing 5 GB in S3, once",
+            f"{largest['seconds']:.0f} s, {largest['memory_mib']:.0f} MiB more memory",
+            "",
+            "",
+            "",
+        )
 
 
 def formats_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
