@@ -64,6 +64,7 @@ ALLOWED = {
     "_compat": set(),
     "connection": {"errors"},
     "data_interval": {"errors"},
+    "lineage": {"landing"},
     "record": set(),
     "telemetry": {"__init__", "_compat", "errors", "protocol"},
     "retry_policy": {"errors"},
@@ -91,6 +92,7 @@ ALLOWED = {
         "errors",
         "hooks",
         "landing",
+        "lineage",
         "outcomes",
         "protocol",
         "record",
@@ -117,6 +119,7 @@ WITH_AIRFLOW = {
     "data_interval",
     "hooks",
     "landing",
+    "lineage",
     "operators",
     "retry_policy",
     "sensors",
@@ -321,13 +324,13 @@ def test_the_provider_info_loads_no_library():
 
 @pytest.mark.parametrize("kind", ["hooks", "operators", "sensors", "triggers"])
 def test_parsing_a_dag_loads_no_http_library(kind):
-    """Importing what DAG files import loads neither requests nor aiohttp on top of Airflow."""
+    """Importing what DAG files import loads no HTTP library and no OpenLineage beside Airflow."""
     airflow = "from airflow.sdk import Asset, BaseHook, BaseOperator, BaseSensorOperator, conf"
     if kind == "triggers":
         airflow += "; import airflow.triggers.base"
     loaded = libraries_loaded_by(f"import {PACKAGE}.{kind}.report_run", after=airflow)
     assert PACKAGE in loaded
-    assert loaded & (HTTP | {"aiolimiter", "starlette", "uvicorn"}) == set()
+    assert loaded & (HTTP | {"aiolimiter", "openlineage", "starlette", "uvicorn"}) == set()
 
 
 def test_the_sandbox_runs_without_airflow():

@@ -94,11 +94,13 @@ class Landing:
     skipped: bool = False
     """Whether all that stood there was kept, and nothing was landed."""
     is_folder: bool = field(default=False, repr=False)
+    holder: str | None = field(default=None, repr=False)
+    """The storage account or server, where the URI does not name it: for lineage alone."""
 
     def as_json(self) -> dict[str, Any]:
         """Give the facts for XCom and asset events; those of a conversion only after one."""
         facts = asdict(self)
-        del facts["is_folder"]
+        del facts["is_folder"], facts["holder"]
         if self.received is None:
             for told in (facts, *facts["members"]):
                 for name in _OF_CONVERSIONS:
@@ -387,6 +389,7 @@ class Destination:
             rows=_sum([member.rows for member in members]),
             skipped=bool(members) and all(member.sha256 is None for member in members),
             is_folder=unpacked_into_folder,
+            holder=target.holder,
         )
 
 

@@ -59,6 +59,7 @@ class _Store:
     """
 
     spool_folder: Path | None = None
+    holder: str | None = None
 
     def __init__(self, scheme: str, root: str) -> None:
         self._scheme = scheme
@@ -121,6 +122,8 @@ class StoreTarget(_Store):
     def __init__(self, fs: Any, scheme: str, root: str) -> None:
         super().__init__(scheme, root)
         self._fs = fs
+        # adlfs knows its account, and fsspec what sshfs was given.
+        self.holder = getattr(fs, "account_name", None) or fs.storage_options.get("host")
 
     def _size(self, path: str) -> int | None:
         self._fs.invalidate_cache(path)

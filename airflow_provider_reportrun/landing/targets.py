@@ -44,6 +44,8 @@ class Target(Protocol):
 
     spool_folder: Path | None
     """Where temporary files must lie, or None for anywhere."""
+    holder: str | None
+    """The storage account or server that the files lie with, where their URIs do not name it."""
 
     def uri(self, name: str) -> str:
         """The URI of a file, without a connection id."""
@@ -63,6 +65,8 @@ class Target(Protocol):
 
 class LocalTarget:
     """A folder of this machine."""
+
+    holder: str | None = None
 
     def __init__(self, folder: Path) -> None:
         self.spool_folder: Path | None = folder

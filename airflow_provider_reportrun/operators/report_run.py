@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date, datetime, timedelta, tzinfo
 
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context, XComArg
 
     from airflow_provider_reportrun.landing.land import Destination, Landing
@@ -63,7 +64,23 @@ NEW_RUN: Final = "new_run"
 REUSE: Final = "reuse"
 
 
-class CreateReportRunOperator(BaseOperator):
+class _ReportRunOperator(BaseOperator):
+    """What all operators share: what they have done, for lineage."""
+
+    _report_run_id: str | None = None
+    _landing: Landing | None = None
+
+    def get_openlineage_facets_on_complete(
+        self,
+        task_instance: Any,  # noqa: ARG002 - as OpenLineage calls it
+    ) -> OperatorLineage[Any, Any]:
+        """Tell the OpenLineage provider, which alone calls this, what was done: failed or not."""
+        from airflow_provider_reportrun.lineage import lineage_of
+
+        return lineage_of(self._report_run_id, self._landing)
+
+
+class CreateReportRunOperator(_ReportRunOperator):
     """
     Create a report run for the data interval of the DAG run: one per task instance and clear.
 
@@ -166,7 +183,6 @@ class CreateReportRunOperator(BaseOperator):
             )
             if value == default
         }
-        self._report_run_id: str | None = None
         self._max_tries: int | None = None
 
     def execute(self, context: Context) -> Any:
@@ -228,6 +244,7 @@ class CreateReportRunOperator(BaseOperator):
             record = self._record(context, self._order(context, hook), self._patience())
             if record.report_run_id != report_run_id:
                 remember(context, replace(record, report_run_id=report_run_id))
+            self._report_run_id = report_run_id
             return self._complete(context, hook, report_run_id)
 
     def resume_execution(
@@ -487,7 +504,7 @@ class CreateReportRunOperator(BaseOperator):
         return report_parameters(given, start=self.interval_start, end=self.interval_end, zone=zone)
 
 
-class _LandingOperator(BaseOperator):
+class _LandingOperator(_ReportRunOperator):
     """What the operators that land a result share: where to, how, and what they tell."""
 
     landing_fields: Sequence[str] = ("destination", "storage_conn_id", "spool_dir")
@@ -538,6 +555,7 @@ class _LandingOperator(BaseOperator):
 
     def _tell(self, context: Context, landing: Landing) -> str | list[str]:
         """Put the facts into XCom and onto the events of the outlet assets."""
+        self._landing = landing
         facts = landing.as_json()
         if self.do_xcom_push:
             context["ti"].xcom_push(key="landing", value=facts)
@@ -621,7 +639,7 @@ class DownloadReportResultOperator(_LandingOperator):
             created_elsewhere(),
             ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook,
         ):
-            report_run_id = checked_id(self.report_run_id, "report_run_id")
+            self._report_run_id = report_run_id = checked_id(self.report_run_id, "report_run_id")
             landing = self._destination(context).land(hook, report_run_id)
             return self._tell(context, landing)
 

@@ -43,10 +43,11 @@ class Outcome:
     rendered: dict[str, Any]
     events: list[Any] = field(default_factory=list)
     deferrals: list[DeferTask] = field(default_factory=list)
-    task_outlets: Any = None
     outlet_events: Any = None
     message: Any = None
     """What the supervisor was told last."""
+    task: Any = None
+    """The operator as it was run: rendered, and with what it noted."""
 
     @property
     def returned(self) -> Any:
@@ -203,6 +204,7 @@ def run_task(
             result = run_task_in_process(ti, operator)
             outcome.state, outcome.error = result.ti.state.value, result.error
             outcome.message = result.msg
+            outcome.task = result.ti.task
             outcome.outlet_events = getattr(result.msg, "outlet_events", None)
             if not isinstance(result.msg, DeferTask):
                 return outcome

@@ -1,0 +1,157 @@
+"""What OpenLineage is told, by its own provider: names, statistics and the report run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from airflow.providers.openlineage.extractors.manager import ExtractorManager
+from airflow.utils.state import TaskInstanceState
+from landing.sources import zipped
+from openlineage.client.naming import dataset as naming
+from support.task_instances import dag, run_task
+
+from airflow_provider_reportrun.errors import ResultCorrupt
+from airflow_provider_reportrun.landing.targets import LocalTarget, StoreTarget
+from airflow_provider_reportrun.lineage import dataset_name
+from airflow_provider_reportrun.operators.report_run import (
+    CreateReportRunOperator,
+    DownloadReportResultOperator,
+    ReportRunToStorageOperator,
+)
+
+SUPPORT = Path(__file__).parent / "support"
+BODY = b"a,b\n1,2\n"
+
+
+def single_task(destination, **arguments):
+    """A task that does it all."""
+    fast = {"poll_interval": 0.05, "max_poll_interval": 0.1}
+    with dag():
+        return ReportRunToStorageOperator(
+            task_id="land", report="balance_summary", destination=destination, **fast | arguments
+        )
+
+
+def lineage(outcome):
+    """What the OpenLineage provider finds out of a task that has ended."""
+    run, ti = SimpleNamespace(run_id="r"), SimpleNamespace()
+    state = TaskInstanceState(outcome.state)
+    return ExtractorManager().extract_metadata(run, outcome.task, state, ti)
+
+
+def report_run_of(found):
+    """Who ran what outside, of the run facets."""
+    facet = found.run_facets["externalQuery"]
+    return facet.source, facet.externalQueryId
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["in place", "deferred"])
+def test_a_landed_file_is_the_output(sandbox, tmp_path, deferrable):
+    """Its name is the file system's, its size what was written, its query the report run."""
+    sandbox.deliver_next(BODY)
+    outcome = run_task(single_task(f"{tmp_path}/{{{{ ds }}}}.csv", deferrable=deferrable))
+    assert outcome.state == "success", outcome.error
+    found = lineage(outcome)
+    (output,) = found.outputs
+    assert (output.namespace, output.name) == ("file", f"{tmp_path}/2026-10-26.csv")
+    assert output.outputFacets["outputStatistics"].size == len(BODY)
+    assert report_run_of(found) == ("stripe", sandbox.runs[0].id)
+    assert found.inputs == []
+
+
+def test_each_file_of_a_zip_is_an_output(sandbox, tmp_path):
+    """What was unpacked is named file by file; the marker is no data."""
+    sandbox.deliver_next(zipped({"a.csv": BODY, "x/b.csv": BODY * 2}), "zip")
+    outcome = run_task(single_task(f"{tmp_path}/", decompress=True, marker="_SUCCESS"))
+    assert outcome.state == "success", outcome.error
+    outputs = lineage(outcome).outputs
+    told = {each.name: each.outputFacets["outputStatistics"].size for each in outputs}
+    assert told == {f"{tmp_path}/a.csv": len(BODY), f"{tmp_path}/x/b.csv": 2 * len(BODY)}
+
+
+def test_what_was_kept_is_no_output(sandbox, tmp_path):
+    """A file that stood there was not written by this task."""
+    path = tmp_path / "r.csv"
+    path.write_bytes(BODY)
+    outcome = run_task(single_task(str(path), if_exists="skip"))
+    assert outcome.state == "success", outcome.error
+    found = lineage(outcome)
+    assert (found.outputs, found.run_facets) == ([], {})
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["in place", "deferred"])
+def test_a_create_names_its_report_run(sandbox, deferrable):
+    """The task that only creates has no output, but a query that ran outside."""
+    with dag():
+        task = CreateReportRunOperator(
+            task_id="create",
+            report="balance_summary",
+            wait_for_completion=True,
+            deferrable=deferrable,
+        )
+    outcome = run_task(task)
+    assert outcome.state == "success", outcome.error
+    found = lineage(outcome)
+    assert report_run_of(found) == ("stripe", sandbox.runs[0].id)
+    assert found.outputs == []
+
+
+def test_a_download_that_failed_names_its_report_run(result, tmp_path):
+    """Nothing was landed, so there is no output; the error is told by the provider itself."""
+    run_id = result(b"no zip", "zip")
+    with dag():
+        task = DownloadReportResultOperator(
+            task_id="land", report_run_id=run_id, destination=f"{tmp_path}/r.csv"
+        )
+    outcome = run_task(task)
+    assert isinstance(outcome.error, ResultCorrupt)
+    found = lineage(outcome)
+    assert report_run_of(found) == ("stripe", run_id)
+    assert found.outputs == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "holder", "prescribed"),
+    [
+        ("file:///data/r 1.csv", None, naming.LocalFileSystem("/data/r 1.csv")),
+        ("s3://bucket/x/r.csv", None, naming.S3("bucket", "x/r.csv")),
+        ("s3a://bucket/x/r.csv", None, naming.S3("bucket", "x/r.csv")),
+        ("gs://bucket/x/r.csv", None, naming.GCS("bucket", "x/r.csv")),
+        ("gcs://bucket/x/r.csv", None, naming.GCS("bucket", "x/r.csv")),
+        ("abfs://files/x/r.csv", "acme", naming.ABFSS("files", "acme", "x/r.csv")),
+        (
+            "sftp:///data/r.csv",
+            "files.internal",
+            naming.RemoteFileSystem("files.internal", "/data/r.csv"),
+        ),
+    ],
+)
+def test_files_are_named_as_prescribed(uri, holder, prescribed):
+    """The names are those that OpenLineage's own client makes."""
+    assert (prescribed.get_namespace(), prescribed.get_name()) == dataset_name(uri, holder)
+
+
+def test_a_store_without_a_prescribed_name():
+    """A store that OpenLineage says nothing about is named by its URI."""
+    assert dataset_name("abfs://files/x/r.csv", None) == ("abfss://files", "x/r.csv")
+    assert dataset_name("webhdfs://node/x/r.csv", None) == ("webhdfs://node", "x/r.csv")
+
+
+def test_the_holder_is_the_account_or_the_server(tmp_path):
+    """Where the URI does not tell whose the files are, the filesystem does."""
+    adlfs = SimpleNamespace(account_name="acme", storage_options={})
+    sshfs = SimpleNamespace(storage_options={"host": "files.internal", "password": "secret"})
+    assert StoreTarget(adlfs, "abfs", "files").holder == "acme"
+    assert StoreTarget(sshfs, "sftp", "/data").holder == "files.internal"
+    assert LocalTarget(tmp_path).holder is None
+
+
+def test_no_connection_is_told(s3, sandbox):
+    """The name of an object in a bucket holds no connection id, and XCom no holder."""
+    outcome = run_task(single_task(s3.destination("r.csv")))
+    assert outcome.state == "success", outcome.error
+    (output,) = lineage(outcome).outputs
+    assert s3.uri("r.csv") == f"{output.namespace}/{output.name}"
+    assert "holder" not in outcome.xcom["landing"]
