@@ -5,19 +5,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import importlib.util
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pendulum
 import pytest
 from sqlalchemy import select
 
-from airflow_provider_reportrun.sandbox import Answer, Delivery, Fault, LoseAnswer, Patch
+from airflow_provider_reportrun.sandbox import Fault, LoseAnswer, Patch
 
-SUPPORT = Path(__file__).parent / "support"
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
 RUN_DAY = pendulum.datetime(2026, 11, 2)
 WEEK = "2026-10-26"
@@ -135,50 +130,6 @@ def test_retries_find_the_same_report_run(airflow_db, sandbox, landing):
     assert len(sandbox.runs) == 1
     assert run.get_task_instance("create").try_number == 2
     assert len(list(landing.iterdir())) == 1
-
-
-def test_no_secret_can_be_read_anywhere(sandbox, tmp_path):
-    """After runs with failures neither logs at DEBUG nor the database hold key or signature."""
-    echo = {"error": {"code": "api_error", "message": f"Key {sandbox.api_key} is unlucky."}}
-    second_week = f'"interval_start":"{RUN_DAY:%Y-%m-%d}'
-    for fault in (
-        Fault("create", Answer(status=401, body=echo), match=second_week),
-        Fault("create", LoseAnswer()),
-        Fault("get_run", Answer(status=500, body=echo)),
-        Fault("get_run", Patch({"status": "running", "result": None}), times=2),
-        Fault("download", Delivery(cut_after=1000)),
-        Fault("download", Delivery(expired=True)),
-        Fault("download", Delivery(truncate_to=10), times=None, after=1),
-    ):
-        sandbox.faults.add(fault)
-    environment = {
-        **os.environ,
-        "AIRFLOW_HOME": str(tmp_path),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
-        "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
-        "REPORTRUN_LANDING": str(tmp_path / "landing"),
-    }
-    done = subprocess.run(  # noqa: S603 - our own script
-        [sys.executable, SUPPORT / "run_weekly.py", "2026-11-02", "2026-11-09", "2026-10-26"],
-        env=environment,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert b"STATES success failed failed" in done.stdout, done.stderr[-3000:]
-    assert b"Trying again in" in done.stdout
-    assert b"Starting new HTTP connection" in done.stdout  # DEBUG of urllib3, which logs paths
-
-    secrets = {sandbox.api_key}
-    for request in sandbox.requests:
-        secrets |= set(re.findall(r"Signature=([^&]+)", request.query))
-    assert len(secrets) > 5
-    # dag.test() itself logs, at DEBUG, each value that Airflow is told to mask.
-    own_logs = [line for line in done.stdout.splitlines() if b"msg=MaskSecret(" not in line]
-    texts = {"stdout": b"\n".join(own_logs), "stderr": done.stderr}
-    texts |= {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    found = [(where, s) for where, text in texts.items() for s in secrets if s.encode() in text]
-    assert found == []
 
 
 def test_the_examples_own_tests_pass(tmp_path):

@@ -33,7 +33,9 @@ def test_code_blocks_of_the_guide_to_formats_run():
     assert names["land_typed"].column_types["exchange_rate"] == "double"
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"]
+)
 def test_links_within_the_repository_lead_somewhere(document):
     """Every relative link names a file."""
     links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / document).read_text(encoding="utf-8"))

@@ -203,11 +203,13 @@ class Api:
             path = await asyncio.to_thread(self._files.path_of, run)
             issued_ns = self._state.clock.now_ns()
             expires_ns = issued_ns + int(self._state.settings.url_seconds * NANOSECONDS)
+            url = self._signed_url(request, run, issued_ns, expires_ns)
+            self._state.remember_url(url)
             file: dict[str, Any] = {
                 "content_type": content_type_of(run),
                 "download_url": {
                     "expires_at": with_nanoseconds(expires_ns),
-                    "url": self._signed_url(request, run, issued_ns, expires_ns),
+                    "url": url,
                 },
                 "size": str(path.stat().st_size),
             }

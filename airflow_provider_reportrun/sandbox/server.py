@@ -213,6 +213,11 @@ class Sandbox:
         return self._state.requests
 
     @property
+    def urls(self) -> list[str]:
+        """The URLs of result files that were handed out, in order; the latest hundred thousand."""
+        return self._state.urls
+
+    @property
     def connections(self) -> int:
         """How many TCP connections were accepted so far."""
         return self._connections.accepted

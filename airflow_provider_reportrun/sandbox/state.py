@@ -184,6 +184,7 @@ class State:
             self._failures: deque[Failure] = deque()
             self._contents: deque[Content] = deque()
             self._requests: deque[SeenRequest] = deque(maxlen=REQUESTS_KEPT)
+            self._urls: deque[str] = deque(maxlen=REQUESTS_KEPT)
 
     @property
     def runs(self) -> list[Run]:
@@ -196,6 +197,17 @@ class State:
         """Every request remembered, in the order of arrival."""
         with self._lock:
             return list(self._requests)
+
+    @property
+    def urls(self) -> list[str]:
+        """Every URL of a result file that is remembered, in the order of issue."""
+        with self._lock:
+            return list(self._urls)
+
+    def remember_url(self, url: str) -> None:
+        """Keep a URL that is handed out."""
+        with self._lock:
+            self._urls.append(url)
 
     def remember(self, request: SeenRequest) -> None:
         """Keep a request that arrived."""

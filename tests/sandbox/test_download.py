@@ -132,3 +132,11 @@ def test_forgotten_run(client, sandbox, url):
 def test_other_methods(client, url):
     """Nothing can be put there."""
     assert client.download(url, "PUT").status_code == 404
+
+
+def test_urls_are_remembered(sandbox, client):
+    """Each URL that was handed out is known, whether it was asked for or not."""
+    issued = [client.url(), client.url()]
+    assert [url for url in sandbox.urls if url in issued] == issued
+    sandbox.reset()
+    assert sandbox.urls == []
