@@ -13,6 +13,8 @@ from airflow.providers.common.compat.openlineage.facet import (
     ExternalQueryRunFacet,
     OutputDataset,
     OutputStatisticsOutputDatasetFacet,
+    SchemaDatasetFacet,
+    SchemaDatasetFacetFields,
 )
 from airflow.providers.openlineage.extractors import OperatorLineage
 
@@ -48,18 +50,33 @@ def lineage_of(report_run_id: str | None, landing: Landing | None) -> OperatorLi
 
 def _outputs(landing: Landing) -> list[OutputDataset]:
     files: Sequence[Landing | Member] = landing.members or [landing]
+    written = [file for file in files if file.sha256 is not None]
+    schema = _schema(landing)
     outputs = []
-    for file in files:
-        if file.sha256 is None:  # kept
-            continue
+    for file in written:
         namespace, name = dataset_name(file.uri, landing.holder)
-        statistics = OutputStatisticsOutputDatasetFacet(size=file.size)
+        statistics = OutputStatisticsOutputDatasetFacet(size=file.size, rowCount=file.rows)
         outputs.append(
             OutputDataset(
-                namespace=namespace, name=name, outputFacets={"outputStatistics": statistics}
+                namespace=namespace,
+                name=name,
+                facets={} if schema is None else {"schema": schema},
+                outputFacets={"outputStatistics": statistics},
             )
         )
     return outputs
+
+
+def _schema(landing: Landing) -> SchemaDatasetFacet | None:
+    """Give the columns that all of the files have, where they are known."""
+    if landing.columns is None:
+        return None
+    return SchemaDatasetFacet(
+        fields=[
+            SchemaDatasetFacetFields(name=column.name, type=column.type)
+            for column in landing.columns
+        ]
+    )
 
 
 def dataset_name(uri: str, holder: str | None) -> tuple[str, str]:

@@ -71,6 +71,19 @@ def test_each_file_of_a_zip_is_an_output(sandbox, tmp_path):
     assert told == {f"{tmp_path}/a.csv": len(BODY), f"{tmp_path}/x/b.csv": 2 * len(BODY)}
 
 
+def test_what_was_converted_tells_its_rows_and_columns(sandbox, tmp_path):
+    """A conversion knows them, and so does lineage; other landings do not read the file."""
+    sandbox.deliver_next(BODY)
+    outcome = run_task(single_task(f"{tmp_path}/r.parquet", output_format="parquet"))
+    assert outcome.state == "success", outcome.error
+    (output,) = lineage(outcome).outputs
+    told = outcome.xcom["landing"]
+    assert output.outputFacets["outputStatistics"].rowCount == told["rows"] == 1
+    fields = [{"name": f.name, "type": f.type} for f in output.facets["schema"].fields]
+    assert fields == told["columns"]
+    assert [field["name"] for field in fields] == ["a", "b"]
+
+
 def test_what_was_kept_is_no_output(sandbox, tmp_path):
     """A file that stood there was not written by this task."""
     path = tmp_path / "r.csv"
