@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pendulum

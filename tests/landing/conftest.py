@@ -40,11 +40,6 @@ Store: TypeAlias = FolderStore | BucketStore | AzureStore | GcsStore | SftpStore
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # it asks for gRPC and TLS
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Name the marker."""
-    config.addinivalue_line("markers", f"{MARKER}: needs servers of stores (make store-test)")
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave these tests out unless ``-m`` names them: what they need takes a minute to install."""
