@@ -17,6 +17,7 @@ from airflow_provider_reportrun.errors import InvalidInput
 
 CONNECTION_TYPE = "reportrun"
 DEFAULT_BASE_URL = "https://api.stripe.com"
+DASHBOARD_URL = "https://dashboard.stripe.com"
 DEFAULT_STRIPE_VERSION = "2026-04-22.dahlia"
 """The version that the API reference of report runs is labelled with."""
 DEFAULT_REQUESTS_PER_SECOND = 20.0
@@ -67,6 +68,17 @@ class ApiAccess:
         """Whether the API is plain http on this machine, as the sandbox is."""
         parts = urlsplit(self.base_url)
         return parts.scheme == "http" and _is_loopback(parts.hostname or "")
+
+    @property
+    def dashboard_url(self) -> str:
+        """
+        Where people look at the account; no trailing slash.
+
+        The sandbox stands in for Stripe's Dashboard, too. The pages of test keys are under
+        ``/test``: https://docs.stripe.com/cli/open.
+        """
+        base = self.base_url if self.is_plain_loopback else DASHBOARD_URL
+        return f"{base}/test" if "_test_" in self.api_key else base
 
     def allows_download_from(self, host: str) -> bool:
         """

@@ -49,6 +49,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_reportrun.triggers.report_run"],
             }
         ],
+        "extra-links": ["airflow_provider_reportrun.links.report_run.ReportRunLink"],
         "connection-types": [
             {
                 "connection-type": "reportrun",

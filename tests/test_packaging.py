@@ -47,6 +47,7 @@ PUBLIC_NAMES = {
         "UnexpectedAnswer",
     ],
     "hooks.report_run": ["ReportRunHook"],
+    "links.report_run": ["ReportRunLink"],
     "operators.report_run": [
         "CreateReportRunOperator",
         "DownloadReportResultOperator",
@@ -86,6 +87,7 @@ ALLOWED = {
         "waiting",
     },
     "triggers": {"errors", "hooks", "protocol", "record"},
+    "links": {"connection", "errors", "hooks"},
     "operators": {
         "_compat",
         "data_interval",
@@ -93,6 +95,7 @@ ALLOWED = {
         "hooks",
         "landing",
         "lineage",
+        "links",
         "outcomes",
         "protocol",
         "record",
@@ -105,6 +108,7 @@ ALLOWED = {
         "data_interval",
         "errors",
         "hooks",
+        "links",
         "outcomes",
         "protocol",
         "telemetry",
@@ -120,6 +124,7 @@ WITH_AIRFLOW = {
     "hooks",
     "landing",
     "lineage",
+    "links",
     "operators",
     "retry_policy",
     "sensors",
@@ -264,6 +269,14 @@ def test_the_connection_form_has_the_documented_fields():
     behaviour = manager._field_behaviours["reportrun"]
     assert set(behaviour["hidden_fields"]) == {"schema", "login", "port"}
     assert behaviour["relabeling"] == {"password": "API key", "host": "API address"}
+
+
+def test_the_provider_manager_knows_the_extra_links():
+    """Airflow accepts the class that the provider info names."""
+    from airflow.providers_manager import ProvidersManager
+
+    links = ProvidersManager().extra_links_class_names
+    assert f"{PACKAGE}.links.report_run.ReportRunLink" in links
 
 
 @pytest.mark.parametrize("kind", ["hooks", "operators", "sensors", "triggers"])

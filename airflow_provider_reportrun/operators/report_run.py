@@ -31,6 +31,7 @@ from airflow_provider_reportrun.errors import (
 )
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.landing.archive import MAX_UNPACKED_BYTES
+from airflow_provider_reportrun.links.report_run import ReportRunLink, failures_linked, show_link
 from airflow_provider_reportrun.outcomes import created_elsewhere, operator_outcomes
 from airflow_provider_reportrun.protocol import flows
 from airflow_provider_reportrun.protocol.calls import checked_id, checked_key, create_body
@@ -132,6 +133,7 @@ class CreateReportRunOperator(_ReportRunOperator):
         "reportrun_conn_id",
     )
     template_fields_renderers = {"report_parameters": "json", "result_options": "json"}  # noqa: RUF012 - as Airflow declares it
+    operator_extra_links = (ReportRunLink(),)
     overwrite_rtif_after_execution = True
     ui_color = "#e8e6ff"
 
@@ -197,7 +199,10 @@ class CreateReportRunOperator(_ReportRunOperator):
     def _execute(self, context: Context) -> Any:
         self._max_tries = context["ti"].max_tries
         patience = self._patience()
-        with ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook:
+        with (
+            ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook,
+            failures_linked(context, hook),
+        ):
             order = self._order(context, hook)
             record = self._record(context, order, patience)
             tries = context["ti"].try_number - record.first_try + 1
@@ -213,6 +218,7 @@ class CreateReportRunOperator(_ReportRunOperator):
                 self._check(hook, order, patience)
                 run = self._create(hook, order, patience)
             remember(context, replace(record, report_run_id=run.id))
+            show_link(context, hook.access, run.id)
             if self.wait_for_completion:
                 run = self._await(hook, run, patience)
             return self._complete(context, hook, run.id)
@@ -238,6 +244,7 @@ class CreateReportRunOperator(_ReportRunOperator):
         with (
             operator_outcomes(self),
             ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook,
+            failures_linked(context, hook),
         ):
             report_run_id = resumed_report_run_id(event)
             self.log.info("Resumed with report run %s", report_run_id)
@@ -245,6 +252,7 @@ class CreateReportRunOperator(_ReportRunOperator):
             if record.report_run_id != report_run_id:
                 remember(context, replace(record, report_run_id=report_run_id))
             self._report_run_id = report_run_id
+            show_link(context, hook.access, report_run_id)
             return self._complete(context, hook, report_run_id)
 
     def resume_execution(
@@ -613,6 +621,7 @@ class DownloadReportResultOperator(_LandingOperator):
         "stripe_context",
         "reportrun_conn_id",
     )
+    operator_extra_links = (ReportRunLink(),)
     ui_color = "#e8e6ff"
 
     def __init__(
@@ -640,6 +649,7 @@ class DownloadReportResultOperator(_LandingOperator):
             ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook,
         ):
             self._report_run_id = report_run_id = checked_id(self.report_run_id, "report_run_id")
+            show_link(context, hook.access, report_run_id)
             landing = self._destination(context).land(hook, report_run_id)
             return self._tell(context, landing)
 

@@ -86,6 +86,8 @@ class Api:
             ("/v2/reporting/report_runs/{id}", ["GET"], "get_run", self._get_run),
             ("/v2/reporting/reports/{id}", ["GET"], "get_report", self._get_report),
             ("/files/{path:path}", ["GET"], "download", self._download),
+            ("/workbench/inspector", ["GET"], "other", self._inspect),
+            ("/test/workbench/inspector", ["GET"], "other", self._inspect),
             ("/{path:path}", _METHODS, "other", self._unknown),
         )
         return [
@@ -168,6 +170,13 @@ class Api:
         if definition is None:
             raise not_found()
         return JSONResponse(definition.as_json(self._state.window()))
+
+    async def _inspect(self, request: Request) -> Response:
+        """Stand in for the page of Stripe's Workbench that shows an object, without a key."""
+        run = self._state.run(request.query_params.get("object", ""))
+        if run is None:
+            raise not_found()
+        return JSONResponse(_described(run, run.status))
 
     async def _unknown(self, request: Request) -> Response:
         raise Problem(

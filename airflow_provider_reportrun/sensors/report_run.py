@@ -23,6 +23,7 @@ from airflow_provider_reportrun.errors import (
     UnexpectedAnswer,
 )
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
+from airflow_provider_reportrun.links.report_run import ReportRunLink, show_link
 from airflow_provider_reportrun.outcomes import sensor_outcomes
 from airflow_provider_reportrun.protocol.calls import checked_id
 from airflow_provider_reportrun.protocol.checks import available_through
@@ -261,18 +262,24 @@ class ReportRunSensor(_ApiSensor):
     template_fields: Sequence[str] = ("report_run_id", "reportrun_conn_id", "stripe_context")
     looks_at = REPORT_RUN
     measured_as = REPORT_WAIT
+    operator_extra_links = (ReportRunLink(),)
 
     def __init__(self, *, report_run_id: str | XComArg, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.report_run_id = report_run_id
+        self._is_linked = False
 
-    def look(self, context: Context, hook: ReportRunHook) -> dict[str, Any] | None:  # noqa: ARG002 - of the base
+    def look(self, context: Context, hook: ReportRunHook) -> dict[str, Any] | None:
         """
         Look at the report run.
 
         :raises ReportRunFailed: when it failed.
         """
-        run = hook.get_report_run(checked_id(self.report_run_id, "report_run_id"))
+        report_run_id = checked_id(self.report_run_id, "report_run_id")
+        if not self._is_linked:
+            show_link(context, hook.access, report_run_id)
+            self._is_linked = True
+        run = hook.get_report_run(report_run_id)
         self._report = run.report
         level = logging.INFO if run.is_finished else logging.DEBUG
         self.log.log(level, "Report run %s is %s", run.id, run.status)
