@@ -27,6 +27,10 @@ help: ## show this list
 demo: $(DEMO) ## run a weekly report against the offline sandbox, under half a minute
 	@$(BIN)/python scripts/demo.py
 
+.PHONY: standalone
+standalone: $(DEMO) ## an Airflow to click through, with the examples and the sandbox (PORT=8080)
+	@$(BIN)/python scripts/standalone.py $(if $(PORT),--port $(PORT))
+
 test: lint types ## check everything: lint, types, tests, 95 % of branches covered
 	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
 
@@ -74,7 +78,7 @@ wheel: $(DEMO) ## build the wheel into dist/
 	$(BIN)/hatchling build -t wheel -d dist
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .demo dist build .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .demo .standalone dist build .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
 	find $(wildcard $(CODE)) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(UV): requirements/uv.txt
