@@ -363,7 +363,7 @@ def _failure(request: Request, access: ApiAccess, error: Exception, is_tls: bool
         f"Tried {request.method} {request.path} at {access.base_url}: no answer "
         f"({reason(error)}). "
         + (
-            "Check the certificate, or ca_bundle of the connection."
+            "Check that the host speaks TLS, its certificate, and ca_bundle of the connection."
             if is_tls
             else "Check the connection's host and proxy, and the network on the way."
         ),

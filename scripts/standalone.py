@@ -26,6 +26,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -48,7 +49,7 @@ RUN_SECONDS = 2
 """How long a report run takes in the sandbox; Stripe takes minutes."""
 DATA_LAG_HOURS = 0
 """So that last week's data are there on a Monday morning, too."""
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 """How long Airflow may take to become healthy; 20 s where nothing else runs."""
 STOP_SECONDS = 5.0
 """How long the components may take to end by themselves before they are killed."""
@@ -149,14 +150,21 @@ def prepare(folder: Path, *, dags: Path, url: str) -> None:
 
 
 def make_database(connection: str) -> None:
-    """Make Airflow's database, with the connection to the sandbox in it."""
+    """
+    Make Airflow's database, with the connection to the sandbox in it.
+
+    The port stands in its field as well: the Test button of Airflow 3.3.1 and 3.3.2 refuses a
+    connection without one.
+    """
     from airflow.models.connection import Connection
     from airflow.utils.db import initdb
     from airflow.utils.session import create_session
 
     initdb()
+    values = json.loads(connection)
+    values["port"] = urlsplit(values["host"]).port
     with create_session() as session:
-        session.add(Connection.from_json(connection, conn_id=CONN_ID))
+        session.add(Connection.from_json(json.dumps(values), conn_id=CONN_ID))
 
 
 @contextmanager

@@ -327,22 +327,24 @@ class ReportRunHook(BaseHook):
             probe = calls.get_report_run("reprun_connection_test")
             self.converse(flows.ask(probe, policy=flows.ONE_OF_MANY))
         except NotFound:
-            return True, _WORKS
+            return True, _works(self.access, self.effective_context)
         except AuthenticationError as error:
-            return False, f"The API does not know this key. {error}"
+            return False, f"The API at {self.access.base_url} does not know this key. {error}"
         except PermissionDenied as error:
             return False, _denied(error, self.effective_context)
         except ReportRunError as error:
             return False, str(error)
         finally:
             self.close()
-        return True, _WORKS
+        return True, _works(self.access, self.effective_context)
 
 
-_WORKS = (
-    "The API knows the key, and it may read report runs. Whether it may create them "
-    "(reporting_write) only a create can tell."
-)
+def _works(access: ApiAccess, context: str | None) -> str:
+    account = f"the account {context}" if context else "its account"
+    return (
+        f"The API at {access.base_url} knows this key, and it may read report runs of {account}. "
+        "Whether it may create them (reporting_write) only a create can tell."
+    )
 
 
 def _denied(error: PermissionDenied, context: str | None) -> str:
@@ -352,10 +354,16 @@ def _denied(error: PermissionDenied, context: str | None) -> str:
             f"stripe_context with the account that the reports are about (acct_...). {error}"
         )
     if error.context_missing:
-        return f"The API knows this key, but it has no access to the account {context}. {error}"
+        return (
+            f"The API knows this key, but it has no access to the account {context}: correct the "
+            f"field stripe_context. {error}"
+        )
+    of_account = f" of the account {context}" if context else ""
+    or_account = ", or correct the field stripe_context" if context else ""
     return (
-        "The API knows this key, but it may not read report runs: give it the permission "
-        f"reporting_read, and reporting_write to create them. {error}"
+        f"The API knows this key, but it may not read report runs{of_account}: give it the "
+        "permission reporting_read, and reporting_write to create them"
+        f"{or_account}. {error}"
     )
 
 

@@ -25,6 +25,7 @@ def test_a_key_that_may_read(sandbox, connect, key):
     connect(password=getattr(sandbox.keyring, key).value)
     works, message = said()
     assert works
+    assert f"The API at {sandbox.url} knows this key" in message
     assert "reporting_write" in message
     assert sandbox.runs == []
 
@@ -32,7 +33,9 @@ def test_a_key_that_may_read(sandbox, connect, key):
 def test_a_key_of_an_organization_with_a_context(sandbox, connect):
     """Works."""
     connect({"stripe_context": "acct_1"}, password=sandbox.keyring.organization.value)
-    assert said()[0]
+    works, message = said()
+    assert works
+    assert "the account acct_1" in message
 
 
 def test_the_answer_of_a_report_run_that_exists(sandbox):
@@ -42,12 +45,12 @@ def test_the_answer_of_a_report_run_that_exists(sandbox):
     assert said()[0]
 
 
-def test_an_unknown_key(connect):
+def test_an_unknown_key(sandbox, connect):
     """Is told from everything else."""
     connect(password="rk_test_wrong_key_0000")  # noqa: S106
     works, message = said()
     assert not works
-    assert message.startswith("The API does not know this key")
+    assert message.startswith(f"The API at {sandbox.url} does not know this key")
 
 
 def test_a_key_without_permission(sandbox, connect):
@@ -79,6 +82,18 @@ def test_a_context_that_the_key_cannot_reach(sandbox, connect):
     works, message = said()
     assert not works
     assert "no access to the account acct_other" in message
+    assert "stripe_context" in message
+
+
+def test_a_context_that_is_no_account(sandbox, connect):
+    """May be what is wrong, or the permission may: both are named."""
+    connect({"stripe_context": "nonsense"}, password=sandbox.keyring.organization.value)
+    works, message = said()
+    assert not works
+    first, _, _ = message.partition(". ")
+    assert "of the account nonsense" in first
+    assert "reporting_read" in first
+    assert "stripe_context" in first
 
 
 def test_a_host_that_cannot_be_reached(connect, closed_port):
