@@ -51,6 +51,7 @@ requirements: $(UV) ## pin again after a change of pyproject.toml or requirement
 		-o requirements/bench.txt
 	$(COMPILE) $(ARGS) requirements/stores.in -c requirements/dev.txt -o requirements/stores.txt
 	$(COMPILE) $(ARGS) --no-deps requirements/providers.in -o requirements/providers.txt
+	$(COMPILE) $(ARGS) requirements/browser.in -c requirements/dev.txt -o requirements/browser.txt
 
 # Debian's packages only where they are missing and may be installed, and without starting them
 # (RUNLEVEL=1); without them the tests skip by name.
@@ -69,6 +70,16 @@ store-test: $(DEV) $(VENV)/.stamp-providers $(VENV)/.stamp-azurite ## land in Az
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
 			apt-get -qq install --yes --no-install-recommends openssh-server; fi
 	$(BIN)/pytest -m stores tests/landing
+# Chromium only where it is missing and may be installed; without it the tests skip by name.
+.PHONY: browser-test screenshots
+browser-test: $(DEV) $(VENV)/.stamp-browser ## click through a real Airflow in a browser, three minutes
+	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+			apt-get -qq install --yes --no-install-recommends chromium fonts-dejavu-core; fi
+	$(BIN)/pytest -m browser tests/browser
+
+screenshots: export REPORTRUN_SCREENSHOTS := docs/images
+screenshots: browser-test ## take the pictures of docs/images again
 
 .PHONY: bench
 bench: $(VENV)/.stamp-bench ## measure against bounds and peers (ONLY="backfill": that alone, which needs PostgreSQL)

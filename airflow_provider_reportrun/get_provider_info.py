@@ -95,7 +95,7 @@ def get_provider_info() -> dict[str, Any]:
                             "Further hosts that may serve result files, separated by commas. "
                             "Always allowed: the API's own, *.stripe.com, *.stripeusercontent.com."
                         ),
-                        "schema": {"type": ["string", "array", "null"]},
+                        "schema": {"type": ["string", "null"]},
                     },
                     "idempotency_namespace": {
                         "label": "Idempotency namespace",
