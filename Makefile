@@ -70,6 +70,7 @@ store-test: $(DEV) $(VENV)/.stamp-providers $(VENV)/.stamp-azurite ## land in Az
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
 			apt-get -qq install --yes --no-install-recommends openssh-server; fi
 	$(BIN)/pytest -m stores tests/landing
+
 # Chromium only where it is missing and may be installed; without it the tests skip by name.
 .PHONY: browser-test screenshots
 browser-test: $(DEV) $(VENV)/.stamp-browser ## click through a real Airflow in a browser, three minutes

@@ -138,6 +138,7 @@ def prepare(folder: Path, *, dags: Path, url: str) -> None:
         "CORE__TEST_CONNECTION": "Enabled",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+        "WORKERS__EXECUTION_API_TIMEOUT": "60",  # a busy machine is slow just after the start
     }
     os.environ |= {f"AIRFLOW__{name}": value for name, value in settings.items()}
     os.environ |= {
@@ -256,8 +257,8 @@ def welcome(url: str, folder: Path) -> str:
 Airflow is ready: {url}
 
   {url}/dags/weekly_report
-      has begun with last week. In its graph open a task: its logs, its XCom, and the button
-      "Stripe report run". The files land in {shown(folder)}/reports.
+      has begun with last week. Open one of its tasks: the log, the XCom, and among the details
+      the link "Stripe report run". The files land in {shown(folder)}/reports.
   {url}/connections
       {CONN_ID} leads to the sandbox. Edit and test it, or add one of type "Stripe Reporting".
 
