@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,43 @@ os.environ.update(
 if TYPE_CHECKING:
     from airflow_provider_reportrun.sandbox import Sandbox
 
+AIRFLOWS_OWN_WARNINGS = {
+    "3.0": [
+        "ignore:Using Connection.get_connection_from_secrets",  # in BaseHook.get_connection
+        "ignore:fully NULL primary key identity",  # SQLAlchemy, where dag.test() clears a run
+    ],
+}
+"""By minor: what Airflow's own code gives rise to there."""
 NO_SKIPS = bool(os.environ.get("REPORTRUN_NO_SKIPS"))
+MISSING = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let warnings that an Airflow gives about itself be no errors."""
+    minor = ".".join(metadata.version("apache-airflow").split(".")[:2])
+    for line in AIRFLOWS_OWN_WARNINGS.get(minor, []):
+        config.addinivalue_line("filterwarnings", line)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, by name, tests of what this Airflow does not have."""
+    needs = {item: {mark.args[0] for mark in item.iter_markers("needs")} for item in items}
+    asked_for = set().union(*needs.values())
+    if not asked_for:
+        return
+    from support.versions import FEATURES
+
+    missing = {name for name in asked_for if not FEATURES[name]}
+    left_out = [item for item in items if needs[item] & missing]
+    if left_out:
+        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=left_out)
+        config.stash[MISSING] = sorted(missing)
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """Name what this Airflow does not have."""
+    return [f"not in this Airflow: {name}" for name in config.stash.get(MISSING, [])]
 
 
 @pytest.fixture(scope="session")

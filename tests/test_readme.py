@@ -12,6 +12,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
+@pytest.mark.needs("timetables in airflow.sdk")
 def test_code_blocks_run_in_order(sandbox):
     """Each Python block runs after those before it; the DAGs are well-formed."""
     names = {}

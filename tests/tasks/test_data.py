@@ -7,14 +7,14 @@ from datetime import datetime, timedelta, timezone
 
 import pendulum
 import pytest
-from airflow.sdk.exceptions import (
+from support.task_instances import dag, run_task
+
+from airflow_provider_reportrun._compat import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     TaskDeferralError,
 )
-from support.task_instances import dag, run_task
-
 from airflow_provider_reportrun.errors import (
     AuthenticationError,
     BadTriggerEvent,
@@ -162,8 +162,15 @@ def test_dates_are_refused_where_the_day_is_not_certain(sandbox, mode):
 @every_mode
 @pytest.mark.parametrize(
     ("fields", "words"),
-    [({}, "CronDataIntervalTimetable"), ({"partition_key": "2026-10-26"}, "partition_key")],
-    ids=["no interval", "partition"],
+    [
+        pytest.param({}, "CronDataIntervalTimetable", id="no interval"),
+        pytest.param(
+            {"partition_key": "2026-10-26"},
+            "partition_key",
+            id="partition",
+            marks=pytest.mark.needs("partitions"),
+        ),
+    ],
 )
 def test_a_run_without_an_interval_is_refused(sandbox, mode, fields, words):
     """The error names the fix, is not retried, and comes before any request."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
-from support.task_instances import dag, deserialized, first_event, load_trigger, run_task
+from support.task_instances import dag, first_event, load_trigger, run_task
+from support.versions import deserialize
 
+from airflow_provider_reportrun._compat import AirflowFailException
 from airflow_provider_reportrun.errors import DeadlinePassed, ReportRunFailed, ServerError
 from airflow_provider_reportrun.operators.report_run import CreateReportRunOperator
 from airflow_provider_reportrun.sandbox import Answer, Fault, Hold, LoseAnswer, Patch
@@ -23,7 +24,8 @@ NO_ROOM = Answer(
 CLEARED = {"try_number": 2, "max_tries": 4}
 """After one try of a task with three retries."""
 PLACES = pytest.mark.parametrize("deferrable", [False, True], ids=["in place", "deferrable"])
-STORES = pytest.mark.parametrize("keeps", [False, True], ids=["no store", "store"])
+STORE = pytest.param(True, id="store", marks=pytest.mark.needs("task_state_store"))
+STORES = pytest.mark.parametrize("keeps", [pytest.param(False, id="no store"), STORE])
 
 
 class Tries:
@@ -49,10 +51,10 @@ class Tries:
         return [request.operation for request in self.sandbox.requests[self.before :]]
 
 
-@pytest.fixture
-def tries(sandbox):
+@pytest.fixture(params=[STORE])
+def tries(sandbox, request):
     """Tries with a store."""
-    return Tries(sandbox, keeps=True)
+    return Tries(sandbox, keeps=request.param)
 
 
 def make(**arguments):
@@ -166,7 +168,7 @@ def test_a_clear_after_a_wait(sandbox, keeps):
     (deferral,) = tries.run(task, event_of=None).deferrals
     resume = {
         "next_method": deferral.next_method,
-        "next_kwargs": deserialized(deferral.next_kwargs)
+        "next_kwargs": deserialize(deferral.model_dump()["next_kwargs"])
         | {"event": first_event(load_trigger(deferral))},
     }
     resumed = tries.run(task, resume=resume)

@@ -6,14 +6,14 @@ import json
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from airflow.sdk.exceptions import (
+from support.task_instances import dag, load_trigger, run_task
+
+from airflow_provider_reportrun._compat import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     TaskDeferralError,
 )
-from support.task_instances import dag, load_trigger, run_task
-
 from airflow_provider_reportrun.errors import (
     AuthenticationError,
     InvalidInput,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from airflow.sdk._shared import secrets_masker
-from airflow.sdk.exceptions import AirflowFailException
 from support.task_instances import dag, first_event, run_task
+from support.versions import secrets_masker
 
+from airflow_provider_reportrun._compat import AirflowFailException
 from airflow_provider_reportrun.errors import (
     DeadlinePassed,
     InvalidInput,

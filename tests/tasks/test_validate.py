@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
 from support.task_instances import dag, run_task
 
+from airflow_provider_reportrun._compat import AirflowFailException
 from airflow_provider_reportrun.errors import (
     AuthenticationError,
     DataNotAvailable,

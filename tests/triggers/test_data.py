@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from airflow.models.trigger import Trigger
-from airflow.sdk.module_loading import import_string
 from support.task_instances import first_event
+from support.versions import import_string
 
 from airflow_provider_reportrun.errors import (
     DataWindowUnknown,

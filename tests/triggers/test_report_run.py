@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from airflow.models.trigger import Trigger
-from airflow.sdk.module_loading import import_string
 from support.task_instances import first_event
+from support.versions import import_string
 
 from airflow_provider_reportrun.errors import DeadlinePassed, ServerError, from_json
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
@@ -75,7 +75,7 @@ def test_survives_being_stored_and_loaded(trigger):
 def test_loads_the_rows_of_earlier_releases(row):
     """Rows that a running deployment may hold keep their meaning; arguments are only added."""
     frozen = json.loads(row.read_text())
-    kwargs = Trigger._decrypt_kwargs(json.dumps(frozen["kwargs"]))
+    kwargs = Trigger._decrypt_kwargs(Trigger.encrypt_kwargs(frozen["kwargs"]))
     classpath, now = import_string(frozen["classpath"])(**kwargs).serialize()
     assert frozen["classpath"] == classpath
     assert frozen["kwargs"] == {name: now[name] for name in frozen["kwargs"]}

@@ -1,0 +1,41 @@
+"""
+Where Airflow 3.0 to 3.3 differ for the tests, told by what is there.
+
+What differs for the package itself is in ``airflow_provider_reportrun._compat``; the tests take the
+exceptions from there too.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import airflow.sdk
+from airflow.sdk.api.datamodels._generated import DagRun
+from airflow.sdk.execution_time import context
+
+try:
+    from airflow.sdk._shared import secrets_masker
+except ImportError:  # Airflow 3.0
+    from airflow.sdk.execution_time import secrets_masker
+
+try:
+    from airflow.sdk.module_loading import import_string
+except ImportError:  # Airflow 3.0
+    from airflow.utils.module_loading import import_string
+
+if find_spec("airflow.sdk.serde"):
+    from airflow.sdk.serde import deserialize, serialize
+else:  # Airflow 3.0 and 3.1
+    from airflow.serialization.serialized_objects import BaseSerialization
+
+    serialize, deserialize = BaseSerialization.serialize, BaseSerialization.deserialize
+
+__all__ = ["FEATURES", "deserialize", "import_string", "secrets_masker", "serialize"]
+
+FEATURES = {
+    "partitions": "partition_key" in DagRun.model_fields,  # from Airflow 3.2 on
+    "retry_policy": hasattr(airflow.sdk, "RetryPolicy"),  # from Airflow 3.3 on
+    "task_state_store": hasattr(context, "TaskStateStoreAccessor"),  # from Airflow 3.3 on
+    "timetables in airflow.sdk": hasattr(airflow.sdk, "CronDataIntervalTimetable"),  # from 3.2 on
+}
+"""What tests may ask for with ``@pytest.mark.needs``, and whether this Airflow has it."""
