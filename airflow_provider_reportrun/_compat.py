@@ -14,11 +14,12 @@ if TYPE_CHECKING:
         AirflowSkipException,
         TaskDeferralError,
         TaskDeferralTimeout,
+        TaskDeferred,
     )
 else:
     from airflow.sdk import exceptions
 
-    if not hasattr(exceptions, "AirflowFailException"):  # Airflow 3.0
+    if not hasattr(exceptions, "AirflowFailException"):  # Airflow 3.0 and 3.1
         from airflow import exceptions
     try:
         from airflow.sdk import BaseHook, BaseSensorOperator, PokeReturnValue
@@ -31,6 +32,7 @@ else:
     AirflowSkipException = exceptions.AirflowSkipException
     TaskDeferralError = exceptions.TaskDeferralError
     TaskDeferralTimeout = exceptions.TaskDeferralTimeout
+    TaskDeferred = exceptions.TaskDeferred
 
 __all__ = [
     "AirflowFailException",
@@ -42,6 +44,7 @@ __all__ = [
     "PokeReturnValue",
     "TaskDeferralError",
     "TaskDeferralTimeout",
+    "TaskDeferred",
     "aget_connection",
     "default_deferrable",
     "has_filesystem",

@@ -30,6 +30,7 @@ from airflow_provider_reportrun._compat import (
     AirflowSkipException,
     TaskDeferralError,
     TaskDeferralTimeout,
+    TaskDeferred,
 )
 from airflow_provider_reportrun.errors import (
     DeadlinePassed,
@@ -57,6 +58,25 @@ def operator_outcomes(task: Any) -> Iterator[None]:
     else:
         return
     raise outcome
+
+
+@contextmanager
+def rendered_fields_kept(task: Any, context: Any) -> Iterator[None]:
+    """
+    Let a try that is retried leave its rendered fields as they are.
+
+    By the time Airflow would overwrite them, it has given the row of the try to the next one. From
+    3.1 on that is logged as an error; 3.0 ends there, without ``on_retry_callback`` and listeners.
+    """
+    try:
+        yield
+    except (TaskDeferred, AirflowFailException):
+        raise
+    except BaseException:
+        ti = context["ti"]
+        if ti.try_number <= ti.max_tries:
+            task.overwrite_rtif_after_execution = False
+        raise
 
 
 @contextmanager

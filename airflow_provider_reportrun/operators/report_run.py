@@ -32,7 +32,11 @@ from airflow_provider_reportrun.errors import (
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.landing.archive import MAX_UNPACKED_BYTES
 from airflow_provider_reportrun.links.report_run import ReportRunLink, failures_linked, show_link
-from airflow_provider_reportrun.outcomes import created_elsewhere, operator_outcomes
+from airflow_provider_reportrun.outcomes import (
+    created_elsewhere,
+    operator_outcomes,
+    rendered_fields_kept,
+)
 from airflow_provider_reportrun.protocol import flows
 from airflow_provider_reportrun.protocol.calls import checked_id, checked_key, create_body
 from airflow_provider_reportrun.protocol.checks import check_parameters, is_covered, not_available
@@ -193,7 +197,7 @@ class CreateReportRunOperator(_ReportRunOperator):
 
         :return: see the class.
         """
-        with operator_outcomes(self):
+        with rendered_fields_kept(self, context), operator_outcomes(self):
             return self._execute(context)
 
     def _execute(self, context: Context) -> Any:
@@ -259,7 +263,7 @@ class CreateReportRunOperator(_ReportRunOperator):
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> Any:
         """Resume, or end where the triggerer did not keep the deadline."""
-        with operator_outcomes(self):
+        with rendered_fields_kept(self, context), operator_outcomes(self):
             return super().resume_execution(next_method, next_kwargs, context)
 
     def on_kill(self) -> None:

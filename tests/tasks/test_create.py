@@ -7,9 +7,9 @@ from datetime import date, datetime, timedelta, timezone
 
 import pendulum
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
 from support.task_instances import dag, first_event, run_task
 
+from airflow_provider_reportrun._compat import AirflowFailException
 from airflow_provider_reportrun.errors import (
     AuthenticationError,
     BadTriggerEvent,
@@ -415,11 +415,21 @@ def test_a_key_must_be_in_the_connection(sandbox, monkeypatch):
 @pytest.mark.parametrize(
     ("interval", "fields", "words"),
     [
-        (None, {}, "CronDataIntervalTimetable"),
-        (None, {"partition_key": "2026-10-26"}, "partition_key"),
-        (("2026-11-02T00:00:00Z", "2026-11-02T00:00:00Z"), {}, "CronDataIntervalTimetable"),
+        pytest.param(None, {}, "CronDataIntervalTimetable", id="no interval"),
+        pytest.param(
+            None,
+            {"partition_key": "2026-10-26"},
+            "partition_key",
+            id="partition",
+            marks=pytest.mark.needs("partitions"),
+        ),
+        pytest.param(
+            ("2026-11-02T00:00:00Z", "2026-11-02T00:00:00Z"),
+            {},
+            "CronDataIntervalTimetable",
+            id="no length",
+        ),
     ],
-    ids=["no interval", "partition", "no length"],
 )
 @pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
 def test_a_run_without_an_interval_is_refused(sandbox, interval, fields, words, native):
@@ -517,6 +527,23 @@ def test_an_unreachable_host_is_named(sandbox, monkeypatch):
     assert "http://127.0.0.1:9" in str(outcome.error)
 
 
+@pytest.mark.parametrize(("status", "state"), [(500, "up_for_retry"), (401, "failed")])
+def test_callbacks_are_called_after_a_failed_try(sandbox, capsys, status, state):
+    """Nothing that Airflow does after the task stumbles over rendered fields."""
+    answer = Answer(status=status, headers={"Stripe-Should-Retry": "false"})
+    sandbox.faults.add(Fault("create", answer, times=None))
+    called = []
+    task = make(
+        retries=1,
+        on_retry_callback=lambda _: called.append("up_for_retry"),
+        on_failure_callback=lambda _: called.append("failed"),
+    )
+    assert run_task(task).state == state
+    assert called == [state]
+    assert "Failed to set rendered fields" not in capsys.readouterr().out
+
+
+@pytest.mark.needs("retry_policy")
 def test_a_retry_policy_decides_on_the_typed_error(sandbox):
     """A task with a retry policy of its own gets the error that is not AirflowFailException."""
     from airflow.sdk import ExceptionRetryPolicy
