@@ -13,12 +13,10 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 import pytest
-from packaging.version import Version
 
 import airflow_provider_reportrun
 from airflow_provider_reportrun.get_provider_info import get_provider_info
 
-HAS_OLD_FORMS = Version(metadata.version("apache-airflow")) < Version("3.2")
 DISTRIBUTION = "airflow-provider-reportrun"
 PACKAGE = "airflow_provider_reportrun"
 FOLDER = Path(airflow_provider_reportrun.__file__).parent
@@ -64,6 +62,7 @@ ALLOWED = {
     "errors": set(),
     "_compat": set(),
     "connection": {"errors"},
+    "connection_form": {"get_provider_info"},
     "data_interval": {"errors"},
     "lineage": {"landing"},
     "record": set(),
@@ -78,6 +77,7 @@ ALLOWED = {
     "hooks": {
         "_compat",
         "connection",
+        "connection_form",
         "errors",
         "landing",
         "protocol",
@@ -244,31 +244,44 @@ def test_the_provider_manager_accepts_the_provider_info():
     assert hook.connection_id_attribute_name == "reportrun_conn_id"
 
 
-@pytest.mark.skipif(HAS_OLD_FORMS, reason="the provider info makes forms from Airflow 3.2 on")
-def test_the_connection_form_has_the_documented_fields():
-    """The form shows every extra that a connection may hold, and hides what it has no use for."""
-    from airflow.providers_manager import ProvidersManager
+@pytest.fixture(scope="module")
+def form():
+    """What Airflow's own user interface is told of the connection type."""
+    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 
-    manager = ProvidersManager()
-    manager.initialize_providers_hooks()
-    fields = {
-        widget.field_name
-        for name, widget in manager._connection_form_widgets.items()
-        if name.startswith("extra__reportrun__")
+    (found,) = (
+        hook for hook in HookMetaService.hook_meta_data() if hook.connection_type == "reportrun"
+    )
+    return found
+
+
+def test_the_connection_form_has_the_documented_fields(form):
+    """The form shows every extra that a connection may hold, labelled and explained."""
+    labels = {name: field["schema"]["title"] for name, field in form.extra_fields.items()}
+    assert labels == {
+        "stripe_version": "Stripe version",
+        "stripe_context": "Stripe context",
+        "max_requests_per_second": "Requests per second",
+        "request_timeout": "Request timeout (seconds)",
+        "download_hosts": "Download hosts",
+        "idempotency_namespace": "Idempotency namespace",
+        "ca_bundle": "CA bundle",
+        "proxy": "Proxy",
     }
-    assert fields == {
-        "ca_bundle",
-        "download_hosts",
-        "idempotency_namespace",
-        "max_requests_per_second",
-        "proxy",
-        "request_timeout",
-        "stripe_context",
-        "stripe_version",
-    }
-    behaviour = manager._field_behaviours["reportrun"]
-    assert set(behaviour["hidden_fields"]) == {"schema", "login", "port"}
-    assert behaviour["relabeling"] == {"password": "API key", "host": "API address"}
+    assert all(field["description"] for field in form.extra_fields.values())
+    assert all("null" in field["schema"]["type"] for field in form.extra_fields.values())
+
+
+def test_the_connection_form_shows_nothing_else(form):
+    """Of Airflow's own fields, key and address have names and hints; the others are hidden."""
+    assert form.hook_name == "Stripe Reporting"
+    own = form.standard_fields
+    assert own.password.title == "API key"
+    assert own.host.title == "API address"
+    assert own.host.placeholder == "https://api.stripe.com"
+    assert all(field.hidden for field in (own.url_schema, own.login, own.port))
+    assert not own.password.hidden
+    assert not own.host.hidden
 
 
 def test_the_provider_manager_knows_the_extra_links():

@@ -88,6 +88,20 @@ class ReportRunHook(BaseHook):
         self.stripe_context = _checked_context(stripe_context)
         self._session: requests.Session | None = None
 
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Give the form's own fields to Airflow 3.0 and 3.1; newer ones read the provider info."""
+        from airflow_provider_reportrun import connection_form
+
+        return connection_form.widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Say to Airflow 3.0 and 3.1 what the form's usual fields are for."""
+        from airflow_provider_reportrun import connection_form
+
+        return connection_form.field_behaviour()
+
     @cached_property
     def access(self) -> ApiAccess:
         """
