@@ -14,6 +14,10 @@ INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pyth
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make requirements"
 
+# What the tests need newer than the oldest Airflow.
+EVER_NEWER := $(patsubst %,--exclude-newer-package %=false,pytest pytest-cov openapi-core \
+	openapi-schema-validator openapi-spec-validator jsonschema-path pathable)
+
 # Stamps: touched when a set-up is done, so that it is done again only when its inputs change.
 UV := $(VENV)/.stamp-uv
 DEV := $(VENV)/.stamp-dev
@@ -52,6 +56,10 @@ requirements: $(UV) ## pin again after a change of pyproject.toml or requirement
 	$(COMPILE) $(ARGS) requirements/stores.in -c requirements/dev.txt -o requirements/stores.txt
 	$(COMPILE) $(ARGS) --no-deps requirements/providers.in -o requirements/providers.txt
 	$(COMPILE) $(ARGS) requirements/browser.in -c requirements/dev.txt -o requirements/browser.txt
+	for file in requirements/airflow-*.in; do \
+		$(COMPILE) $(ARGS) --exclude-newer "$$(sed -n 's/^# exclude-newer: //p' $$file)" $(EVER_NEWER) \
+			pyproject.toml $$file --extra s3 --group tests -o $${file%.in}.txt || exit; \
+	done
 
 # Debian's packages only where they are missing and may be installed, and without starting them
 # (RUNLEVEL=1); without them the tests skip by name.
@@ -82,6 +90,10 @@ browser-test: $(DEV) $(VENV)/.stamp-browser ## click through a real Airflow in a
 screenshots: export REPORTRUN_SCREENSHOTS := docs/images
 screenshots: browser-test ## take the pictures of docs/images again
 
+.PHONY: matrix
+matrix: $(DEV) ## run the tests on every supported Airflow and every Python that is there (CONTRIBUTING.md: on some)
+	$(BIN)/nox $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/.stamp-bench ## measure against bounds and peers (ONLY="backfill": that alone, which needs PostgreSQL)
 	@$(BIN)/python -m benchmarks $(ONLY)
@@ -90,7 +102,7 @@ wheel: $(DEMO) ## build the wheel into dist/
 	$(BIN)/hatchling build -t wheel -d dist
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .demo .standalone dist build .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .nox .demo .standalone dist build .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
 	find $(wildcard $(CODE)) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(UV): requirements/uv.txt

@@ -13,10 +13,10 @@ import duckdb
 import pyarrow.parquet
 import pytest
 from airflow.sdk import Asset
-from airflow.sdk.exceptions import AirflowFailException
 from landing.sources import zipped
 from support.task_instances import dag, run_task
 
+from airflow_provider_reportrun._compat import AirflowFailException
 from airflow_provider_reportrun.errors import (
     ConversionFailed,
     InvalidInput,
