@@ -234,7 +234,7 @@ def test_the_try_after_a_failed_run_creates_a_new_one(sandbox):
 def test_one_try_makes_one_report_run_at_most(sandbox):
     """Runs that fail at once do not make a chain within the same try."""
     sandbox.fail_next(10)
-    run_task(make(wait_for_completion=True, **FAST))
+    run_task(make(wait_for_completion=True, retries=3, **FAST))
     assert len(sandbox.runs) == 1
 
 

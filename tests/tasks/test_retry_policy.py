@@ -31,7 +31,7 @@ try:
 except ImportError:  # before Airflow 3.3
     RetryPolicy = None
 
-HAS_POLICIES = pytest.mark.skipif(RetryPolicy is None, reason="Airflow 3.3 has retry policies")
+HAS_POLICIES = pytest.mark.needs("retry_policy")
 KINDS = [
     kind
     for kind in vars(errors).values()
@@ -61,7 +61,7 @@ def create(**arguments):
 
 def delay_of(outcome):
     """The pause that the policy asked for, in seconds."""
-    return outcome.message.retry_delay_seconds
+    return getattr(outcome.message, "retry_delay_seconds", DEFAULT_DELAY_SECONDS)
 
 
 def only_with_policies(value):

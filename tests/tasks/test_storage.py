@@ -29,7 +29,8 @@ NO_ROOM = Answer(
     body={"error": {"code": "report_run_rate_limit_exceeded", "message": "No room."}},
 )
 PLACES = pytest.mark.parametrize("deferrable", [False, True], ids=["in place", "deferrable"])
-STORES = pytest.mark.parametrize("keeps", [False, True], ids=["no store", "store"])
+STORE = pytest.param(True, id="store", marks=pytest.mark.needs("task_state_store"))
+STORES = pytest.mark.parametrize("keeps", [pytest.param(False, id="no store"), STORE])
 NATIVE = pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
 
 
