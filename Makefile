@@ -51,6 +51,8 @@ requirements: $(UV) ## pin again after a change of pyproject.toml or requirement
 	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in --extra s3 --group dev -o requirements/dev.txt
 	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt
 	$(COMPILE) $(ARGS) requirements/system.in -c requirements/dev.txt -o requirements/system.txt
+	$(COMPILE:3.10=3.11) $(ARGS) pyproject.toml requirements/demo.in requirements/docs.in -c requirements/dev.txt \
+		-o requirements/docs.txt
 	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in requirements/bench.in -c requirements/dev.txt \
 		-o requirements/bench.txt
 	$(COMPILE) $(ARGS) requirements/stores.in -c requirements/dev.txt -o requirements/stores.txt
@@ -97,6 +99,10 @@ matrix: $(DEV) ## run the tests on every supported Airflow and every Python that
 .PHONY: bench
 bench: $(VENV)/.stamp-bench ## measure against bounds and peers (ONLY="backfill": that alone, which needs PostgreSQL)
 	@$(BIN)/python -m benchmarks $(ONLY)
+
+.PHONY: docs
+docs: $(VENV)/.stamp-docs ## build the site of the docs into build/docs (Python 3.11 or newer)
+	$(BIN)/python -m sphinx -E -W --keep-going -n -q -d build/doctrees -c docs . build/docs
 
 wheel: $(DEMO) ## build the wheel into dist/
 	$(BIN)/hatchling build -t wheel -d dist

@@ -1,0 +1,60 @@
+"""
+How ``make docs`` builds the site.
+
+The source folder is the root of the repository, so that every relative link of a page means the
+same on the site and where the repository is read.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pygments.lexers.special import TextLexer
+
+import airflow_provider_reportrun
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+ROOT = Path(__file__).parents[1]
+os.environ["AIRFLOW_HOME"] = str(ROOT / "build" / "airflow")  # not ~/airflow
+
+project = "airflow-provider-reportrun"
+author = "The authors of airflow-provider-reportrun"
+release = version = airflow_provider_reportrun.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib.mermaid"]
+root_doc = "docs/index"
+include_patterns = [
+    "docs/**.md",
+    "benchmarks/README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+]
+
+myst_heading_anchors = 3
+myst_fence_as_directive = ["mermaid"]
+
+autodoc_default_options = {"members": True, "show-inheritance": True, "member-order": "bysource"}
+autodoc_typehints = "none"  # the fields say what matters
+autodoc_class_signature = "separated"
+nitpick_ignore_regex = [("py:.*", r"(?!airflow_provider_reportrun\.).*")]  # of other packages
+
+mermaid_output_format = "svg"
+mermaid_cmd = f"{sys.executable} -m mermaidx --quiet"
+
+html_theme = "furo"
+html_title = project
+html_additional_pages = {"index": "to_the_index.html"}
+templates_path = ["_templates"]
+html_copy_source = False
+
+
+def setup(app: Sphinx) -> None:
+    """Show what a metrics server receives as it is; Pygments does not know these."""
+    for language in ("statsd", "influxdb", "datadog"):
+        app.add_lexer(language, TextLexer)
