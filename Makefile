@@ -53,6 +53,8 @@ requirements: $(UV) ## pin again after a change of pyproject.toml or requirement
 	$(COMPILE) $(ARGS) requirements/system.in -c requirements/dev.txt -o requirements/system.txt
 	$(COMPILE:3.10=3.11) $(ARGS) pyproject.toml requirements/demo.in requirements/docs.in -c requirements/dev.txt \
 		-o requirements/docs.txt
+	$(COMPILE) $(ARGS) requirements/release.in -c requirements/dev.txt -o requirements/release.txt
+	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in --all-extras -o requirements/extras.txt
 	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in requirements/bench.in -c requirements/dev.txt \
 		-o requirements/bench.txt
 	$(COMPILE) $(ARGS) requirements/stores.in -c requirements/dev.txt -o requirements/stores.txt
@@ -106,6 +108,10 @@ docs: $(VENV)/.stamp-docs ## build the site of the docs into build/docs (Python 
 
 wheel: $(DEMO) ## build the wheel into dist/
 	$(BIN)/hatchling build -t wheel -d dist
+
+.PHONY: release-check
+release-check: $(DEMO) $(VENV)/.stamp-release ## build dist/ and check all that a release promises (TAG=v1.2.3: of that tag)
+	@$(BIN)/python scripts/release_check.py $(if $(TAG),--tag "$$TAG")
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .nox .demo .standalone dist build .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
