@@ -38,10 +38,13 @@ standalone: $(DEMO) ## an Airflow to click through, with the examples and the sa
 test: lint types ## check everything: lint, types, tests, 95 % of branches covered
 	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
 
-lint: $(DEV) ## check style, format, spelling
+lint: $(DEV) ## check style, format, spelling, project file and workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell $(wildcard $(CODE) benchmarks *.md docs)
+	$(BIN)/validate-pyproject pyproject.toml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows $(wildcard .github/workflows/*.yml)
+	$(BIN)/zizmor --quiet --offline --persona pedantic .github/workflows
 
 types: $(DEV) ## check types
 	$(BIN)/mypy --strict $(TYPED)
