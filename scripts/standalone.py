@@ -176,7 +176,7 @@ def components(folder: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     try:
         for name, command in COMPONENTS.items():
             with log_of(folder, name).open("wb") as log:
-                running[name] = subprocess.Popen(  # noqa: S603 - our own commands
+                running[name] = subprocess.Popen(
                     [sys.executable, "-m", "airflow", *command],
                     cwd=folder,
                     env=environment,
