@@ -202,7 +202,7 @@ def test_the_places_were_not_empty(disclosed):
     sound = disclosed.sound
     assert any("report_run_id" in each for each in sound.triggers)
     assert any("idempotency_key" in each for each in sound.triggers)
-    assert {row["key"] for row in sound.rows("xcom")} == {"return_value", "landing"}
+    assert {row["key"] for row in sound.rows("xcom")} >= {"return_value", "landing"}
     assert sound.lineage
 
 
