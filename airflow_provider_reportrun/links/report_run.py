@@ -57,9 +57,10 @@ class ReportRunLink(BaseOperatorLink):
 
 
 def show_link(context: Context, access: ApiAccess, report_run_id: str) -> None:
-    """Let the task's button lead to a report run."""
-    link = inspector_url(access, report_run_id)
-    context["ti"].xcom_push(key=ReportRunLink().xcom_key, value=link)
+    """Let the task's button lead to a report run; a poke outside of any task has none."""
+    ti = context.get("ti")
+    if ti is not None:
+        ti.xcom_push(key=ReportRunLink().xcom_key, value=inspector_url(access, report_run_id))
 
 
 @contextmanager
