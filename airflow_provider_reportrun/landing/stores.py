@@ -122,8 +122,13 @@ class StoreTarget(_Store):
     def __init__(self, fs: Any, scheme: str, root: str) -> None:
         super().__init__(scheme, root)
         self._fs = fs
-        # adlfs knows its account, and fsspec what sshfs was given.
-        self.holder = getattr(fs, "account_name", None) or fs.storage_options.get("host")
+        self.holder = self._holder()
+
+    def _holder(self) -> str | None:
+        """Give the storage account, where there is one: Azure's, however the connection says it."""
+        client = getattr(self._fs, "service_client", None)
+        account: str | None = getattr(client, "account_name", None)
+        return account
 
     def _size(self, path: str) -> int | None:
         self._fs.invalidate_cache(path)
@@ -161,6 +166,11 @@ def _held_back(fs: Any, path: str) -> Iterator[Any]:
 
 class SftpTarget(StoreTarget):
     """A folder of an SFTP server, over ``sshfs``."""
+
+    def _holder(self) -> str | None:
+        """Give the server; sshfs forgets it, but fsspec keeps what it was made of."""
+        server: str | None = self._fs.storage_options.get("host")
+        return server
 
     def clean(self, name: str, owner: str) -> None:
         """Remove temporary files of this owner from the folder that a file goes into."""

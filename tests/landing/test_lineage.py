@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +12,8 @@ from openlineage.client.naming import dataset as naming
 from support.task_instances import dag, run_task
 
 from airflow_provider_reportrun.errors import ResultCorrupt
-from airflow_provider_reportrun.landing.targets import LocalTarget, StoreTarget
+from airflow_provider_reportrun.landing.stores import SftpTarget, StoreTarget
+from airflow_provider_reportrun.landing.targets import LocalTarget
 from airflow_provider_reportrun.lineage import dataset_name
 from airflow_provider_reportrun.operators.report_run import (
     CreateReportRunOperator,
@@ -21,8 +21,15 @@ from airflow_provider_reportrun.operators.report_run import (
     ReportRunToStorageOperator,
 )
 
-SUPPORT = Path(__file__).parent / "support"
 BODY = b"a,b\n1,2\n"
+NAMESPACES = {
+    "file": "file",
+    "s3": "s3://landing",
+    "gs": "gs://landing",
+    "abfs": "abfss://landing@devstoreaccount1.dfs.core.windows.net",
+    "sftp": "file://127.0.0.1",
+}
+"""By the scheme of what is told, of the stores that the tests land in."""
 
 
 def single_task(destination, **arguments):
@@ -154,17 +161,21 @@ def test_a_store_without_a_prescribed_name():
 
 def test_the_holder_is_the_account_or_the_server(tmp_path):
     """Where the URI does not tell whose the files are, the filesystem does."""
-    adlfs = SimpleNamespace(account_name="acme", storage_options={})
+    adlfs = SimpleNamespace(service_client=SimpleNamespace(account_name="acme"))
     sshfs = SimpleNamespace(storage_options={"host": "files.internal", "password": "secret"})
     assert StoreTarget(adlfs, "abfs", "files").holder == "acme"
-    assert StoreTarget(sshfs, "sftp", "/data").holder == "files.internal"
+    assert SftpTarget(sshfs, "sftp", "/data").holder == "files.internal"
     assert LocalTarget(tmp_path).holder is None
 
 
-def test_no_connection_is_told(s3, sandbox):
-    """The name of an object in a bucket holds no connection id, and XCom no holder."""
-    outcome = run_task(single_task(s3.destination("r.csv")))
+def test_no_connection_is_told(store, sandbox):
+    """The names of files hold no connection id, in whatever store, and XCom no holder."""
+    outcome = run_task(single_task(store.destination("r.csv")))
     assert outcome.state == "success", outcome.error
     (output,) = lineage(outcome).outputs
-    assert s3.uri("r.csv") == f"{output.namespace}/{output.name}"
+    path = f"{store.folder}/r.csv" if hasattr(store, "folder") else f"{store.prefix}/r.csv"
+    assert output.name == path
+    scheme = store.uri("").partition("://")[0]
+    assert output.namespace == NAMESPACES[scheme]
+    assert getattr(store, "conn_id", "conn_id") not in output.namespace + output.name
     assert "holder" not in outcome.xcom["landing"]
