@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -102,22 +102,37 @@ def check_bash(script: str) -> None:
     done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)  # noqa: S607 - the one that readers have
     if done.returncode != 0:
         raise Wrong(done.stderr)
-    for name, *arguments in commands(script):
+    for command in commands(script):
+        settings = list(takewhile(re.compile(r"[A-Z_]+=").match, command))
+        check_export(settings)
+        name, *arguments = command[len(settings) :]
         COMMANDS[name](arguments)
 
 
 def commands(script: str) -> Iterator[list[str]]:
-    """The commands of a script, in words, without comments."""
-    for line in script.replace("\\\n", " ").splitlines():
-        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-        lexer.whitespace_split = True
+    """The commands of a script, in words, without comments; a quote may span lines."""
+    unread = ""
+    for line in script.replace("\\\n", " ").splitlines(keepends=True):
+        unread += line
+        try:
+            words = words_of(unread)
+        except ValueError:  # the quote is still open; bash has found that it ends
+            continue
+        unread = ""
         command: list[str] = []
-        for word in [*lexer, ";"]:
+        for word in [*words, ";"]:
             if word not in OPERATORS:
                 command.append(word)
             elif command:
                 yield command
                 command = []
+
+
+def words_of(text: str) -> list[str]:
+    """The words and operators of some lines."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    return list(lexer)
 
 
 def check_airflow(arguments: list[str]) -> None:
@@ -269,6 +284,7 @@ def test_the_tests_of_the_guide_to_testing_pass(tmp_path):
         ("bash", "python -m airflow_provider_reportrun.sandpit"),
         ("bash", "export AIRFLOW_CONN_REPORTRUN_DEFAULT='{\"conn_type\": }'"),
         ("bash", "export AIRFLOW_CONN_A='reportrun://:sk_a@?request_timeout=soon'"),
+        ("bash", "A=1 airflow connections tset reportrun_default"),
         ("bash", "reprotrun"),
         ("toml", "a = 1"),
         ("nothing", "a"),
