@@ -58,8 +58,7 @@ requirements: $(UV) ## pin again after a change of pyproject.toml or requirement
 		-o requirements/docs.txt
 	$(COMPILE) $(ARGS) requirements/release.in -c requirements/dev.txt -o requirements/release.txt
 	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in --all-extras -o requirements/extras.txt
-	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in requirements/bench.in -c requirements/dev.txt \
-		-o requirements/bench.txt
+	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in requirements/bench.in -o requirements/bench.txt
 	$(COMPILE) $(ARGS) requirements/stores.in -c requirements/dev.txt -o requirements/stores.txt
 	$(COMPILE) $(ARGS) --no-deps requirements/providers.in -o requirements/providers.txt
 	$(COMPILE) $(ARGS) requirements/browser.in -c requirements/dev.txt -o requirements/browser.txt

@@ -25,7 +25,9 @@ IMAGES: Final = FOLDER / "images"
 DISTRIBUTIONS: Final = (
     "airflow-provider-reportrun",
     "apache-airflow",
+    "apache-airflow-providers-databricks",
     "apache-airflow-providers-dbt-cloud",
+    "apache-airflow-providers-google",
     "apache-airflow-providers-http",
     "aiohttp",
     "requests",

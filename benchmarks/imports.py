@@ -2,21 +2,26 @@
 How much longer a DAG file takes to import for our operators and sensors.
 
 The DAG processor imports every DAG file again and again, so this is paid for each of them. Measured
-on top of what any DAG file imports of ``airflow.sdk``, in fresh interpreters. Beside it: the
-operators and sensors of the dbt Cloud and HTTP providers, which one would write the same DAG with.
+on top of what any DAG file imports of ``airflow.sdk``, in fresh interpreters. Beside it: operators
+and sensors of providers that wait for something as well, or that one would write the same DAG with.
+And whole DAG files: the weekly example, and the same written by hand with the HTTP provider.
 """
 
 from __future__ import annotations
 
+import os
+import runpy
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.common import in_fresh_process, keep, say
+from benchmarks.common import FOLDER, ROOT, in_fresh_process, keep, say
 
-ROUNDS: Final = {"reportrun": 7, "dbt-cloud": 3, "http": 3}
+ROUNDS: Final = 7
 BOUND_MS: Final = 30.0
 MODULES: Final = {
     "reportrun": [
@@ -27,22 +32,49 @@ MODULES: Final = {
         "airflow.providers.dbt.cloud.operators.dbt",
         "airflow.providers.dbt.cloud.sensors.dbt",
     ],
+    "databricks": [
+        "airflow.providers.databricks.operators.databricks",
+        "airflow.providers.databricks.sensors.databricks",
+    ],
+    "google campaign manager": [
+        "airflow.providers.google.marketing_platform.operators.campaign_manager",
+        "airflow.providers.google.marketing_platform.sensors.campaign_manager",
+    ],
     "http": [
         "airflow.providers.http.operators.http",
         "airflow.providers.http.sensors.http",
     ],
+}
+DAG_FILES: Final = {
+    "weekly example": ROOT / "example_dags" / "weekly_report.py",
+    "by hand": FOLDER / "dags" / "by_hand.py",
 }
 HTTP_LIBRARIES: Final = ("aiohttp", "httpx", "requests")
 
 
 def measure(modules: list[str]) -> dict[str, Any]:
     """Import modules, and tell how long that took and which HTTP libraries came along."""
+
+    def import_all() -> None:
+        for module in modules:
+            import_module(module)
+
+    return _measured(import_all)
+
+
+def parse(dag_file: str) -> dict[str, Any]:
+    """Run a DAG file as the DAG processor does, and tell the same."""
+    os.environ |= {"REPORTRUN_LANDING": "nowhere", "REPORTRUN_BENCH_SCALE": "1"}
+    sys.path.insert(0, str(Path(dag_file).parent))
+    return _measured(lambda: runpy.run_path(dag_file))
+
+
+def _measured(act: Callable[[], object]) -> dict[str, Any]:
     from airflow.sdk import DAG, BaseOperator  # noqa: F401 - what every DAG file has anyway
 
     before = {name for name in HTTP_LIBRARIES if name in sys.modules}
     began, cpu = time.perf_counter(), time.process_time()
-    for module in modules:
-        import_module(module)
+    act()
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     loaded = [name for name in HTTP_LIBRARIES if name in sys.modules and name not in before]
     return {
@@ -55,29 +87,38 @@ def measure(modules: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure in turn, so that what else the machine does falls on all alike."""
-    raw: dict[str, list[dict[str, Any]]] = {name: [] for name in MODULES}
-    for way, modules in MODULES.items():
-        in_fresh_process("benchmarks.imports:measure", modules=modules)  # writes the bytecode
-        say(f"imports: {way} is compiled")
-    for number in range(max(ROUNDS.values())):
-        for way, modules in MODULES.items():
-            if number < ROUNDS[way]:
-                raw[way].append(in_fresh_process("benchmarks.imports:measure", modules=modules))
-    median, median_cpu = (
-        {way: round(statistics.median(each[name] for each in runs), 1) for way, runs in raw.items()}
-        for name in ("ms", "cpu_ms")
-    )
-    say(f"imports: {median}")
+    imported = _in_turn("measure", {way: {"modules": names} for way, names in MODULES.items()})
+    parsed = _in_turn("parse", {way: {"dag_file": str(file)} for way, file in DAG_FILES.items()})
     keep(
         "imports",
         {
             "bound_ms": BOUND_MS,
-            "median_ms": median,
-            "median_cpu_ms": median_cpu,
-            "loads": {way: runs[0]["loaded"] for way, runs in raw.items()},
-            "raw": raw,
+            "median_ms": _medians(imported, "ms"),
+            "median_cpu_ms": _medians(imported, "cpu_ms"),
+            "parse_median_ms": _medians(parsed, "ms"),
+            "loads": {way: runs[0]["loaded"] for way, runs in imported.items()},
+            "raw": imported,
+            "parse_raw": parsed,
         },
     )
+
+
+def _in_turn(function: str, ways: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Measure all ways, round by round, after one that writes the bytecode."""
+    raw: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
+    for number in range(ROUNDS + 1):
+        for way, arguments in ways.items():
+            facts = in_fresh_process(f"benchmarks.imports:{function}", **arguments)
+            if number:
+                raw[way].append(facts)
+    say(f"imports: {function}: {_medians(raw, 'ms')}")
+    return raw
+
+
+def _medians(raw: dict[str, list[dict[str, Any]]], name: str) -> dict[str, float]:
+    return {
+        way: round(statistics.median(each[name] for each in runs), 1) for way, runs in raw.items()
+    }
 
 
 if __name__ == "__main__":

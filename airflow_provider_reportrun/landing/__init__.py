@@ -5,3 +5,12 @@ From a succeeded report run to files where their readers look, whole or not at a
 ``parquet`` converts, to the types that ``columns`` tells; ``targets`` publish verified files;
 ``land`` is the order of these steps.
 """
+
+from typing import Final
+
+MAX_UNPACKED_BYTES: Final = 50 * 10**9
+"""
+Ten times the 5 GB that Stripe's results may have; a ZIP bomb unpacks to far more.
+
+Here, where operators find it without importing what unpacks.
+"""

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_reportrun.errors import InvalidInput, ResultCorrupt
+from airflow_provider_reportrun.landing import MAX_UNPACKED_BYTES
 from airflow_provider_reportrun.landing.spool import open_new
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 ZIP: Final = "zip"
 """``content_type`` of a compressed result."""
-MAX_UNPACKED_BYTES: Final = 50 * 10**9
-"""Ten times the 5 GB that Stripe's results may have; a ZIP bomb unpacks to far more."""
 _CHUNK_BYTES: Final = 1 << 20
 _UNTRUSTED: Final = (
     "Nothing was published; decompress=False lands the ZIP as it is, to be looked at."

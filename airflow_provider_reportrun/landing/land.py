@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_reportrun import telemetry
 from airflow_provider_reportrun.errors import InvalidInput, LandingExists
-from airflow_provider_reportrun.landing import archive, parquet
-from airflow_provider_reportrun.landing.archive import MAX_UNPACKED_BYTES, ZIP, LocalFile
+from airflow_provider_reportrun.landing import MAX_UNPACKED_BYTES, archive, parquet
+from airflow_provider_reportrun.landing.archive import ZIP, LocalFile
 from airflow_provider_reportrun.landing.columns import ColumnTypes, checked_types
 from airflow_provider_reportrun.landing.download import POLICY, Sleep, download
 from airflow_provider_reportrun.landing.parquet import PARQUET, SUFFIX

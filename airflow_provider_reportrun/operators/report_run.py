@@ -30,7 +30,7 @@ from airflow_provider_reportrun.errors import (
     UnexpectedAnswer,
 )
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
-from airflow_provider_reportrun.landing.archive import MAX_UNPACKED_BYTES
+from airflow_provider_reportrun.landing import MAX_UNPACKED_BYTES
 from airflow_provider_reportrun.links.report_run import ReportRunLink, failures_linked, show_link
 from airflow_provider_reportrun.outcomes import (
     created_elsewhere,

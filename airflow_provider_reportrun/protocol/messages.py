@@ -3,6 +3,9 @@ What a conversation yields and what it is given back.
 
 A conversation (see ``flows.py``) yields a ``Request``, a ``Pause`` or a ``Metric``; a driver
 answers a request with a ``Response``, or throws ``TransportError`` in where none came.
+
+Pauses and metrics are named tuples, whose classes are made in a fifth of the time that frozen
+dataclasses take: each DAG file pays for this import.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from airflow_provider_reportrun.protocol.metrics import Metric
 
@@ -56,8 +59,7 @@ class Response:
         return self.headers.get("Request-Id")
 
 
-@dataclass(frozen=True, slots=True)
-class Sleep:
+class Sleep(NamedTuple):
     """A pause that the conversation asks for."""
 
     seconds: float
@@ -65,8 +67,7 @@ class Sleep:
     """Whether others may wish for less: for a poll whose good news makes room."""
 
 
-@dataclass(frozen=True, slots=True)
-class TakeTurn:
+class TakeTurn(NamedTuple):
     """
     Wait for one's turn to ask for capacity, at most so long.
 
@@ -76,20 +77,17 @@ class TakeTurn:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitRoom:
+class AwaitRoom(NamedTuple):
     """A pause that ends early where a report run of the same key is known to have ended."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class LeaveLine:
+class LeaveLine(NamedTuple):
     """Give one's turn to the next."""
 
 
-@dataclass(frozen=True, slots=True)
-class RoomMade:
+class RoomMade(NamedTuple):
     """A report run of this key has ended, so there is room for another."""
 
 

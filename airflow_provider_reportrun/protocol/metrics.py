@@ -7,8 +7,7 @@ Tags hold reports, kinds and outcomes, of which there are few: never ids.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 CREATES: Final = "creates"
 """Report runs that were created. Tag: report."""
@@ -43,8 +42,7 @@ UNKNOWN: Final = "unknown"
 """The report of a report run of which nothing was heard."""
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(NamedTuple):
     """One measurement: a count, or, where it has seconds, a time."""
 
     name: str
