@@ -37,7 +37,7 @@ def measure(metric: Metric) -> None:
     stats = _stats()
     name, tags = PREFIX + metric.name, dict(metric.tags)
     if metric.seconds is None:
-        stats.incr(name, metric.count, tags=tags)
+        stats.incr(name, metric.amount, tags=tags)
     else:
         # A timedelta, for what a bare number means differs between Airflow's backends.
         stats.timing(name, timedelta(seconds=max(metric.seconds, 0.0)), tags=tags)

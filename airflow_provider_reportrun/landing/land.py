@@ -400,7 +400,7 @@ def measure_landing(report: str, size: int) -> None:
     :param size: bytes.
     """
     telemetry.measure(Metric(LANDINGS, {"report": report}))
-    telemetry.measure(Metric(LANDED_BYTES, {"report": report}, count=size))
+    telemetry.measure(Metric(LANDED_BYTES, {"report": report}, amount=size))
 
 
 def _made_of(landing: Landing, facts: ResultFacts, files: list[LocalFile]) -> Landing:

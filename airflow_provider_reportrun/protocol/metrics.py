@@ -47,5 +47,5 @@ class Metric(NamedTuple):
 
     name: str
     tags: Mapping[str, str]
-    count: int = 1
+    amount: int = 1
     seconds: float | None = None
