@@ -177,9 +177,9 @@ def test_every_kind_of_error_that_may_pass_has_a_pause():
     assert transient | {ReportRunFailed} == set(PAUSES)
 
 
-def test_the_readme_names_each_pause():
-    """Its table says the pauses of the policy."""
-    table = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_docs_name_each_pause():
+    """Their table says the pauses of the policy."""
+    table = (Path(__file__).parents[2] / "docs" / "failures.md").read_text(encoding="utf-8")
     told = re.findall(r"\| (\d+) (minute|hour)s? \|$", table, re.MULTILINE)
     minutes = {int(number) * {"minute": 1, "hour": 60}[unit] for number, unit in told}
     assert minutes == {pause.total_seconds() / 60 for pause in PAUSES.values()}
