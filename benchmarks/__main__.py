@@ -16,7 +16,7 @@ from typing import Final
 from benchmarks import report
 from benchmarks.common import say
 
-BENCHMARKS: Final = ("imports", "landing", "formats", "capacity", "polls", "backfill")
+BENCHMARKS: Final = ("imports", "landing", "largest", "formats", "capacity", "polls", "backfill")
 
 
 def main() -> None:

@@ -32,8 +32,6 @@ from benchmarks.common import (
 )
 
 SIZE: Final = 1024 * MIB
-LARGEST: Final = 5 * 10**9
-"""What Stripe's results may have; landed once in S3."""
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - in a folder with a name of its own
 BOUNDS: Final = {"of_curl": 0.8, "memory_mib": 64}
 
@@ -80,7 +78,8 @@ def _warm(folder: str) -> None:
     os.sync()
 
 
-def _landing(url: str, folder: str) -> dict[str, Any]:
+def landing(url: str, folder: str) -> dict[str, Any]:
+    """Land the file in a folder, in a process of its own."""
     landed: dict[str, Any] = in_fresh_process("benchmarks.landing:land", url=url, folder=folder)
     return landed
 
@@ -116,7 +115,6 @@ def main() -> None:
         on_disk = _compared(url, Path(tempfile.gettempdir()), rounds=5)
         in_memory = _compared(url, MEMORY, rounds=3) if MEMORY.is_dir() else None
         in_s3 = landing_s3.compared(url, SIZE, rounds=5)
-    largest_in_s3 = landing_s3.largest(LARGEST)
     keep(
         "landing",
         {
@@ -127,7 +125,6 @@ def main() -> None:
             "on_disk": on_disk,
             "in_memory": in_memory,
             "in_s3": in_s3,
-            "largest_in_s3": largest_in_s3,
         },
     )
 
@@ -138,7 +135,7 @@ def _compared(url: str, where: Path, *, rounds: int) -> dict[str, Any]:
     for number in range(rounds):
         for way in ("curl", "landing") if number % 2 else ("landing", "curl"):
             with tempfile.TemporaryDirectory(prefix="reportrun-bench-", dir=where) as folder:
-                raw[way].append(curl(url, folder) if way == "curl" else _landing(url, folder))
+                raw[way].append(curl(url, folder) if way == "curl" else landing(url, folder))
         say(f"landing: {raw['curl'][-1]}, {raw['landing'][-1]}")
     if any(each["size"] != SIZE for runs in raw.values() for each in runs):
         raise SystemExit("A file is not whole.")

@@ -149,7 +149,7 @@ def compared(url: str, size: int, *, rounds: int) -> dict[str, Any]:
     raw: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     for number in range(rounds):
         for way in WAYS if number % 2 else reversed(WAYS):
-            raw[way].append(_once(way, url))
+            raw[way].append(once(way, url))
         say(f"landing in S3: {', '.join(f'{way} {runs[-1]}' for way, runs in raw.items())}")
     if any(each["size"] != size for runs in raw.values() for each in runs):
         raise SystemExit("An object is not whole.")
@@ -166,7 +166,7 @@ def compared(url: str, size: int, *, rounds: int) -> dict[str, Any]:
     }
 
 
-def _once(way: str, url: str) -> dict[str, Any]:
+def once(way: str, url: str) -> dict[str, Any]:
     """Measure one way, with a server of its own: moto keeps in memory what it has held."""
     with (
         Server("benchmarks.landing_s3:serve") as server,
@@ -179,22 +179,12 @@ def _once(way: str, url: str) -> dict[str, Any]:
         return told
 
 
-def largest(size: int) -> dict[str, Any]:
-    """Land a file of the largest size that Stripe makes once, where moto has memory for it."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if free < 3 * size:
-        return {"left_out": f"moto needs {3 * size} bytes of memory, and {free} are free"}
-    with Server("benchmarks.file_server:serve", size=size) as server:
-        return _once("landing", server.facts["url"])
-
-
 def _main() -> None:
     """Try it with a smaller file: ``python -m benchmarks.landing_s3 64``."""
     size = int(sys.argv[1]) * MIB
     with Server("benchmarks.file_server:serve", size=size) as server:
         found = compared(server.facts["url"], size, rounds=1)
     say(json.dumps({key: value for key, value in found.items() if key != "raw"}))
-    say(json.dumps(largest(size)))
 
 
 if __name__ == "__main__":

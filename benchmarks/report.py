@@ -261,10 +261,10 @@ def landing_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         "",
     )
     if "in_s3" in result:
-        yield from s3_rows(result["in_s3"], result["largest_in_s3"])
+        yield from s3_rows(result["in_s3"])
 
 
-def s3_rows(found: dict[str, Any], largest: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+def s3_rows(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """Tell of the landings in S3."""
     bounds, speeds, memory = found["bounds"], found["mib_per_second"], found["memory_mib"]
     yield (
@@ -281,14 +281,14 @@ def s3_rows(found: dict[str, Any], largest: dict[str, Any]) -> Iterator[tuple[st
         _held(memory["landing"] <= bounds["memory_mib"]),
         f"HttpToS3Operator {memory['http_to_s3']:.0f} MiB",
     )
-    if "seconds" in largest:
-        yield (
-            "landing 5 GB in S3, once",
-            f"{largest['seconds']:.0f} s, {largest['memory_mib']:.0f} MiB more memory",
-            "",
-            "",
-            "",
-        )
+
+
+def largest_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Tell of the largest file."""
+    for where, found in (("on a local path", result["on_disk"]), ("in S3", result["in_s3"])):
+        if found is not None:
+            told = f"{found['seconds']:.0f} s, {found['memory_mib']:.0f} MiB more memory"
+            yield (f"landing 5 GB {where}, once", told, "", "", "")
 
 
 def formats_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -317,6 +317,7 @@ ROWS: Final = {
     "capacity": capacity_rows,
     "backfill": backfill_rows,
     "landing": landing_rows,
+    "largest": largest_rows,
     "formats": formats_rows,
     "imports": imports_rows,
 }
