@@ -1,4 +1,4 @@
-"""ZIPs that are damaged, or that would land elsewhere than in their folder."""
+"""ZIPs that are damaged, or that would land elsewhere than in their folder, of the sandbox."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 import zipfile
 
 import pytest
-from landing.sources import RUN_ID, serving, zipped
+from landing.sources import zipped
 
 from airflow_provider_reportrun.errors import InvalidInput, LandingFailed, ResultCorrupt
 
@@ -92,73 +92,73 @@ def twice():
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_refuses_members_that_would_land_elsewhere(land, folder, request, kind):
+def test_refuses_members_that_would_land_elsewhere(land, folder, request, kind, hook, result):
     """Nothing is published of a ZIP with one member that is not to be trusted."""
     body = HOSTILE[kind] or request.getfixturevalue(kind)
     with pytest.raises(ResultCorrupt, match=r"The (ZIP|member).*Nothing was published; \S"):
-        land(serving(body, "zip"), RUN_ID, folder.destination("x/"), decompress=True)
+        land(hook, result(body, "zip"), folder.destination("x/"), decompress=True)
     assert folder.files() == {}
     assert sorted(path.name for path in folder.folder.parent.iterdir()) == ["landed"]
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
 @pytest.mark.parametrize(("name", "decompress"), [("report.zip", False), ("x/", True)])
-def test_refuses_what_cannot_be_read(land, folder, kind, name, decompress):
+def test_refuses_what_cannot_be_read(land, folder, kind, name, decompress, hook, result):
     """A ZIP that cannot be read through is an error of ours, and nothing is published."""
-    source = serving(DAMAGED[kind], "zip")
+    run_id = result(DAMAGED[kind], "zip")
     with pytest.raises(ResultCorrupt):
-        land(source, RUN_ID, folder.destination(name), decompress=decompress)
+        land(hook, run_id, folder.destination(name), decompress=decompress)
     assert folder.files() == {}
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_unpacks_every_method(land, folder, method):
+def test_unpacks_every_method(land, folder, method, hook, result):
     """Whatever Python can unpack is unpacked."""
-    source = serving(zipped({"a.csv": BODY}, method), "zip")
-    land(source, RUN_ID, folder.destination("x/"), decompress=True)
+    run_id = result(zipped({"a.csv": BODY}, method), "zip")
+    land(hook, run_id, folder.destination("x/"), decompress=True)
     assert folder.files() == {"x/a.csv": BODY}
 
 
-def test_a_damaged_zip_may_pass(land, folder):
+def test_a_damaged_zip_may_pass(land, folder, hook, result):
     """Airflow may try again: the next download may be whole."""
     with pytest.raises(ResultCorrupt) as caught:
-        land(serving(b"no zip", "zip"), RUN_ID, folder.destination("report.zip"))
+        land(hook, result(b"no zip", "zip"), folder.destination("report.zip"))
     assert caught.value.transient
 
 
-def test_dots_and_spaces_in_names_are_fine(land, folder):
+def test_dots_and_spaces_in_names_are_fine(land, folder, hook, result):
     """Names that only look odd are kept."""
     names = ["a..b.csv", "...", " .csv", "x/.hidden"]
-    source = serving(zipped(dict.fromkeys(names, BODY)), "zip")
-    land(source, RUN_ID, folder.destination("x/"), decompress=True)
+    run_id = result(zipped(dict.fromkeys(names, BODY)), "zip")
+    land(hook, run_id, folder.destination("x/"), decompress=True)
     assert sorted(folder.files()) == sorted(f"x/{name}" for name in names)
 
 
 @pytest.mark.parametrize(("name", "decompress"), [("report.zip", False), ("x/", True)])
-def test_a_bomb_is_refused(land, folder, name, decompress):
+def test_a_bomb_is_refused(land, folder, name, decompress, hook, result):
     """A ZIP that says it unpacks to more than is allowed is not even begun with."""
-    source = serving(zipped({"a.csv": b"\0" * 600, "b.csv": b"\0" * 401}), "zip")
+    run_id = result(zipped({"a.csv": b"\0" * 600, "b.csv": b"\0" * 401}), "zip")
     options = {"decompress": decompress, "max_unpacked_bytes": 1_000}
     with pytest.raises(InvalidInput, match=r"1001 bytes.*max_unpacked_bytes=1000") as caught:
-        land(source, RUN_ID, folder.destination(name), **options)
+        land(hook, run_id, folder.destination(name), **options)
     assert not caught.value.transient
     assert folder.files() == {}
 
 
-def test_as_much_as_is_allowed_is_unpacked(land, folder):
+def test_as_much_as_is_allowed_is_unpacked(land, folder, hook, result):
     """The bound itself is allowed."""
-    source = serving(zipped({"a.csv": BODY}), "zip")
+    run_id = result(zipped({"a.csv": BODY}), "zip")
     options = {"decompress": True, "max_unpacked_bytes": len(BODY)}
-    land(source, RUN_ID, folder.destination("x/"), **options)
+    land(hook, run_id, folder.destination("x/"), **options)
     assert folder.files() == {"x/a.csv": BODY}
 
 
-def test_a_bomb_that_lies_is_refused(land, folder):
+def test_a_bomb_that_lies_is_refused(land, folder, hook, result):
     """No more is unpacked of a member than the ZIP says, and its checksum fails then."""
     body = changed(zipped({"a.csv": b"\0" * 50_000_000}), b"PK\x01\x02", 24, 1_000)
     body = changed(body, b"PK\x01\x02", 26, 0)
     with pytest.raises(ResultCorrupt, match=r"a\.csv"):
-        land(serving(body, "zip"), RUN_ID, folder.destination("x/"), decompress=True)
+        land(hook, result(body, "zip"), folder.destination("x/"), decompress=True)
     assert folder.files() == {}
 
 
@@ -169,9 +169,9 @@ def test_a_bad_bound(land, most):
         land.to("x/", max_unpacked_bytes=most)
 
 
-def test_no_room_to_unpack(land, folder, small_files):
+def test_no_room_to_unpack(land, folder, small_files, hook, result):
     """A disk that is full while unpacking ends in a clear error and a clean disk."""
-    source = serving(zipped({"a.csv": b"\0" * 3_000_000}), "zip")
+    run_id = result(zipped({"a.csv": b"\0" * 3_000_000}), "zip")
     with small_files(1_000_000), pytest.raises(LandingFailed, match="space"):
-        land(source, RUN_ID, folder.destination("x/"), decompress=True)
+        land(hook, run_id, folder.destination("x/"), decompress=True)
     assert folder.files() == {}
