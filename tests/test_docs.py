@@ -5,12 +5,10 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
-import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -22,6 +20,7 @@ from urllib.parse import unquote
 import pytest
 from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
+from support.dag_authors import run_tests
 
 from airflow_provider_reportrun.connection import read_connection
 from airflow_provider_reportrun.errors import InvalidInput
@@ -252,19 +251,8 @@ def test_the_tests_of_the_guide_to_testing_pass(tmp_path):
         conftest.write("\nfrom test_weekly_report import dag\n")
     code = "\n".join(block.text for block in blocks(guide, "python"))
     (tests / "test_guide.py").write_text(code, encoding="utf-8")
-    ours = ("AIRFLOW", "REPORTRUN", "PYTEST", "COV")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    done = subprocess.run(  # noqa: S603 - our own page
-        [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, tests / "test_guide.py"],
-        env=environment | {"TMPDIR": str(tmp_path)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-5000:]
-    assert f"{len(re.findall(r'^def test_', code, re.MULTILINE))} passed" in done.stdout
+    said = run_tests(tests / "test_guide.py", tmp_path)
+    assert f"{len(re.findall(r'^def test_', code, re.MULTILINE))} passed" in said
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pendulum
 import pytest
 from sqlalchemy import select
+from support.dag_authors import run_tests
 
 from airflow_provider_reportrun.sandbox import Fault, LoseAnswer, Patch
 
@@ -137,19 +135,4 @@ def test_retries_find_the_same_report_run(airflow_db, sandbox, landing):
 
 def test_the_examples_own_tests_pass(tmp_path):
     """With nothing but the package and pytest, as a DAG author runs them."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("AIRFLOW", "REPORTRUN", "PYTEST", "COV"))
-    }
-    done = subprocess.run(  # noqa: S603 - our own tests
-        [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, EXAMPLES / "tests"],
-        env=environment | {"TMPDIR": str(tmp_path)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-5000:]
-    assert "2 passed" in done.stdout
+    assert "2 passed" in run_tests(EXAMPLES / "tests", tmp_path)
