@@ -44,7 +44,7 @@ with DAG(
                 "interval_start": day["interval_start"],
                 "interval_end": day["interval_end"],
                 "idempotency_key": f"{REPORT} {day['interval_start']} {day['interval_end']}",
-                "destination": f"{LANDING}/activity_{day['interval_start'][:10]}.csv",
+                "destination": f"{LANDING}/daily/activity_{day['interval_start'][:10]}.csv",
             }
             for day in days
         ]

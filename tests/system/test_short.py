@@ -64,7 +64,7 @@ def test_a_dag_that_is_scheduled_on_new_data(cluster, sandbox):
     # The watcher runs as well, and tells of the last day that the sandbox has.
     cluster.api("PATCH", f"/dags/{dag_id}", {"is_paused": False})
     cluster.api("POST", "/assets/events", {"asset_id": asset["id"], "extra": {"payload": day}})
-    file = cluster.landing / "activity_2026-01-05.csv"
+    file = cluster.landing / "daily" / "activity_2026-01-05.csv"
     wait_for(file.exists, "the file of the day", seconds=SECONDS)
     cluster.api("PATCH", f"/dags/{dag_id}", {"is_paused": True})
     days = [run.report_parameters["interval_start"] for run in sandbox.runs]
