@@ -70,7 +70,7 @@ requirements: $(UV) ## pin again after a change of pyproject.toml or requirement
 # Debian's packages only where they are missing and may be installed, and without starting them
 # (RUNLEVEL=1); without them the tests skip by name.
 .PHONY: system-test
-system-test: $(DEV) $(VENV)/.stamp-system ## backfills in a real Airflow, with kill -9, about 10 minutes (ONLY=short: 2)
+system-test: $(DEV) $(VENV)/.stamp-system ## backfills in a real Airflow, with kill -9, about 16 minutes (ONLY=short: 2)
 	@set --; [ -n "$$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || set -- "$$@" postgresql; \
 	command -v redis-server >/dev/null || set -- "$$@" redis-server; \
 	if [ $$# -gt 0 ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
