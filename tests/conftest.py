@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +41,8 @@ AIRFLOWS_OWN_WARNINGS = {
 """By minor: what Airflow's own code gives rise to there."""
 NO_SKIPS = bool(os.environ.get("REPORTRUN_NO_SKIPS"))
 MISSING = pytest.StashKey[list[str]]()
+OWN_COMMANDS = {"browser", "stores", "system"}
+"""Markers of tests that run where ``-m`` names them alone: what they need takes a while."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,8 +52,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", line)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, by name, tests of what this Airflow does not have."""
+    """Leave out tests with a command of their own, and, by name, of what this Airflow has not."""
+    commands = OWN_COMMANDS - set(re.findall(r"\w+", config.option.markexpr))
+    _leave_out(config, items, lambda item: any(map(item.get_closest_marker, commands)))
     needs = {item: {mark.args[0] for mark in item.iter_markers("needs")} for item in items}
     asked_for = set().union(*needs.values())
     if not asked_for:
@@ -57,11 +64,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     from support.versions import FEATURES
 
     missing = {name for name in asked_for if not FEATURES[name]}
-    left_out = [item for item in items if needs[item] & missing]
+    if _leave_out(config, items, lambda item: bool(needs[item] & missing)):
+        config.stash[MISSING] = sorted(missing)
+
+
+def _leave_out(
+    config: pytest.Config, items: list[pytest.Item], is_unwanted: Callable[[pytest.Item], bool]
+) -> bool:
+    """Deselect tests; tell whether there were any."""
+    left_out = [item for item in items if is_unwanted(item)]
     if left_out:
         items[:] = [item for item in items if item not in set(left_out)]
         config.hook.pytest_deselected(items=left_out)
-        config.stash[MISSING] = sorted(missing)
+    return bool(left_out)
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:

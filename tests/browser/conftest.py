@@ -27,7 +27,6 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MARKER = "browser"
 START_SECONDS = 360.0
 """Of the script; 25 s where nothing else runs."""
 WAIT_SECONDS = 120.0
@@ -44,22 +43,6 @@ BROWSER_OPTIONS = [
 SIZE = {"width": 1280, "height": 720}
 COLOURS = 128
 """Of a picture; enough for a user interface, at a third of the bytes."""
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Name the marker."""
-    config.addinivalue_line("markers", f"{MARKER}: needs a browser (make browser-test)")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave these tests out unless ``-m`` names them."""
-    if MARKER in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker(MARKER)]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
 
 
 def wait_for(look: Callable[[], Any], what: str, *, seconds: float = WAIT_SECONDS) -> Any:

@@ -35,20 +35,8 @@ INTERVAL = {
     "interval_start": "2026-10-26T00:00:00.000Z",
     "interval_end": "2026-11-02T00:00:00.000Z",
 }
-MARKER = "stores"
 Store: TypeAlias = FolderStore | BucketStore | AzureStore | GcsStore | SftpStore
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # it asks for gRPC and TLS
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave these tests out unless ``-m`` names them: what they need takes a minute to install."""
-    if MARKER in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker(MARKER)]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture
@@ -264,7 +252,7 @@ def file_uris(folder) -> FolderStore:
 
 REMOTE = [
     "s3",
-    *(pytest.param(name, marks=getattr(pytest.mark, MARKER)) for name in ("azure", "gcs", "sftp")),
+    *(pytest.param(name, marks=pytest.mark.stores) for name in ("azure", "gcs", "sftp")),
 ]
 
 

@@ -26,18 +26,6 @@ A task that is resumed within one loop is taken for killed, when the executor's 
 before the deferral is read after the resume ("state mismatch" in the audit log), and tried again.
 """
 FILE_BYTES = 200_000
-MARKER = "system"
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave these tests out unless ``-m`` names them: they take minutes."""
-    if MARKER in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker(MARKER)]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")
