@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_provider_reportrun.errors import InvalidInput, ResultCorrupt
 from airflow_provider_reportrun.landing import MAX_UNPACKED_BYTES
-from airflow_provider_reportrun.landing.spool import open_new
+from airflow_provider_reportrun.landing.spool import open_staged
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.landing.spool import Spool
@@ -168,7 +168,7 @@ def _unpacked(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, target: Path
 ) -> LocalFile:
     digest = hashlib.sha256()
-    with open_new(target) as out:
+    with open_staged(target) as out:
         for chunk in _chunks(archive, member):
             digest.update(chunk)
             out.write(chunk)

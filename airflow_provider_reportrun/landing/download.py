@@ -26,7 +26,7 @@ from airflow_provider_reportrun.errors import (
     ServerError,
     UnexpectedAnswer,
 )
-from airflow_provider_reportrun.landing.spool import open_new
+from airflow_provider_reportrun.landing.spool import open_staged
 from airflow_provider_reportrun.protocol.models import (
     SUCCEEDED,
     ReportRun,
@@ -84,7 +84,7 @@ def download(
     """
     Download the result of a succeeded report run into a local file.
 
-    :param path: a new file; on an error what was written stays for the caller to remove.
+    :param path: written from its beginning; on an error the caller removes it.
     :param policy: how often to try in a row without anything new, and how long to wait before.
     :return: facts that were verified: the size against what the API announced.
     :raises ReportRunFailed: when the report run has no result because it failed.
@@ -94,7 +94,7 @@ def download(
     :raises ReportRunError: when the API or the host of the file cannot be reached.
     """
     failures = 0
-    with open_new(path) as out:
+    with open_staged(path) as out:
         transfer = _Transfer(out)
         while True:
             had = transfer.received

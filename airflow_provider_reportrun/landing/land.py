@@ -18,7 +18,7 @@ from airflow_provider_reportrun.landing.archive import ZIP, LocalFile
 from airflow_provider_reportrun.landing.columns import ColumnTypes, checked_types
 from airflow_provider_reportrun.landing.download import POLICY, Sleep, download
 from airflow_provider_reportrun.landing.parquet import PARQUET, SUFFIX
-from airflow_provider_reportrun.landing.spool import Spool, open_new
+from airflow_provider_reportrun.landing.spool import Spool
 from airflow_provider_reportrun.landing.targets import Target, open_target
 from airflow_provider_reportrun.protocol.interval import INTERVAL_END, INTERVAL_START
 from airflow_provider_reportrun.protocol.metrics import LANDED_BYTES, LANDINGS, Metric
@@ -282,7 +282,8 @@ class Destination:
             return kept
         types = self._types(source, report_run_id)
         folder = target.spool_folder or Path(self.spool_dir or tempfile.gettempdir())
-        with Spool(folder, self.owner) as spool:
+        # Beside a local destination, what is renamed has the rights of a file there.
+        with Spool(folder, self.owner, private=target.spool_folder is None) as spool:
             staged = spool.new_file()
             facts = download(source, report_run_id, staged, policy=policy, sleep=sleep)
             files = self._files(spool, staged, facts)
@@ -343,8 +344,6 @@ class Destination:
                 "Nothing was published."
             )
         empty = spool.new_file()
-        with open_new(empty):
-            pass
         return [
             LocalFile(name=self.marker, path=empty, size=0, sha256=hashlib.sha256().hexdigest())
         ]

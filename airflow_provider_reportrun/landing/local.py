@@ -31,7 +31,7 @@ def download_to_file(source: ResultSource, report_run_id: str, path: str | Path)
         raise InvalidInput(f"The path {path} is a folder. Name the file to download to.")
     # Nothing tells the tries of a caller from two callers, so none cleans up after another.
     owner = owner_name(report_run_id, uuid.uuid4().hex)
-    with Spool(path.parent, owner) as spool:
+    with Spool(path.parent, owner, private=False) as spool:
         staged = spool.new_file()
         facts = download(source, report_run_id, staged)
         if facts.content_type == archive.ZIP:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from airflow_provider_reportrun.errors import ConversionFailed, InvalidInput
 from airflow_provider_reportrun.landing.columns import TEXT, ColumnTypes, decimal_digits
-from airflow_provider_reportrun.landing.spool import open_new
+from airflow_provider_reportrun.landing.spool import open_staged
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.landing.archive import LocalFile
@@ -95,7 +95,7 @@ def convert(file: LocalFile, spool: Spool, types: ColumnTypes) -> LocalFile:
     for block_bytes in BLOCK_BYTES:
         target = spool.new_file()
         try:
-            with open_new(target) as out:
+            with open_staged(target) as out:
                 rows = _write(_Csv(file, columns, block_bytes, has_rows=has_rows), out)
             break
         except _RowTooLong:

@@ -41,20 +41,24 @@ def _prefix(owner: str) -> str:
 
 
 @contextmanager
-def open_new(path: Path) -> Iterator[BinaryIO]:
+def open_staged(path: Path) -> Iterator[BinaryIO]:
     """
-    Open a new local file to write.
+    Open a local file to write it from its beginning.
 
     :raises LandingFailed: when it cannot be written, be it in the block.
     """
     try:
-        with path.open("xb") as out:
+        with path.open("wb") as out:
             yield out
     except OSError as error:
-        raise LandingFailed(
-            f"Tried to write {path}: {error.strerror or error}. Nothing was published; see to "
-            "space and rights there, or choose another spool_dir or destination."
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> LandingFailed:
+    return LandingFailed(
+        f"Tried to write {path}: {error.strerror or error}. Nothing was published; see to "
+        "space and rights there, or choose another spool_dir or destination."
+    )
 
 
 class Spool:
@@ -65,12 +69,14 @@ class Spool:
     whatever was not published.
 
     :param folder: made with its parents when it is not there.
+    :param private: whether only the user of this process may read the files; else the umask says.
     :raises LandingFailed: when the folder cannot be made or written.
     """
 
-    def __init__(self, folder: Path, owner: str) -> None:
+    def __init__(self, folder: Path, owner: str, *, private: bool = True) -> None:
         self.folder = folder
         self._owner = owner
+        self._mode = 0o600 if private else 0o666
         self._files: list[Path] = []
 
     def __enter__(self) -> Self:
@@ -92,7 +98,15 @@ class Spool:
             file.unlink(missing_ok=True)
 
     def new_file(self) -> Path:
-        """Name a new temporary file; it is not made yet."""
+        """
+        Make a new temporary file.
+
+        :raises LandingFailed: when the folder cannot be written.
+        """
         file = self.folder / temporary_name(self._owner)
+        try:
+            file.touch(self._mode, exist_ok=False)
+        except OSError as error:
+            raise _unwritable(file, error) from error
         self._files.append(file)
         return file

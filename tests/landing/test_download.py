@@ -8,12 +8,11 @@ import socket
 from functools import partial
 
 import pytest
-from landing.sources import RUN_ID, URL, Script, serving, stream
+from landing.sources import RUN_ID, URL, Script, stream
 
 from airflow_provider_reportrun.connection import ApiAccess
 from airflow_provider_reportrun.errors import (
     DownloadRefused,
-    LandingFailed,
     NotFound,
     ReportRunError,
     ReportRunFailed,
@@ -573,14 +572,6 @@ def test_an_unknown_report_run_is_refused(hook, download, path):
 
 
 # What is written
-
-
-def test_an_existing_file_is_not_written_into(download, path):
-    """The file to download into must be new."""
-    path.write_bytes(b"other")
-    with pytest.raises(LandingFailed, match="spool_dir"):
-        download(serving(b"abc"), RUN_ID, path)
-    assert path.read_bytes() == b"other"
 
 
 def test_long_downloads_report_progress(caplog):

@@ -141,6 +141,14 @@ def test_a_kill_leaves_what_the_next_try_removes(land, folder, killed):
     assert folder.files() == {"report.csv": BODY}
 
 
+def test_a_landed_file_has_the_rights_of_the_umask(land, folder):
+    """Whoever may read what others write there may read what is landed."""
+    folder.put("other", b"")
+    land(serving(BODY), RUN_ID, folder.destination("report.csv"))
+    modes = {(folder.folder / name).stat().st_mode for name in ("other", "report.csv")}
+    assert len(modes) == 1
+
+
 def test_leftovers_of_others_are_left_alone(land, folder):
     """What another owner, or another program, left or is writing stays."""
     with Spool(folder.folder, owner_name("dag", "run", "other", -1)) as spool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import http.client
 import re
 import socket
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
-from landing.sources import RUN_ID, serving, zipped
+from landing.sources import RUN_ID, Meanwhile, serving, zipped
 from landing.stores import BUCKET, BucketStore, aws_connection
 
 from airflow_provider_reportrun.errors import InvalidInput, LandingFailed
@@ -220,6 +221,18 @@ def test_an_upload_that_came_short_is_noticed(s3, tmp_path):
     target = open_target(s3.destination(""), None)
     with pytest.raises(LandingFailed, match="holds 8 bytes after 9"):
         target.publish(LocalFile(name="x.csv", path=path, size=9, sha256=""), "owner")
+
+
+def test_nobody_else_reads_the_spool(s3, land, result, hook):
+    """What waits for its upload may be read by the user of this process alone."""
+    modes = set()
+
+    def look():
+        (staged,) = land.spool.iterdir()
+        modes.add(stat.S_IMODE(staged.stat().st_mode))
+
+    land(Meanwhile(hook, look), result(BODY), s3.destination("report.csv"))
+    assert modes == {0o600}
 
 
 def test_no_such_bucket(s3, land):
