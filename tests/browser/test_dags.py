@@ -41,8 +41,9 @@ def test_weekly_report(airflow, page, picture):
     picture(page, "weekly-run-graph")
 
     page.get_by_role("button", name=re.compile("^show grid", re.IGNORECASE)).click()
-    page.goto(f"{run_page(run)}/tasks/create")
-    page.get_by_text(f"Created report run {report_run['id']}").first.wait_for()
+    page.goto(f"{run_page(run)}/tasks/wait")
+    page.get_by_text(f"Report run {report_run['id']} is succeeded").first.wait_for()
+    page.keyboard.press("w")  # wraps long lines
     settle(page)
     picture(page, "task-log")
 
