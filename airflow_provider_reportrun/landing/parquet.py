@@ -146,6 +146,31 @@ def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= each <= "\udfff" for each in text)
 
 
+class _Blocks:
+    """
+    A file of which no block that is read ends between a CR and its LF.
+
+    After such a block pyarrow (up to 26.0 at least) takes the LF for the rest of a line's end and
+    drops it, though it stands in a quoted value.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._held = b""
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def read(self, size: int) -> bytes:
+        block = self._held + self._file.read(size - len(self._held))
+        self._held = b"\r" if len(block) > 1 and block.endswith(b"\r") else b""
+        return block.removesuffix(self._held)
+
+    def close(self) -> None:
+        """Leave it to who opened it."""
+
+
 class _Csv:
     """The rows of a CSV, typed, in batches."""
 
@@ -190,23 +215,28 @@ class _Csv:
             return "error"
 
         try:
-            with arrow_csv.open_csv(
-                str(self._file.path),
-                read_options=arrow_csv.ReadOptions(use_threads=False, block_size=self._block_bytes),
-                parse_options=arrow_csv.ParseOptions(
-                    newlines_in_values=True,
-                    # A line with nothing on it is a row where there is one column only.
-                    ignore_empty_lines=len(names) > 1,
-                    invalid_row_handler=note,
-                ),
-                convert_options=arrow_csv.ConvertOptions(
-                    column_types=dict.fromkeys(names, pa.binary()),
-                    check_utf8=False,
-                    null_values=[""],
-                    strings_can_be_null=True,
-                    quoted_strings_can_be_null=False,
-                ),
-            ) as reader:
+            with (
+                self._file.path.open("rb") as file,
+                arrow_csv.open_csv(
+                    _Blocks(file),
+                    read_options=arrow_csv.ReadOptions(
+                        use_threads=False, block_size=self._block_bytes
+                    ),
+                    parse_options=arrow_csv.ParseOptions(
+                        newlines_in_values=True,
+                        # A line with nothing on it is a row where there is one column only.
+                        ignore_empty_lines=len(names) > 1,
+                        invalid_row_handler=note,
+                    ),
+                    convert_options=arrow_csv.ConvertOptions(
+                        column_types=dict.fromkeys(names, pa.binary()),
+                        check_utf8=False,
+                        null_values=[""],
+                        strings_can_be_null=True,
+                        quoted_strings_can_be_null=False,
+                    ),
+                ) as reader,
+            ):
                 if reader.schema.names != names:
                     raise ConversionFailed(
                         f"The header of the CSV for {self._file.name} can be read in more than "

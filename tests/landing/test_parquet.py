@@ -37,7 +37,7 @@ LANDED = [{"name": "id", "type": "varchar"}, {"name": "net", "type": "decimal(38
 NASTY = (
     "", " ", "a", "NULL", "null", "NA", "nan", "None", "-", "0", "007", "1e5", "true", "2026-01-01",
     'say "hi"', '""', "'", "a,b", "line\nbreak", "cr\r\nlf", "\ttab ", "zażółć 東京 🧾", "\u00a0",
-    "\ufeffbom", "e\u0301", "\x00\x1f", "=1+1", "\\n", "x" * 3_000,
+    "\ufeffbom", "e\u0301", "\x01\x1f", "=1+1", "\\n", "x" * 3_000,
 )  # fmt: skip
 """Texts that readers of CSV take for something else."""
 
@@ -126,6 +126,16 @@ def test_every_text_comes_back_as_it_was(convert, seed, monkeypatch):
     body = body if rng.random() < 0.5 or (rows and rows[-1] == [None]) else body.removesuffix(end)
     announced = dict.fromkeys(names, "varchar")
     assert convert(body.encode(), announced) == [tuple(row) for row in rows]
+
+
+@pytest.mark.parametrize("text", ["a\r\nb", "\r\n", "\r", "\n", 'say "hi"', '"'])
+def test_a_text_at_the_edge_of_a_block(convert, text, monkeypatch):
+    """Blocks begin and end at each of its bytes in turn, and it stays whole."""
+    monkeypatch.setattr(parquet, "BLOCK_BYTES", (64, 1 << 20))
+    rows = [(f"{number:02}", text + "x" * (number % 7)) for number in range(100)]
+    lines = [f'{number},"{value.replace(chr(34), 2 * chr(34))}"\r\n' for number, value in rows]
+    body = "id,text\r\n" + "".join(lines)
+    assert convert(body.encode(), {"id": "varchar", "text": "varchar"}) == rows
 
 
 @pytest.mark.parametrize(
