@@ -41,12 +41,12 @@ def zone_of(timezone: str | tzinfo | None, context: Context) -> tzinfo | None:
 
 def no_interval(name: str, context: Context) -> InvalidInput:
     """Make the error of a run that has no data interval, for the argument that wants it."""
-    partition = context.get("partition_key")
+    partition = getattr(context.get("dag_run"), "partition_key", None)  # from Airflow 3.2 on
     if partition:
         return InvalidInput(
             f"{name} is empty: the run has no data interval, but the partition key {partition!r}. "
-            "Pass interval_start and interval_end made from {{ partition_key }}, or schedule the "
-            "DAG with CronDataIntervalTimetable."
+            "Pass interval_start and interval_end made from {{ dag_run.partition_key }}, or "
+            "schedule the DAG with CronDataIntervalTimetable."
         )
     return InvalidInput(
         f"{name} is empty: the run has no data interval, as runs that were triggered by hand or by "
