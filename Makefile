@@ -15,8 +15,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --gen
 	--no-emit-index-url --custom-compile-command "make requirements"
 
 # What the tests need newer than the oldest Airflow.
-EVER_NEWER := $(patsubst %,--exclude-newer-package %=false,pytest pytest-cov openapi-core \
-	openapi-schema-validator openapi-spec-validator jsonschema-path pathable)
+EVER_NEWER := $(patsubst %,--exclude-newer-package %=false,pytest pytest-cov)
 
 # Stamps: touched when a set-up is done, so that it is done again only when its inputs change.
 UV := $(VENV)/.stamp-uv

@@ -33,6 +33,9 @@ AIRFLOWS_OWN_WARNINGS = {
         "ignore:Using Connection.get_connection_from_secrets",  # in BaseHook.get_connection
         "ignore:fully NULL primary key identity",  # SQLAlchemy, where dag.test() clears a run
     ],
+    "3.1": [
+        "ignore:Using Connection.from_json from `airflow.models`",  # where connections are read
+    ],
     "3.2": [
         "ignore:SelectableGroups dict interface is deprecated",  # OpenTelemetry's, when imported
         "ignore:ProvidersManager.hooks is deprecated",  # in the service behind connection forms

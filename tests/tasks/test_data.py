@@ -110,7 +110,7 @@ def test_waits_until_the_data_cover_the_interval(sandbox, through, tomorrow, mod
     outcome = run(make(**MODES[mode]), interval=tomorrow)
     assert outcome.state == "success", outcome.error
     assert outcome.returned == tomorrow[1]
-    assert datetime.fromisoformat(outcome.returned) == through + timedelta(days=1)
+    assert pendulum.parse(outcome.returned) == through + timedelta(days=1)
     assert set(operations(sandbox)) == {"get_report"}
     assert len(outcome.deferrals) == int(mode == "deferrable")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta, timezone
 
+import pendulum
 import pytest
 from support.task_instances import dag, load_trigger, run_task
 
@@ -84,7 +85,7 @@ def test_waits_and_tells_what_is_known_of_the_report_run(sandbox, report_run, mo
         "livemode": False,
     }
     assert told["size"] > 0
-    assert datetime.fromisoformat(told["created"]).tzinfo is not None
+    assert pendulum.parse(told["created"]).tzinfo is not None
 
 
 def test_a_finished_report_run_is_not_deferred_for(sandbox, report_run):

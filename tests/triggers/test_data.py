@@ -6,9 +6,10 @@ import asyncio
 import json
 import logging
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
+import pendulum
 import pytest
 from airflow.models.trigger import Trigger
 from support.task_instances import first_event
@@ -140,7 +141,7 @@ def test_the_end_of_the_data_is_covered(sandbox, tomorrow):
     """Intervals are half-open: they may end where the data end, and a millisecond later not."""
     sandbox.advance(DAY_SECONDS)
     assert first_event(waiting(tomorrow))["outcome"] == "done"
-    later = format_instant(datetime.fromisoformat(tomorrow) + timedelta(days=1, milliseconds=1))
+    later = format_instant(pendulum.parse(tomorrow) + timedelta(days=1, milliseconds=1))
     event = first_event(waiting(later, deadline=time.time() + 0.1))
     assert isinstance(from_json(event["error"]), DeadlinePassed)
 

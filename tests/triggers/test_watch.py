@@ -7,6 +7,7 @@ import logging
 from contextlib import aclosing
 from datetime import timedelta
 
+import anyio
 import pytest
 from airflow.sdk import Asset
 from airflow.triggers.base import BaseEventTrigger
@@ -48,12 +49,13 @@ async def payloads(trigger, count, *, between=lambda: None):
     :param between: is called after each event but the last.
     """
     found = []
-    async with asyncio.timeout(LIMIT_SECONDS), aclosing(trigger.run()) as events:
-        async for event in events:
-            found.append(event.payload)
-            if len(found) == count:
-                return found
-            between()
+    with anyio.fail_after(LIMIT_SECONDS):
+        async with aclosing(trigger.run()) as events:
+            async for event in events:
+                found.append(event.payload)
+                if len(found) == count:
+                    return found
+                between()
     raise AssertionError("a watcher ended")
 
 
@@ -176,7 +178,7 @@ if hasattr(BaseEventTrigger, "shared_stream_key"):  # Airflow 3.3
                 async with aclosing(trigger.filter_shared_stream(stream)) as events:
                     return (await anext(events)).payload
 
-            async with asyncio.timeout(LIMIT_SECONDS):
+            with anyio.fail_after(LIMIT_SECONDS):
                 found = await asyncio.gather(*[first(*each) for each in enumerate(triggers)])
             await manager.stop_all()
             return found
