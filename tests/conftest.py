@@ -32,9 +32,11 @@ AIRFLOWS_OWN_WARNINGS = {
     "3.0": [
         "ignore:Using Connection.get_connection_from_secrets",  # in BaseHook.get_connection
         "ignore:fully NULL primary key identity",  # SQLAlchemy, where dag.test() clears a run
+        "ignore:datetime.datetime.utcnow",  # of libraries of its day, from Python 3.12 on
     ],
     "3.1": [
         "ignore:Using Connection.from_json from `airflow.models`",  # where connections are read
+        "ignore:'HTTP_422_UNPROCESSABLE_ENTITY' is deprecated",  # Starlette's, in Airflow's API
     ],
     "3.2": [
         "ignore:SelectableGroups dict interface is deprecated",  # OpenTelemetry's, when imported

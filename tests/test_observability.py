@@ -260,6 +260,7 @@ def test_tracing_is_off_until_a_provider_is_set():
 # Lines of the log
 
 
+@pytest.mark.needs("logs without a worker")
 def test_the_guide_shows_the_lines_of_a_report():
     """In their order, from the refused create to the landed file and the next try."""
     ours = [

@@ -10,7 +10,9 @@ import requests
 
 from airflow_provider_reportrun.sandbox.catalog import CATALOG
 
-openapi_core = pytest.importorskip("openapi_core", reason="make test has it, whatever the Airflow")
+openapi_core = pytest.importorskip(
+    "openapi_core", reason="make test has it, whatever the Airflow", exc_type=ImportError
+)
 from openapi_core.contrib.requests import (  # noqa: E402
     RequestsOpenAPIRequest,
     RequestsOpenAPIResponse,

@@ -33,6 +33,7 @@ else:  # Airflow 3.0 and 3.1
 __all__ = ["FEATURES", "deserialize", "import_string", "secrets_masker", "serialize"]
 
 FEATURES = {
+    "logs without a worker": bool(find_spec("airflow.sdk.serde")),  # from Airflow 3.2 on
     "partitions": "partition_key" in DagRun.model_fields,  # from Airflow 3.2 on
     "retry_policy": hasattr(airflow.sdk, "RetryPolicy"),  # from Airflow 3.3 on
     "task_state_store": hasattr(context, "TaskStateStoreAccessor"),  # from Airflow 3.3 on
