@@ -7,6 +7,7 @@ import json
 import pytest
 from airflow.sdk import Connection
 
+from airflow_provider_reportrun._compat import BaseHook
 from airflow_provider_reportrun.connection import ApiAccess, read_connection
 from airflow_provider_reportrun.errors import InvalidInput
 
@@ -288,11 +289,10 @@ def test_what_plain_loopback_is(expected, base_url):
     assert expected is access(base_url).is_plain_loopback
 
 
-def test_the_sandbox_says_how_it_is_reached(sandbox):
+def test_the_sandbox_says_how_it_is_reached(sandbox, monkeypatch):
     """Both of its forms of a connection lead to it."""
-    for found in (
-        read_connection(Connection.from_uri(sandbox.connection_uri, conn_id="stripe")),
-        read_connection(Connection(conn_id="stripe", **json.loads(sandbox.connection_json))),
-    ):
+    for form in (sandbox.connection_uri, sandbox.connection_json):
+        monkeypatch.setenv("AIRFLOW_CONN_STRIPE", form)
+        found = read_connection(BaseHook.get_connection("stripe"))
         assert (found.base_url, found.api_key) == (sandbox.url, sandbox.api_key)
         assert found.is_plain_loopback

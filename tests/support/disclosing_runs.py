@@ -92,6 +92,12 @@ FAULTS: dict[str, list[Fault]] = {
 """By DAG, what goes wrong besides what its tasks are given."""
 
 
+def airflow(*command: str) -> None:
+    """Run a command of Airflow, in this process."""
+    arguments = get_parser().parse_args(command)
+    arguments.func(arguments)
+
+
 def connections(sandbox: Sandbox) -> list[Connection]:
     """What the tasks may use; kept in the database, encrypted."""
     proxy = f"http://user:{PROXY_PASSWORD}@127.0.0.1:1"
@@ -113,6 +119,7 @@ def connections(sandbox: Sandbox) -> list[Connection]:
 def main() -> None:
     """Run all scenarios, then the leaky DAG, and write down the states and the secrets."""
     initdb()
+    airflow("dags", "reserialize")  # Airflow 3.0 knows no asset of a DAG that it has not met
     (FOLDER / "file").touch()
     with Sandbox(run_seconds=0.0, concurrency=100, api_key=API_KEY) as sandbox:
         known = connections(sandbox)
@@ -135,9 +142,7 @@ def main() -> None:
             states[name] = str(run.state.value)
             sandbox.faults.clear()
             if name == "landed":
-                command = ["tasks", "render", name, "report", run.run_id]
-                arguments = get_parser().parse_args(command)
-                arguments.func(arguments)
+                airflow("tasks", "render", name, "report", run.run_id)
         sound = sandbox.urls
         shutil.copytree(HOME, FOLDER / "sound")
         print(LEAKING, flush=True)  # noqa: T201
