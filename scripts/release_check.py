@@ -149,7 +149,7 @@ def promise_problems(readme: str, metadata: str) -> list[str]:
     headers = HeaderParser().parsestr(metadata)
     python = headers["Requires-Python"].removeprefix(">=")
     (airflow,) = re.findall(
-        r"^apache-airflow>=(\d+\.\d+)",
+        r"^apache-airflow>=([\d.]+)",
         "\n".join(headers.get_all("Requires-Dist", [])),
         re.MULTILINE,
     )

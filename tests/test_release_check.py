@@ -18,10 +18,10 @@ WHEEL = {
 METADATA = """\
 Metadata-Version: 2.4
 Requires-Python: >=3.10
-Requires-Dist: apache-airflow>=3.0.0
+Requires-Dist: apache-airflow>=3.0.3
 Provides-Extra: s3
 """
-README = "It needs Airflow 3.0 or newer and Python 3.10 or newer. Take [s3] for S3."
+README = "It needs Airflow 3.0.3 or newer and Python 3.10 or newer. Take [s3] for S3."
 EMPTY = "## [Unreleased]\n\n"
 ENTRY_POINTS = """\
 [apache_airflow_provider]
@@ -113,7 +113,7 @@ def test_documents_install_this_version_or_none():
     ("readme", "metadata", "problems"),
     [
         (README, METADATA, []),
-        (README, METADATA.replace("3.0.0", "3.1.0"), ["Airflow 3.1 or newer"]),
+        (README, METADATA.replace("3.0.3", "3.1.0"), ["Airflow 3.1.0 or newer"]),
         (README, METADATA.replace("3.10", "3.11"), ["Python 3.11 or newer"]),
         (README, METADATA + "Provides-Extra: gcs\n", ["the extra 'gcs'"]),
     ],
