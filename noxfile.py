@@ -43,7 +43,24 @@ find_pyenvs_pythons()
 @nox.parametrize("airflow", AIRFLOWS, ids=AIRFLOWS)
 def tests(session: nox.Session, airflow: str) -> None:
     """Run the tests, or what is named after ``--``."""
+    install(session, airflow)
+    session.run("pytest", "-q", "-rs", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0], download_python="never")
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the oldest release of each library that ``pyproject.toml`` allows."""
+    install(session, AIRFLOWS[0])
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    extras = project["optional-dependencies"]
+    bounds = [*project["dependencies"], *extras["s3"], *extras["parquet"]]
+    oldest = [bound.replace(">=", "==") for bound in bounds if "apache-airflow>=" not in bound]
+    session.install(*oldest)
+    session.run("pytest", "-q", "-rs", *session.posargs)
+
+
+def install(session: nox.Session, airflow: str) -> None:
+    """Install an Airflow with the libraries of its day, and this package."""
     pins = f"requirements/airflow-{airflow}.txt"
     session.install("--compile-bytecode", "--require-hashes", "-r", pins)
     session.install("--no-deps", "--no-build-isolation", "--editable", ".")
-    session.run("pytest", "-q", "-rs", *session.posargs)
