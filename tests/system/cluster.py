@@ -274,6 +274,12 @@ class Cluster:
         (self.folder / f"{name}.pid").unlink(missing_ok=True)
         self._popen(name, [str(BIN / "airflow"), *self.components[name]])
 
+    def start_missing(self) -> None:
+        """Start what was killed and not yet started again."""
+        for name in self.components:
+            if name not in self._running:
+                self.start_component(name)
+
     def end_component(self, name: str) -> None:
         """End a component by SIGTERM, and wait until it has ended by itself."""
         process = self._running.pop(name)

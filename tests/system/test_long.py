@@ -51,6 +51,7 @@ def test_kills_of_workers_scheduler_and_triggerer(cluster, sandbox):
 
     backfill.await_end(seconds=END_SECONDS)
     backfill.say("every run has ended")
+    cluster.start_missing()
     backfill.verify()
     for week in (in_create, in_wait):
         assert backfill.run_of(week).attached >= 1, "the report run was found again"
