@@ -21,6 +21,7 @@ import pytest
 from cryptography.fernet import Fernet
 from packaging.version import Version
 from support.task_instances import first_event
+from support.versions import TALK_OF_AIRFLOW
 
 from airflow_provider_reportrun import errors, transport
 from airflow_provider_reportrun.connection import read_connection
@@ -36,11 +37,8 @@ RUN_SECONDS = 600.0
 OPENLINEAGE = Version(metadata.version("apache-airflow-providers-openlineage"))
 TELLS_FULL_TASKS = Version("2.20") <= OPENLINEAGE
 """Before, the provider fails where it is to tell all of a task, and tells nothing."""
-KNOWN = re.compile(r"msg=MaskSecret\(|ConnectionResult\(|^\S*│")
-"""
-Lines of ``dag.test()`` itself: at DEBUG it plays the supervisor, who knows the connections; Airflow
-3.0 draws local variables, of requests and urllib3, too, under a traceback.
-"""
+KNOWN = re.compile(rf"msg=MaskSecret\(|ConnectionResult\(|{TALK_OF_AIRFLOW.pattern}")
+"""Lines of ``dag.test()`` itself at DEBUG: it plays the supervisor, who knows the connections."""
 
 
 @dataclass(frozen=True)

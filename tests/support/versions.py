@@ -7,6 +7,7 @@ exceptions from there too.
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 
 import airflow.sdk
@@ -15,8 +16,12 @@ from airflow.sdk.execution_time import context
 
 try:
     from airflow.sdk._shared import secrets_masker
+
+    _TALKS = r"(?!)"
 except ImportError:  # Airflow 3.0
     from airflow.sdk.execution_time import secrets_masker
+
+    _TALKS = r"MaskSecret\(|^\S*│"
 
 try:
     from airflow.sdk.module_loading import import_string
@@ -30,7 +35,20 @@ else:  # Airflow 3.0 and 3.1
 
     serialize, deserialize = BaseSerialization.serialize, BaseSerialization.deserialize
 
-__all__ = ["FEATURES", "deserialize", "import_string", "secrets_masker", "serialize"]
+__all__ = [
+    "FEATURES",
+    "TALK_OF_AIRFLOW",
+    "deserialize",
+    "import_string",
+    "secrets_masker",
+    "serialize",
+]
+
+TALK_OF_AIRFLOW = re.compile(_TALKS)
+"""
+Lines in which ``dag.test()`` tells secrets by itself on Airflow 3.0, and on no other: at DEBUG what
+its supervisor is to mask, and local variables, of requests and urllib3, too, under a traceback.
+"""
 
 FEATURES = {
     "logs without a worker": bool(find_spec("airflow.sdk.serde")),  # from Airflow 3.2 on

@@ -262,8 +262,7 @@ class Cluster:
         if self.executor == "CeleryExecutor":
             self._start_redis()
         self.airflow("db", "migrate")
-        for name in self.components:
-            self.start_component(name)
+        self.start_missing()
         wait_for(self._is_healthy, "a healthy Airflow", seconds=START_SECONDS)
         for name in WORKERS:
             if name in self.components:
@@ -275,7 +274,7 @@ class Cluster:
         self._popen(name, [str(BIN / "airflow"), *self.components[name]])
 
     def start_missing(self) -> None:
-        """Start what was killed and not yet started again."""
+        """Start each component that does not run: all at first, later what was killed."""
         for name in self.components:
             if name not in self._running:
                 self.start_component(name)
