@@ -133,8 +133,16 @@ class Backfill:
 
     def waiting(self) -> int:
         """Count the tasks that wait in the triggerer."""
+        return len(self.waiting_weeks())
+
+    def waiting_weeks(self) -> set[str]:
+        """Name the weeks whose task waits in the triggerer."""
         instances = self.cluster.task_instances(self.dag_id)
-        return sum(ti["state"] == "deferred" for ti in instances)
+        return {_monday(ti) for ti in instances if ti["state"] == "deferred"}
+
+    def created(self) -> set[str]:
+        """Name the weeks that have a report run."""
+        return {_week(run.report_parameters) for run in self.sandbox.runs}
 
     def clear(self, task_id: str, *, week: str) -> None:
         """Clear a task of a week, and no other, as the UI does."""

@@ -24,8 +24,8 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +41,8 @@ START_SECONDS = 240.0
 """How long the components together may take to become healthy; 20 s where nothing else runs."""
 STOP_SECONDS = 15.0
 """How long a component may take to end by itself before it is killed."""
+BUSY = ("scheduled", "queued", "running", "deferred", "restarting")
+"""States of a task that a worker or the triggerer works on, or soon will."""
 LOG_LINES = 40
 """How much of each log is shown when the start fails."""
 RECOVERY = {
@@ -90,12 +92,13 @@ def _is_importable(name: str) -> bool:
         return False
 
 
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Find ports that nobody listens on, no two alike."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def wait_for(look: Callable[[], T], what: str, *, seconds: float, every: float = 0.2) -> T:
@@ -148,9 +151,14 @@ def halt(process: psutil.Process) -> list[psutil.Process]:
     return [process, *(each for child in children for each in halt(child))]
 
 
-def _path_of(ti: Mapping[str, Any]) -> str:
-    run = urllib.parse.quote(ti["dag_run_id"], safe="")
-    return f"/dags/{ti['dag_id']}/dagRuns/{run}/taskInstances/{ti['task_id']}"
+def _path_of(run_or_task: Mapping[str, Any]) -> str:
+    """Name the DAG run of something that the REST API has told of."""
+    run = urllib.parse.quote(run_or_task["dag_run_id"], safe="")
+    return f"/dags/{run_or_task['dag_id']}/dagRuns/{run}"
+
+
+def _task_path(ti: Mapping[str, Any]) -> str:
+    return f"{_path_of(ti)}/taskInstances/{ti['task_id']}"
 
 
 class Cluster:
@@ -180,7 +188,7 @@ class Cluster:
             folder.mkdir()
         for file in dags:
             shutil.copy(file, self.dags)
-        self._postgres_port, self._redis_port, self._api_port = (free_port() for _ in range(3))
+        self._postgres_port, self._redis_port, self._api_port = free_ports(3)
         self.url = f"http://{HOST}:{self._api_port}"
         self.environment = self._environment(environment)
         self.components = {
@@ -479,11 +487,11 @@ class Cluster:
 
     def xcom(self, ti: Mapping[str, Any], key: str) -> Any:
         """Read an XCom of a task instance."""
-        return self.api("GET", f"{_path_of(ti)}/xcomEntries/{key}?stringify=false")["value"]
+        return self.api("GET", f"{_task_path(ti)}/xcomEntries/{key}?stringify=false")["value"]
 
     def log(self, ti: Mapping[str, Any], try_number: int) -> str:
         """Read what the UI shows as the log of a try: the worker's lines and the triggerer's."""
-        path = f"{_path_of(ti)}/logs/{try_number}?full_content=true"
+        path = f"{_task_path(ti)}/logs/{try_number}?full_content=true"
         return "\n".join(str(line["event"]) for line in self.api("GET", path)["content"])
 
     def errors(self, dag_id: str) -> set[str]:
@@ -494,7 +502,37 @@ class Cluster:
 
     def mark_failed(self, ti: Mapping[str, Any]) -> None:
         """Mark a task instance as failed, as a user does."""
-        self.api("PATCH", _path_of(ti), {"new_state": "failed"})
+        self.api("PATCH", _task_path(ti), {"new_state": "failed"})
+
+    @contextmanager
+    def unpaused(self, dag_id: str) -> Iterator[None]:
+        """Let a DAG be scheduled, and pause it again whatever happens."""
+        self.await_dag(dag_id)
+        self.api("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+        try:
+            yield
+        finally:
+            self.api("PATCH", f"/dags/{dag_id}", {"is_paused": True})
+
+    def settle(self) -> None:
+        """
+        End whatever is still under way, and wait until it has ended.
+
+        A task that an earlier test has left waiting counts in pools, asks the sandbox, and may take
+        a fault that a later test has meant for its own.
+        """
+        self.start_missing()
+        for state in ("queued", "running"):
+            for run in self.api("GET", f"/dags/~/dagRuns?state={state}&limit=1000")["dag_runs"]:
+                self.api("PATCH", _path_of(run), {"state": "failed"})
+        states = "&".join(f"state={state}" for state in BUSY)
+        path = f"/dags/~/dagRuns/~/taskInstances?{states}&limit=1000"
+        wait_for(
+            lambda: not self.api("GET", path)["task_instances"],
+            "the end of all tasks",
+            seconds=START_SECONDS,
+            every=0.5,
+        )
 
     def await_dag(self, dag_id: str) -> None:
         """Wait until the dag-processor has read a DAG."""

@@ -63,8 +63,9 @@ def cluster(
 
 
 @pytest.fixture
-def sandbox(system_sandbox: Sandbox) -> Iterator[Sandbox]:
-    """The sandbox, without anything of earlier tests."""
+def sandbox(system_sandbox: Sandbox, cluster: Cluster) -> Iterator[Sandbox]:
+    """The sandbox without anything of earlier tests, whose tasks have all ended."""
     system_sandbox.reset()
     yield system_sandbox
     system_sandbox.faults.clear()
+    cluster.settle()

@@ -29,8 +29,9 @@ def test_clear_a_running_create(cluster, sandbox):
         sandbox.faults.add(Fault("create", hold, times=None, match=f'"interval_start":"{week}'))
         backfill.create(max_active_runs=1)
         assert hold.held.wait(SECONDS), "the create was not held"
+        process = backfill.process_of(backfill.request_held("create"))
         backfill.clear("report", week=week)
-        await_killed(backfill, backfill.request_held("create"))
+        await_end(process)
         sandbox.faults.clear()
     for backfill in (new_run, reuse):
         backfill.await_end(seconds=SECONDS)
@@ -58,8 +59,9 @@ def test_clear_a_running_download(cluster, sandbox):
         assert stall.reached.wait(SECONDS), "the download did not begin"
         folder = cluster.landing / backfill.dag_id
         wait_for(lambda: list(folder.glob(".*.part")), "the file being written", seconds=SECONDS)  # noqa: B023 - called at once
+        process = backfill.process_of(backfill.downloads()[-1])
         backfill.clear(task_id, week=week)
-        await_killed(backfill, backfill.downloads()[-1])
+        await_end(process)
         assert not (folder / f"{week}.csv").exists(), "no reader sees half a file"
         sandbox.faults.clear()
         backfill.await_end(seconds=SECONDS)
@@ -101,9 +103,8 @@ def test_edit_retries_between_two_tries(cluster, sandbox):
     backfill.verify_files()
 
 
-def await_killed(backfill, request):
-    """Wait until Airflow has ended the worker that waits for an answer."""
-    process = backfill.process_of(request)
+def await_end(process):
+    """Wait until Airflow has ended the worker of a task that was cleared."""
     wait_for(lambda: not process.is_running(), "the end of the cleared task", seconds=SECONDS)
 
 

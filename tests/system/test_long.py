@@ -114,16 +114,17 @@ def kill_in_download(backfill, sandbox, *, number):
 def kill_in_wait(backfill, sandbox):
     """Kill the triggerer in a create that had to wait for room, among others that wait."""
     sandbox.limit(0)
-    done = {run.report_parameters["interval_start"] for run in sandbox.runs}
+    to_come = set(backfill.starts) - backfill.created()
+    most = min(ACTIVE, len(to_come))
 
-    def refused():
-        weeks = backfill.refused() - {start[:10] for start in done}
-        return weeks if len(weeks) >= 3 and backfill.waiting() >= 3 else None
+    def wait_for_room():
+        # A report run of before the limit may end at any moment, and its task be resumed.
+        weeks = backfill.waiting_weeks()
+        return weeks if len(weeks) == most and weeks <= to_come & backfill.refused() else None
 
-    week = max(wait_for(refused, "creates that wait for room", seconds=SECONDS))
-    wait_for(lambda: backfill.waiting() == ACTIVE, "nothing but waits", seconds=SECONDS, every=1.0)
+    week = max(wait_for(wait_for_room, "nothing but waits for room", seconds=SECONDS, every=1.0))
     backfill.verify_slots_are_free()
-    backfill.say(f"{ACTIVE} tasks wait, and no worker works")
+    backfill.say(f"{most} tasks wait for room, and no worker works")
     hold = HoldCreated()
     sandbox.faults.add(Fault("create", hold, times=None, match=f'"interval_start":"{week}'))
     sandbox.limit(LIMIT)

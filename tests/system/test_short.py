@@ -61,11 +61,10 @@ def test_a_dag_that_is_scheduled_on_new_data(cluster, sandbox):
     cluster.await_dag(dag_id)
     found = cluster.api("GET", "/assets?name_pattern=stripe_activity_data")["assets"]
     (asset,) = (each for each in found if each["name"] == "stripe_activity_data")
-    # The watcher runs as well, and tells of the last day that the sandbox has.
-    cluster.api("PATCH", f"/dags/{dag_id}", {"is_paused": False})
-    cluster.api("POST", "/assets/events", {"asset_id": asset["id"], "extra": {"payload": day}})
     file = cluster.landing / "daily" / "activity_2026-01-05.csv"
-    wait_for(file.exists, "the file of the day", seconds=SECONDS)
-    cluster.api("PATCH", f"/dags/{dag_id}", {"is_paused": True})
+    # The watcher runs as well, and tells of the last day that the sandbox has.
+    with cluster.unpaused(dag_id):
+        cluster.api("POST", "/assets/events", {"asset_id": asset["id"], "extra": {"payload": day}})
+        wait_for(file.exists, "the file of the day", seconds=SECONDS)
     days = [run.report_parameters["interval_start"] for run in sandbox.runs]
     assert days.count(day["interval_start"]) == 1
