@@ -84,6 +84,9 @@ class Surroundings:
     """What a conversation needs of the world; the tests hand in their own."""
 
     clock: Clock = time.time
+    """Tells deadlines, which must outlive a restart, and the age of what the API has dated."""
+    monotonic: Clock = time.monotonic
+    """Counts how long something lasts, whatever steps the clock of the machine takes meanwhile."""
     jitter: Jitter = random.uniform
 
 
@@ -403,12 +406,12 @@ def create_and_await(
     :param on_created: is told the report run as soon as there is one.
     :raises ReportRunError: as ``create`` and ``await_finished`` do.
     """
-    began = around.clock()
+    began = around.monotonic()
     run = yield from create(order, patience=patience, around=around)
     on_created(run)
     if run.is_finished:
         return finished(run)
-    created = around.clock()
+    created = around.monotonic()
     try:
         return (yield from await_finished(run.id, patience=patience, around=around))
     except DeadlinePassed as error:
@@ -420,7 +423,11 @@ def create_and_await(
 
 
 class _Wait:
-    """What one wait keeps count of: its age, how long nothing good was heard, the deadline."""
+    """
+    What one wait keeps count of: its age, how long nothing good was heard, the deadline.
+
+    The deadline alone is wall time.
+    """
 
     def __init__(
         self,
@@ -438,7 +445,8 @@ class _Wait:
         self._patience = patience
         self._around = around
         self._report_run_id = report_run_id
-        self._since = self._began = around.clock()
+        self._since = self._began = around.monotonic()
+        self._began_at = around.clock()
         self._failing_since: float | None = None
 
     def ask(self, call: Call[T], policy: RetryPolicy = ONE_OF_MANY) -> Flow[T]:
@@ -460,18 +468,20 @@ class _Wait:
         return Metric(
             self._measured_as,
             {"report": self.report, "outcome": outcome},
-            seconds=self._around.clock() - self._since,
+            seconds=self._around.monotonic() - self._since,
         )
 
     def heard(self, began_at: datetime | None = None) -> None:
         """Note a good answer, and when that which is waited for began, where it says so."""
         self._failing_since = None
         if began_at is not None:
-            self._began = min(self._began, began_at.timestamp())
+            # By the clock of before the first look, for since then it may have taken a step.
+            age = self._began_at - began_at.timestamp()
+            self._began = min(self._began, self._since - age)
 
     def tolerate(self, error: ReportRunError) -> None:
         """Let an error pass while it may be an outage; else raise it."""
-        now = self._around.clock()
+        now = self._around.monotonic()
         if self._failing_since is None:
             self._failing_since = now
         silent = now - self._failing_since
@@ -491,7 +501,7 @@ class _Wait:
         goes_on = " It goes on at Stripe." if self._report_run_id else ""
         raise DeadlinePassed(
             f"Waited until the deadline for {self.waiting_for}, "
-            f"{now - self._began:.0f} s in all.{goes_on}",
+            f"{self._age():.0f} s in all.{goes_on}",
             report_run_id=self._report_run_id,
         )
 
@@ -502,5 +512,7 @@ class _Wait:
         :raises DeadlinePassed: when there is no time left.
         """
         left = self.time_left()
-        age = self._around.clock() - self._began
-        return min(self._patience.pace.delay(age, self._around.jitter), left)
+        return min(self._patience.pace.delay(self._age(), self._around.jitter), left)
+
+    def _age(self) -> float:
+        return self._around.monotonic() - self._began

@@ -96,6 +96,6 @@ Step: TypeAlias = Request | Pause | Metric
 Flow: TypeAlias = Generator[Step, Response | None, T]
 """A conversation that ends in a ``T``."""
 Clock: TypeAlias = Callable[[], float]
-"""Tells the time in seconds since the epoch."""
+"""Tells the time in seconds: since the epoch, or since whenever where it is monotonic."""
 Jitter: TypeAlias = Callable[[float, float], float]
 """Gives a number between the two, as ``random.uniform`` does."""

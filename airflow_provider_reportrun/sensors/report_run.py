@@ -143,7 +143,8 @@ class _ApiSensor(BaseSensorOperator):
 
     def _execute_in_place(self, context: Context) -> Any:
         first = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
-        began = first.timestamp() if first else time.time()
+        age = time.time() - first.timestamp() if first else 0.0
+        began = time.monotonic() - age
         try:
             found = super().execute(context)
         except AirflowSensorTimeout as error:
@@ -158,9 +159,9 @@ class _ApiSensor(BaseSensorOperator):
         raise timeout
 
     def _ended(self, began: float, outcome: str) -> None:
-        """Measure how long a wait in place took, from its first look (epoch seconds)."""
+        """Measure how long a wait in place took, from its first look (monotonic)."""
         tags = {"report": self._report, "outcome": outcome}
-        telemetry.measure(Metric(self.measured_as, tags, seconds=time.time() - began))
+        telemetry.measure(Metric(self.measured_as, tags, seconds=time.monotonic() - began))
 
     def poke(self, context: Context) -> PokeReturnValue:
         """

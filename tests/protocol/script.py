@@ -63,11 +63,18 @@ class World:
     pauses: list[float] = field(default_factory=list)
     asked_at: list[float] = field(default_factory=list)
     metrics: list[Any] = field(default_factory=list)
+    steps: dict[int, float] = field(default_factory=dict)
+    """By how much the clock is put forward or back with which request, from 1."""
+    off_by: float = 0.0
 
     @property
     def around(self):
         """What a conversation needs of the world; jitter takes the longer of both."""
-        return Surroundings(clock=lambda: self.now, jitter=lambda _, longest: longest)
+        return Surroundings(
+            clock=lambda: self.now + self.off_by,
+            monotonic=lambda: self.now - NOW,
+            jitter=lambda _, longest: longest,
+        )
 
     @property
     def keys(self):
@@ -94,6 +101,7 @@ class World:
     def _send(self, request):
         self.sent.append(request)
         self.asked_at.append(self.now)
+        self.off_by += self.steps.get(len(self.sent), 0.0)
         said = self.script.popleft() if self.script or self.then is None else self.then
         if isinstance(said, Exception):
             raise said

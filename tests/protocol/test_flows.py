@@ -6,7 +6,7 @@ import logging
 from datetime import datetime, timezone
 
 import pytest
-from protocol.script import NOW, answer, failed, lost, refusal, run
+from protocol.script import NOW, World, answer, failed, lost, refusal, run
 
 from airflow_provider_reportrun.errors import (
     AuthenticationError,
@@ -519,3 +519,79 @@ def test_a_refused_create_is_counted_by_its_reason(world, said, reason):
     ]
     ((_, seconds),) = measured(world, "capacity_wait")
     assert seconds == world.now - NOW > 0
+
+
+# A clock that takes steps
+
+HOUR = 3600.0
+STEPS = pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["forward", "back"])
+
+
+def even_waits(world):
+    """Waits of each kind, whose pace shows how old each takes what it waits for to be."""
+    growing = patience(pace=Pace(shortest_seconds=10, longest_seconds=300))
+    data = flows.await_data(
+        "r", datetime(2026, 1, 1, tzinfo=timezone.utc), patience=growing, around=world.around
+    )
+    return {
+        "report run": flows.await_finished("reprun_1", patience=growing, around=world.around),
+        "data": data,
+        "room": flows.create(order(), patience=growing, around=world.around),
+        "both": flows.create_and_await(order(), patience=growing, around=world.around),
+    }
+
+
+@STEPS
+@pytest.mark.parametrize("kind", ["report run", "data", "room", "both"])
+@pytest.mark.parametrize("at", [1, 2, 5])
+def test_a_step_of_the_clock_ends_no_tolerance_early(world, kind, at, step):
+    """Nor late: an outage is as long as it lasts, and so are the pauses in it."""
+    straight = World(driver=world.driver)
+    for each, steps in ((straight, {}), (world, {at: step})):
+        each.steps = steps
+        with pytest.raises(TransportError):
+            each.carry_out(even_waits(each)[kind], then=lost())
+        assert TOLERANCE <= each.now - NOW < TOLERANCE + 300
+    assert world.off_by == step
+    assert world.pauses == straight.pauses
+
+
+@STEPS
+@pytest.mark.parametrize("at", [1, 2, 5])
+def test_a_step_of_the_clock_moves_no_look(world, at, step):
+    """The age of a report run is counted from when it was made, by the clock of the first look."""
+    straight = World(driver=world.driver)
+    for each, steps in ((straight, {}), (world, {at: step})):
+        each.steps = steps
+        said = [run(created=created(NOW - 600))] * 20
+        each.carry_out(even_waits(each)["report run"], *said, run("succeeded"))
+    assert world.pauses == straight.pauses
+    assert world.pauses[0] > 10, "it is ten minutes old"
+    assert measured(world, "report_wait") == measured(straight, "report_wait")
+
+
+@STEPS
+def test_a_deadline_is_the_clock_s(world, step):
+    """A step moves what is left of the wait, and not how long it is told to have taken."""
+    world.steps = {1: step}
+    flow = flows.await_finished(
+        "reprun_1", patience=patience(2 * HOUR, pace=even(30)), around=world.around
+    )
+    lasts = 2 * HOUR - step
+    with pytest.raises(DeadlinePassed, match=f"to finish, {lasts:.0f} s in all"):
+        world.carry_out(flow, then=run())
+    assert world.now == NOW + lasts
+    ((_, seconds),) = measured(world, "report_wait")
+    assert seconds == lasts
+
+
+@STEPS
+def test_a_step_of_the_clock_is_not_told_as_a_wait_for_room(world, step):
+    """What went into the create is counted; a new report run is not taken for one of before."""
+    world.steps = {1: step}
+    flow = flows.create_and_await(
+        order(), patience=patience(2 * HOUR, pace=even(30)), around=world.around
+    )
+    with pytest.raises(DeadlinePassed, match="Before that, 30 s went into the create"):
+        world.carry_out(flow, FULL, then=run(created=created(NOW + 30)))
+    assert [m.name for m in world.metrics if m.name in {"creates", "attaches"}] == ["creates"]
