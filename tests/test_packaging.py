@@ -63,6 +63,7 @@ ALLOWED = {
     "_compat": set(),
     "connection": {"errors"},
     "connection_form": {"get_provider_info"},
+    "arguments": {"errors"},
     "data_interval": {"errors"},
     "lineage": {"landing"},
     "record": set(),
@@ -90,6 +91,7 @@ ALLOWED = {
     "links": {"connection", "errors", "hooks"},
     "operators": {
         "_compat",
+        "arguments",
         "data_interval",
         "errors",
         "hooks",
@@ -105,6 +107,7 @@ ALLOWED = {
     },
     "sensors": {
         "_compat",
+        "arguments",
         "data_interval",
         "errors",
         "hooks",
@@ -121,6 +124,7 @@ ALLOWED = {
 """Room: the other rooms that it may import from, for types too."""
 WITH_AIRFLOW = {
     "_compat",
+    "arguments",
     "data_interval",
     "hooks",
     "landing",

@@ -14,3 +14,7 @@ Ten times the 5 GB that Stripe's results may have; a ZIP bomb unpacks to far mor
 
 Here, where operators find it without importing what unpacks.
 """
+REPLACE: Final = "replace"
+SKIP: Final = "skip"
+FAIL: Final = "fail"
+PARQUET: Final = "parquet"

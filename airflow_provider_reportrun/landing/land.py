@@ -13,11 +13,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_reportrun import telemetry
 from airflow_provider_reportrun.errors import InvalidInput, LandingExists
-from airflow_provider_reportrun.landing import MAX_UNPACKED_BYTES, archive, parquet
+from airflow_provider_reportrun.landing import (
+    FAIL,
+    MAX_UNPACKED_BYTES,
+    PARQUET,
+    REPLACE,
+    SKIP,
+    archive,
+    parquet,
+)
 from airflow_provider_reportrun.landing.archive import ZIP, LocalFile
 from airflow_provider_reportrun.landing.columns import ColumnTypes, checked_types
 from airflow_provider_reportrun.landing.download import POLICY, Sleep, download
-from airflow_provider_reportrun.landing.parquet import PARQUET, SUFFIX
+from airflow_provider_reportrun.landing.parquet import SUFFIX
 from airflow_provider_reportrun.landing.spool import Spool
 from airflow_provider_reportrun.landing.targets import Target, open_target
 from airflow_provider_reportrun.protocol.interval import INTERVAL_END, INTERVAL_START
@@ -32,9 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REPLACE: Final = "replace"
-SKIP: Final = "skip"
-FAIL: Final = "fail"
 CSV: Final = "csv"
 """``content_type`` of a result that is not compressed."""
 IF_EXISTS: Final = (REPLACE, SKIP, FAIL)

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PARQUET: Final = "parquet"
 SUFFIX: Final = ".parquet"
 BLOCK_BYTES: Final = (1 << 20, 8 << 20)
 """

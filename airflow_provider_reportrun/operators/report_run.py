@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from airflow.sdk import Asset, BaseOperator
 
 from airflow_provider_reportrun import telemetry
 from airflow_provider_reportrun._compat import default_deferrable
+from airflow_provider_reportrun.arguments import (
+    Check,
+    check_all,
+    check_known,
+    choice,
+    file_name,
+    flag,
+    mapping,
+    optional,
+    plain_flag,
+    whole_number,
+    zone,
+)
 from airflow_provider_reportrun.data_interval import (
     DATA_INTERVAL_END,
     DATA_INTERVAL_START,
@@ -30,7 +44,14 @@ from airflow_provider_reportrun.errors import (
     UnexpectedAnswer,
 )
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
-from airflow_provider_reportrun.landing import MAX_UNPACKED_BYTES
+from airflow_provider_reportrun.landing import (
+    FAIL,
+    MAX_UNPACKED_BYTES,
+    PARQUET,
+    REPLACE,
+    SKIP,
+)
+from airflow_provider_reportrun.landing.columns import checked_types
 from airflow_provider_reportrun.links.report_run import ReportRunLink, failures_linked, show_link
 from airflow_provider_reportrun.outcomes import (
     created_elsewhere,
@@ -54,12 +75,13 @@ from airflow_provider_reportrun.record import Record, recall, remember
 from airflow_provider_reportrun.waiting import DAY_SECONDS, defer_timeout, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from datetime import date, datetime, timedelta, tzinfo
 
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context, XComArg
 
+    from airflow_provider_reportrun.arguments import Late
     from airflow_provider_reportrun.landing.land import Destination, Landing
     from airflow_provider_reportrun.protocol.models import ReportRun
 
@@ -69,9 +91,35 @@ NEW_RUN: Final = "new_run"
 REUSE: Final = "reuse"
 
 
-class _ReportRunOperator(BaseOperator):
-    """What all operators share: what they have done, for lineage."""
+def _column_types(value: Any, name: str) -> dict[str, str]:
+    return checked_types(mapping(value, name))
 
+
+_CREATE_CHECKS: Final[Mapping[str, Check]] = {
+    "timezone": optional(zone),
+    "on_clear": choice(NEW_RUN, REUSE),
+    "validate": flag,
+    "wait_for_data": flag,
+    "wait_for_completion": flag,
+    "deferrable": plain_flag,
+    "poll_interval": seconds,
+    "max_poll_interval": seconds,
+    "timeout": seconds,
+}
+_LANDING_CHECKS: Final[Mapping[str, Check]] = {
+    "if_exists": choice(REPLACE, SKIP, FAIL),
+    "decompress": flag,
+    "marker": optional(file_name),
+    "max_unpacked_bytes": whole_number,
+    "output_format": optional(choice(PARQUET)),
+    "column_types": optional(_column_types),
+}
+
+
+class _ReportRunOperator(BaseOperator):
+    """What all operators share: checked arguments, and what they have done, for lineage."""
+
+    argument_checks: ClassVar[Mapping[str, Check]] = {}
     _report_run_id: str | None = None
     _landing: Landing | None = None
 
@@ -100,21 +148,23 @@ class CreateReportRunOperator(_ReportRunOperator):
         ``timezone`` is given or the DAG's timezone is UTC, a date or a stamp without one. None
         sends none.
     :param interval_end: instant after the last, exclusive (templated); likewise.
-    :param timezone: name of the zone that dates and stamps without an offset are meant in.
+    :param timezone: name of the zone that dates and stamps without an offset are meant in
+        (templated).
     :param report_parameters: further parameters of the report: strings, lists of strings, dates or
         datetimes (templated). An interval named here is sent in place of the default.
     :param result_options: ``{"compress_file": True}`` for a ZIP (templated).
     :param idempotency_key: stands in for the task instance in the key (templated), to share a
         report run between tasks; the clear generation and the parameters are still part of it.
     :param on_clear: whether clearing the task asks for a new report run (``"new_run"``) or for the
-        same one again (``"reuse"``).
+        same one again (``"reuse"``) (templated).
     :param validate: whether to compare the parameters with the report's definition first, at the
         price of one GET for each report every five minutes. A key that may not read definitions is
-        logged and stops nothing.
+        logged and stops nothing (templated).
     :param wait_for_data: whether to wait until the API holds the data of the interval, in place of
-        failing with ``DataNotAvailable``, which is retried.
+        failing with ``DataNotAvailable``, which is retried (templated).
     :param wait_for_completion: whether to wait until the report run has succeeded. Then the next
-        try after a report run that failed creates a new one, unless its file was too large.
+        try after a report run that failed creates a new one, unless its file was too large
+        (templated).
     :param deferrable: whether to wait, for capacity and for the report, in the triggerer; by
         default ``[operators] default_deferrable``.
     :param poll_interval: shortest time between two requests of a wait: seconds or a timedelta.
@@ -133,9 +183,15 @@ class CreateReportRunOperator(_ReportRunOperator):
         "report_parameters",
         "result_options",
         "idempotency_key",
+        "timezone",
+        "on_clear",
+        "validate",
+        "wait_for_data",
+        "wait_for_completion",
         "stripe_context",
         "reportrun_conn_id",
     )
+    argument_checks = _CREATE_CHECKS
     template_fields_renderers = {"report_parameters": "json", "result_options": "json"}  # noqa: RUF012 - as Airflow declares it
     operator_extra_links = (ReportRunLink(),)
     overwrite_rtif_after_execution = True
@@ -147,14 +203,14 @@ class CreateReportRunOperator(_ReportRunOperator):
         report: str,
         interval_start: str | date | datetime | None = DATA_INTERVAL_START,
         interval_end: str | date | datetime | None = DATA_INTERVAL_END,
-        timezone: str | tzinfo | None = None,
+        timezone: tzinfo | Late | None = None,
         report_parameters: Mapping[str, Any] | None = None,
         result_options: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
-        on_clear: str = NEW_RUN,
-        validate: bool = True,
-        wait_for_data: bool = False,
-        wait_for_completion: bool = False,
+        on_clear: Late = NEW_RUN,
+        validate: bool | Late = True,
+        wait_for_data: bool | Late = False,
+        wait_for_completion: bool | Late = False,
         deferrable: bool = default_deferrable(),
         poll_interval: float | timedelta = 30.0,
         max_poll_interval: float | timedelta = 300.0,
@@ -167,14 +223,14 @@ class CreateReportRunOperator(_ReportRunOperator):
         self.report = report
         self.interval_start = interval_start
         self.interval_end = interval_end
-        self.timezone = timezone
+        self.timezone: Any = timezone
         self.report_parameters = report_parameters
         self.result_options = result_options
         self.idempotency_key = idempotency_key
-        self.on_clear = on_clear
-        self.validate = validate
-        self.wait_for_data = wait_for_data
-        self.wait_for_completion = wait_for_completion
+        self.on_clear: Any = on_clear
+        self.validate: Any = validate
+        self.wait_for_data: Any = wait_for_data
+        self.wait_for_completion: Any = wait_for_completion
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.max_poll_interval = max_poll_interval
@@ -190,6 +246,7 @@ class CreateReportRunOperator(_ReportRunOperator):
             if value == default
         }
         self._max_tries: int | None = None
+        check_known(self, _CREATE_CHECKS)
 
     def execute(self, context: Context) -> Any:
         """
@@ -198,6 +255,7 @@ class CreateReportRunOperator(_ReportRunOperator):
         :return: see the class.
         """
         with rendered_fields_kept(self, context), operator_outcomes(self):
+            check_all(self, self.argument_checks)
             return self._execute(context)
 
     def _execute(self, context: Context) -> Any:
@@ -245,6 +303,8 @@ class CreateReportRunOperator(_ReportRunOperator):
 
         if max_tries is not None and max_tries != context["ti"].max_tries:
             return self.execute(context)
+        with operator_outcomes(self):
+            check_all(self, self.argument_checks)
         with (
             operator_outcomes(self),
             ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook,
@@ -494,8 +554,6 @@ class CreateReportRunOperator(_ReportRunOperator):
         Clearing sets ``max_tries`` to the tries so far and the retries, which makes this number the
         same over retries and deferrals and new after a clear of a finished or deferred task.
         """
-        if self.on_clear not in {NEW_RUN, REUSE}:
-            raise InvalidInput(f"on_clear must be {NEW_RUN!r} or {REUSE!r}, not {self.on_clear!r}.")
         first_try: int = context["ti"].max_tries - (self.retries or 0) + 1
         return first_try if self.on_clear == NEW_RUN else 1
 
@@ -519,32 +577,44 @@ class CreateReportRunOperator(_ReportRunOperator):
 class _LandingOperator(_ReportRunOperator):
     """What the operators that land a result share: where to, how, and what they tell."""
 
-    landing_fields: Sequence[str] = ("destination", "storage_conn_id", "spool_dir")
+    landing_fields: Sequence[str] = (
+        "destination",
+        "storage_conn_id",
+        "if_exists",
+        "decompress",
+        "marker",
+        "max_unpacked_bytes",
+        "spool_dir",
+        "output_format",
+        "column_types",
+    )
+    argument_checks = _LANDING_CHECKS
 
     def __init__(
         self,
         *,
         destination: str,
         storage_conn_id: str | None = None,
-        if_exists: str = "replace",
-        decompress: bool = False,
-        marker: str | None = None,
-        max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
+        if_exists: Late = REPLACE,
+        decompress: bool | Late = False,
+        marker: Late | None = None,
+        max_unpacked_bytes: int | Late = MAX_UNPACKED_BYTES,
         spool_dir: str | None = None,
-        output_format: str | None = None,
-        column_types: Mapping[str, str] | None = None,
+        output_format: Late | None = None,
+        column_types: Mapping[str, str] | Late | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.destination = destination
         self.storage_conn_id = storage_conn_id
-        self.if_exists = if_exists
-        self.decompress = decompress
-        self.marker = marker
-        self.max_unpacked_bytes = max_unpacked_bytes
+        self.if_exists: Any = if_exists
+        self.decompress: Any = decompress
+        self.marker: Any = marker
+        self.max_unpacked_bytes: Any = max_unpacked_bytes
         self.spool_dir = spool_dir
-        self.output_format = output_format
-        self.column_types = column_types
+        self.output_format: Any = output_format
+        self.column_types: Any = column_types
+        check_known(self, _LANDING_CHECKS)
 
     def _destination(self, context: Context) -> Destination:
         from airflow_provider_reportrun.landing.land import Destination
@@ -595,14 +665,14 @@ class DownloadReportResultOperator(_LandingOperator):
         that ends in ``/`` is a folder, in which the file is named after the report run.
     :param storage_conn_id: the Airflow connection of the store (templated).
     :param if_exists: what to do when something stands there: ``"replace"``, ``"skip"`` (keep it,
-        and say so) or ``"fail"``.
+        and say so) or ``"fail"`` (templated).
     :param decompress: whether to unpack a ZIP: into a folder under its members' names, or, when it
-        holds one file, as the destination.
+        holds one file, as the destination (templated).
     :param marker: name of an empty file, such as ``"_SUCCESS"``, that is published in a folder
         after all others, for readers who wait for it; by default none. An earlier one is not taken
-        away while its folder is landed in anew.
+        away while its folder is landed in anew (templated).
     :param max_unpacked_bytes: a ZIP that would unpack to more is refused; by default 50 GB, ten
-        times what Stripe lets a result have, so that no ZIP fills the disk by surprise.
+        times what Stripe lets a result have, so that no ZIP fills the disk by surprise (templated).
     :param spool_dir: local folder for temporary files, for stores (templated); by default the
         system's.
     :param output_format: ``"parquet"`` to convert CSV while landing, in blocks, for which the extra
@@ -610,10 +680,10 @@ class DownloadReportResultOperator(_LandingOperator):
         the types that Stripe announces for them, and are text where it announces none; what it
         announces as a double lands as ``decimal(38,18)``, for so is money. A value that does not
         fit is an error, and then nothing is published. A ZIP needs ``decompress`` with it; its
-        members' names, and those of files in folders, end in ``.parquet`` then.
+        members' names, and those of files in folders, end in ``.parquet`` then (templated).
     :param column_types: names of columns and their types, over what Stripe announces:
         ``bigint, boolean, date, decimal, double, timestamp, timestamptz, varchar`` or, with digits
-        in all and after the point, ``decimal(38,9)``.
+        in all and after the point, ``decimal(38,9)`` (templated).
     :param reportrun_conn_id: the connection (templated).
     :param stripe_context: the account that the report is about, over the connection's own
         (templated).
@@ -647,6 +717,8 @@ class DownloadReportResultOperator(_LandingOperator):
 
         :return: see the class.
         """
+        with operator_outcomes(self):
+            check_all(self, self.argument_checks)
         with (
             operator_outcomes(self),
             created_elsewhere(),
@@ -674,9 +746,10 @@ class ReportRunToStorageOperator(CreateReportRunOperator, _LandingOperator):
         *CreateReportRunOperator.template_fields,
         *_LandingOperator.landing_fields,
     )
+    argument_checks = {**_CREATE_CHECKS, **_LANDING_CHECKS}  # noqa: RUF012 - of the base
 
     def __init__(
-        self, *, deferrable: bool = True, wait_for_data: bool = True, **kwargs: Any
+        self, *, deferrable: bool = True, wait_for_data: bool | Late = True, **kwargs: Any
     ) -> None:
         super().__init__(
             deferrable=deferrable, wait_for_data=wait_for_data, wait_for_completion=True, **kwargs

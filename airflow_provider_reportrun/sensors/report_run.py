@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.sdk import BaseOperator
 
@@ -14,6 +15,14 @@ from airflow_provider_reportrun._compat import (
     BaseSensorOperator,
     PokeReturnValue,
     default_deferrable,
+)
+from airflow_provider_reportrun.arguments import (
+    Check,
+    check_all,
+    check_known,
+    optional,
+    plain_flag,
+    zone,
 )
 from airflow_provider_reportrun.data_interval import DATA_INTERVAL_END, no_interval, zone_of
 from airflow_provider_reportrun.errors import (
@@ -44,7 +53,7 @@ from airflow_provider_reportrun.protocol.metrics import (
     UNKNOWN,
     Metric,
 )
-from airflow_provider_reportrun.waiting import DAY_SECONDS, defer_timeout
+from airflow_provider_reportrun.waiting import DAY_SECONDS, defer_timeout, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +62,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
     from airflow.triggers.base import BaseTrigger
 
+    from airflow_provider_reportrun.arguments import Late
+
+_CHECKS: Final[Mapping[str, Check]] = {"deferrable": plain_flag, "poke_interval": seconds}
 
 RESUME_PAUSE_SECONDS = 5.0
 """Longest pause between two looks after a wait in the triggerer, for the end has come already."""
@@ -77,6 +89,7 @@ class _ApiSensor(BaseSensorOperator):
     """What is looked at, as metrics name it."""
     measured_as: str
     """The metric of the wait."""
+    argument_checks: ClassVar[Mapping[str, Check]] = _CHECKS
 
     def __init__(
         self,
@@ -95,6 +108,7 @@ class _ApiSensor(BaseSensorOperator):
         self.deferrable = deferrable
         self._last_good = time.monotonic()
         self._report = UNKNOWN
+        check_known(self, _CHECKS)
 
     def look(self, context: Context, hook: ReportRunHook) -> Any:
         """
@@ -132,6 +146,7 @@ class _ApiSensor(BaseSensorOperator):
         :return: see the class.
         """
         with sensor_outcomes(self):
+            check_all(self, self.argument_checks)
             self._last_good = time.monotonic()
             if not self.deferrable:
                 return self._execute_in_place(context)
@@ -192,6 +207,7 @@ class _ApiSensor(BaseSensorOperator):
 
         :raises ReportRunError: the error that the wait ended in.
         """
+        check_all(self, self.argument_checks)
         self.after_trigger(event)
         self.log.info("Resumed after the wait in the triggerer")
         self._last_good = time.monotonic()
@@ -319,7 +335,8 @@ class ReportDataSensor(_ApiSensor):
     :param report: id of the report template (templated).
     :param interval_end: the instant after the last of the interval (templated); by default the end
         of the run's data interval. Taken in the forms of ``CreateReportRunOperator``.
-    :param timezone: name of the zone that dates and stamps without an offset are meant in.
+    :param timezone: name of the zone that dates and stamps without an offset are meant in
+        (templated).
     :param reportrun_conn_id: the connection (templated).
     :param stripe_context: the account that the report is about, over the connection's own
         (templated).
@@ -336,9 +353,11 @@ class ReportDataSensor(_ApiSensor):
     template_fields: Sequence[str] = (
         "report",
         "interval_end",
+        "timezone",
         "reportrun_conn_id",
         "stripe_context",
     )
+    argument_checks = {**_CHECKS, "timezone": optional(zone)}  # noqa: RUF012 - of the base
     looks_at = DATA
     measured_as = DATA_WAIT
 
@@ -347,13 +366,14 @@ class ReportDataSensor(_ApiSensor):
         *,
         report: str,
         interval_end: str | date | datetime = DATA_INTERVAL_END,
-        timezone: str | tzinfo | None = None,
+        timezone: tzinfo | Late | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.report = report
         self.interval_end = interval_end
-        self.timezone = timezone
+        self.timezone: Any = timezone
+        check_known(self, self.argument_checks)
 
     def look(self, context: Context, hook: ReportRunHook) -> str | None:
         """

@@ -172,9 +172,8 @@ def test_fail_fails_for_good(store, sandbox):
         {"destination": "{{ '' }}"},
         {"destination": "nowhere://b/r.csv"},
         {"destination": "s3://b/r.csv", "storage_conn_id": "nowhere"},
-        {"destination": "r.csv", "if_exists": "overwrite"},
     ],
-    ids=["nothing", "scheme", "connection", "if_exists"],
+    ids=["nothing", "scheme", "connection"],
 )
 def test_a_bad_argument_spends_no_report_run(sandbox, s3, arguments):
     """What cannot be landed in is refused for good before any request."""

@@ -89,7 +89,7 @@ def models(run: ReportRun, report: Report, facts: ResultFacts) -> None:
 
 def tasks() -> None:
     """A DAG author's three tasks, and the one."""
-    with DAG("d", schedule=None):
+    with DAG("d", schedule=None) as made:
         create = CreateReportRunOperator(task_id="create", report="balance_summary")
         CreateReportRunOperator(
             task_id="more",
@@ -143,6 +143,15 @@ def tasks() -> None:
             spool_dir="/var/spool",
             output_format="parquet",
             column_types={"net": "decimal(18,2)"},
+        )
+        DownloadReportResultOperator(
+            task_id="as_asked",
+            report_run_id=XComArg(create),
+            destination="/srv/reports/",
+            if_exists="{{ params.if_exists }}",
+            decompress=made.param("unpack"),
+            max_unpacked_bytes="{{ params.most }}",
+            column_types="{{ params.types | tojson }}",
         )
         whole = ReportRunToStorageOperator(
             task_id="whole",

@@ -1,0 +1,192 @@
+"""
+Arguments of tasks that take one of a few values, checked strictly.
+
+What is written in the DAG file is checked when the file is read, because an error of import is seen
+before a run fails. What a template, a DAG parameter or another task brings is checked when the task
+runs. A flag never takes "whatever is not empty" for True.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import tzinfo
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import pendulum
+
+from airflow_provider_reportrun.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from airflow.sdk import XComArg
+    from airflow.sdk.definitions.param import DagParam
+
+    Late: TypeAlias = str | XComArg | DagParam
+    """What Airflow turns into a value when the task runs: a template, parameter or output."""
+
+Check: TypeAlias = Callable[[Any, str], Any]
+"""Takes a value and the argument's name, and returns the value as the task uses it."""
+_FLAGS: Final = {"true": True, "false": False}
+_TEMPLATE: Final = ("{{", "{%", "{#")
+_WHOLE: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+_NOTHING: Final = {"", "none"}
+"""What templates render to where there is no value."""
+_MOST_LETTERS: Final = 60
+"""Of a wrong value, that an error repeats."""
+_ADVICE: Final = "If it comes from a template, check what that renders to."
+
+
+def check_known(task: Any, checks: Mapping[str, Check]) -> None:
+    """
+    Check the arguments whose values are known when the DAG file is read.
+
+    The values stay as they are, because Airflow renders them later. A mapped task is made when it
+    runs; its arguments are checked there, where an error fails the task for good.
+
+    :raises InvalidInput: names the argument.
+    """
+    if getattr(task, "_BaseOperator__from_mapped", False):
+        return
+    for name, check in checks.items():
+        value = getattr(task, name)
+        if name not in task.template_fields or _is_known(value):
+            check(value, name)
+
+
+def check_all(task: Any, checks: Mapping[str, Check]) -> None:
+    """
+    Check the arguments after rendering, and keep each as the task uses it.
+
+    :raises InvalidInput: names the argument.
+    """
+    for name, check in checks.items():
+        setattr(task, name, check(getattr(task, name), name))
+
+
+def flag(value: Any, name: str) -> bool:
+    """
+    Read a flag: a bool, or the text that a template makes of one.
+
+    :raises InvalidInput: for anything else; empty texts and numbers are no flags.
+    """
+    if isinstance(value, bool):
+        return value
+    found = _FLAGS.get(value.strip().lower()) if isinstance(value, str) else None
+    if found is None:
+        raise InvalidInput(f"{name} must be True or False, not {_shown(value)}. {_ADVICE}")
+    return found
+
+
+def plain_flag(value: Any, name: str) -> bool:
+    """
+    Read a flag that is not templated.
+
+    :raises InvalidInput: for anything but a bool.
+    """
+    if not isinstance(value, bool):
+        raise InvalidInput(
+            f"{name} must be True or False, not {_shown(value)}. It is not templated: write it in "
+            "the DAG file."
+        )
+    return value
+
+
+def choice(*options: str) -> Check:
+    """Make the check of an argument that takes one of a few words."""
+
+    def check(value: Any, name: str) -> str:
+        if not isinstance(value, str) or value not in options:
+            words = " or ".join(map(repr, options))
+            raise InvalidInput(f"{name} must be {words}, not {_shown(value)}. {_ADVICE}")
+        return value
+
+    return check
+
+
+def optional(check: Check) -> Check:
+    """Make the check of an argument that may be None, or a template that renders to nothing."""
+
+    def checked(value: Any, name: str) -> Any:
+        is_nothing = isinstance(value, str) and value.strip().lower() in _NOTHING
+        return None if value is None or is_nothing else check(value, name)
+
+    return checked
+
+
+def whole_number(value: Any, name: str) -> int:
+    """
+    Read a whole number above 0, or the text that a template makes of one.
+
+    :raises InvalidInput: for anything else.
+    """
+    if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise InvalidInput(f"{name} must be a whole number above 0, not {_shown(value)}. {_ADVICE}")
+    return value
+
+
+def zone(value: Any, name: str) -> str | tzinfo:
+    """
+    Read the name of a time zone, or a zone.
+
+    :raises InvalidInput: when there is no such zone.
+    """
+    if isinstance(value, tzinfo):
+        return value
+    if isinstance(value, str):
+        with suppress(ValueError, LookupError, OSError):
+            pendulum.timezone(value.strip())
+            return value.strip()
+    raise InvalidInput(
+        f"{name} must be the name of a zone such as 'Europe/Paris', not {_shown(value)}. {_ADVICE}"
+    )
+
+
+def file_name(value: Any, name: str) -> str:
+    """
+    Read the name of a file, without folders.
+
+    :raises InvalidInput: for anything else.
+    """
+    if not isinstance(value, str) or not value.strip() or "/" in value or value in {".", ".."}:
+        raise InvalidInput(
+            f"{name} must be the name of a file, such as '_SUCCESS', not {_shown(value)}. {_ADVICE}"
+        )
+    return value
+
+
+def mapping(value: Any, name: str) -> Mapping[str, Any]:
+    """
+    Read a mapping, or the JSON text that a template makes of one with ``tojson``.
+
+    :raises InvalidInput: for anything else.
+    """
+    if isinstance(value, str):
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    if not isinstance(value, Mapping):
+        raise InvalidInput(
+            f"{name} must be a mapping, not {_shown(value)}. Pass a dict, a DAG parameter, or a "
+            "template that ends in '| tojson'."
+        )
+    return value
+
+
+def _is_known(value: Any) -> bool:
+    """Tell whether Airflow leaves a value as it is when the task runs."""
+    if isinstance(value, str):
+        return not any(mark in value for mark in _TEMPLATE)
+    if isinstance(value, Mapping):
+        return all(map(_is_known, (*value, *value.values())))
+    if isinstance(value, Sequence):
+        return all(map(_is_known, value))
+    # Parameters and outputs of tasks name what they refer to; Airflow 3.3 calls functions.
+    return not (hasattr(value, "iter_references") or callable(value))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."
