@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import timedelta
 from typing import Any, Final
@@ -13,17 +14,43 @@ DEFER_MARGIN_SECONDS: Final = 120.0
 """How long after the deadline Airflow itself ends a deferral, should the triggerer not."""
 
 
-def seconds(value: Any, argument: str) -> float:
+def seconds(value: Any, argument: str, *, least: float | None = None) -> float:
     """
     Read a span.
 
     :param value: seconds, or a timedelta.
-    :raises InvalidInput: when it is not above 0; names the argument.
+    :param least: the shortest span that is taken; None for any that is above 0.
+    :raises InvalidInput: when it is no such span; names the argument.
     """
-    span = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(span, bool) or not isinstance(span, int | float) or not 0 < span < float("inf"):
-        raise InvalidInput(f"{argument} must be seconds above 0 or a timedelta, not {value!r}.")
-    return float(span)
+    span = _number(value.total_seconds() if isinstance(value, timedelta) else value)
+    if span is None or not (span > 0 if least is None else span >= least):
+        words = "above 0" if least is None else f"of at least {least:g}"
+        raise InvalidInput(f"{argument} must be seconds {words} or a timedelta, not {value!r}.")
+    return span
+
+
+def instant(value: Any, argument: str) -> float:
+    """
+    Read epoch seconds.
+
+    :raises InvalidInput: when it is no number, or before 1970; names the argument.
+    """
+    found = _number(value)
+    if found is None or found < 0:
+        raise InvalidInput(
+            f"{argument} must be epoch seconds, such as time.time() + 3600, not {value!r}."
+        )
+    return found
+
+
+def _number(value: Any) -> float | None:
+    """Give a finite number as a float; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number that no float holds
+        return None
 
 
 def defer_timeout(deadline: float) -> timedelta:

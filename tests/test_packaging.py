@@ -87,7 +87,7 @@ ALLOWED = {
         "transport",
         "waiting",
     },
-    "triggers": {"errors", "hooks", "protocol", "record"},
+    "triggers": {"errors", "hooks", "protocol", "record", "waiting"},
     "links": {"connection", "errors", "hooks"},
     "operators": {
         "_compat",

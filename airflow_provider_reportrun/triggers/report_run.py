@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
@@ -25,6 +25,7 @@ from airflow_provider_reportrun.errors import (
 )
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.protocol import flows
+from airflow_provider_reportrun.protocol.calls import checked_id
 from airflow_provider_reportrun.protocol.checks import available_through
 from airflow_provider_reportrun.protocol.flows import OUTAGE_TOLERANCE_SECONDS, Order, Patience
 from airflow_provider_reportrun.protocol.interval import (
@@ -36,6 +37,7 @@ from airflow_provider_reportrun.protocol.interval import (
 from airflow_provider_reportrun.protocol.models import read_instant
 from airflow_provider_reportrun.protocol.retry import Pace
 from airflow_provider_reportrun.record import Watermark
+from airflow_provider_reportrun.waiting import instant, seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Mapping
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+WATCHER_SECONDS: Final = 1.0
+"""Shortest time between two looks of a watcher, which never ends, whatever its DAG file says."""
 DONE: Literal["done"] = "done"
 ERROR: Literal["error"] = "error"
 
@@ -104,10 +108,12 @@ class _WaitTrigger(BaseTrigger):
 
     :param reportrun_conn_id: the connection.
     :param stripe_context: the account that the reports are about, over the connection's own.
-    :param poll_interval: shortest time between two requests, in seconds.
-    :param max_poll_interval: longest time between two requests, in seconds.
+    :param poll_interval: shortest time between two requests: seconds or a timedelta.
+    :param max_poll_interval: longest time between two requests, likewise.
     :param deadline: epoch seconds; absolute, so that a restart does not extend it. None is never.
-    :param outage_tolerance: how long the wait goes on without one good answer, in seconds.
+    :param outage_tolerance: how long the wait goes on without one good answer: seconds or a
+        timedelta.
+    :raises InvalidInput: names the argument; for a watcher, when the DAG file is read.
     """
 
     def __init__(
@@ -115,18 +121,18 @@ class _WaitTrigger(BaseTrigger):
         *,
         reportrun_conn_id: str = ReportRunHook.default_conn_name,
         stripe_context: str | None = None,
-        poll_interval: float = 30.0,
-        max_poll_interval: float = 300.0,
+        poll_interval: float | timedelta = 30.0,
+        max_poll_interval: float | timedelta = 300.0,
         deadline: float | None = None,
-        outage_tolerance: float = OUTAGE_TOLERANCE_SECONDS,
+        outage_tolerance: float | timedelta = OUTAGE_TOLERANCE_SECONDS,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as Airflow's triggers are
         self.reportrun_conn_id = reportrun_conn_id
         self.stripe_context = stripe_context
-        self.poll_interval = poll_interval
-        self.max_poll_interval = max_poll_interval
-        self.deadline = deadline
-        self.outage_tolerance = outage_tolerance
+        self.poll_interval = seconds(poll_interval, "poll_interval")
+        self.max_poll_interval = seconds(max_poll_interval, "max_poll_interval")
+        self.deadline = None if deadline is None else instant(deadline, "deadline")
+        self.outage_tolerance = seconds(outage_tolerance, "outage_tolerance", least=0.0)
         self.report_run_id: str | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -296,14 +302,16 @@ class ReportDataTrigger(_WaitTrigger, BaseEventTrigger):
 
     All waits for one report over one connection share one request per poll.
 
-    Without an ``interval_end`` it is for an ``AssetWatcher``: it never ends, and fires whenever the
-    data reach past another midnight (UTC). The payload is ``report``, ``interval_start`` and
-    ``interval_end`` of the new whole days, and ``available_through``; intervals follow one another
-    without gaps where Airflow keeps state for assets (3.3). Elsewhere, and where several assets
-    share the watcher, a restart of the triggerer tells the last whole day again.
+    Without an ``interval_end`` it is for an ``AssetWatcher``: it never ends, looks once a second at
+    most, and fires whenever the data reach past another midnight (UTC). The payload is ``report``,
+    ``interval_start`` and ``interval_end`` of the new whole days, and ``available_through``;
+    intervals follow one another without gaps where Airflow keeps state for assets (3.3). Elsewhere,
+    and where several assets share the watcher, a restart of the triggerer tells the last whole day
+    again.
 
     :param report: id of the report template.
-    :param interval_end: the instant after the last of the interval, RFC 3339 in UTC.
+    :param interval_end: the instant after the last of the interval: an aware datetime, or ISO 8601
+        with an offset.
 
     The other parameters are those of every wait, as with ``ReportRunTrigger``.
     """
@@ -311,10 +319,18 @@ class ReportDataTrigger(_WaitTrigger, BaseEventTrigger):
     supports_triggerer_queue = True
     """A task that waits may, though a watcher may not; Airflow asks of tasks alone."""
 
-    def __init__(self, *, report: str, interval_end: str | None = None, **wait: Any) -> None:
+    def __init__(
+        self, *, report: str, interval_end: str | datetime | None = None, **wait: Any
+    ) -> None:
         super().__init__(**wait)
-        self.report = report
-        self.interval_end = interval_end
+        self.report = checked_id(report, "report")
+        self.interval_end: str | None = None
+        if interval_end is None:
+            self.poll_interval = max(self.poll_interval, WATCHER_SECONDS)
+            self.max_poll_interval = max(self.max_poll_interval, WATCHER_SECONDS)
+        else:
+            end = parse_instant(interval_end, argument=INTERVAL_END, zone=None)
+            self.interval_end = format_instant(end)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give what Airflow needs to make this trigger again."""

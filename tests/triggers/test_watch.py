@@ -117,7 +117,7 @@ def test_days_that_came_together_are_told_together(sandbox, midnight):
 )
 def test_what_fails_is_looked_at_again(sandbox, midnight, fault, level, caplog):
     """A watcher that ended would be started again at once, without any pause."""
-    sandbox.faults.add(Fault("get_report", fault, times=5))
+    sandbox.faults.add(Fault("get_report", fault, times=2))
     with caplog.at_level(logging.WARNING):
         (payload,) = asyncio.run(payloads(watcher(), 1))
     assert days(payload) == [day(midnight)]
