@@ -46,6 +46,10 @@ class Stream:
     headers: Mapping[str, str]
     chunks: Iterator[bytes]
     """Raises ``TransportError`` when the body is cut off."""
+    length: int | None = None
+    """Bytes of the whole body, as ``Content-Length`` says; None where it does not."""
+    is_end_certain: bool = False
+    """Whether a body that was cut off can be told from a whole one: by length or a last chunk."""
 
 
 def api_headers(access: ApiAccess) -> dict[str, str]:
@@ -185,6 +189,8 @@ def open_stream(
 def _open_stream(
     session: requests.Session, access: ApiAccess, url: str, headers: Mapping[str, str]
 ) -> Iterator[Stream]:
+    from http.client import HTTPException
+
     import requests
     import urllib3
 
@@ -207,13 +213,21 @@ def _open_stream(
         broken = None
         try:
             yield from answer.raw.stream(CHUNK_BYTES, decode_content=False)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
+            # ValueError: a chunk of a size below zero.
             broken = _cut(what, error, transient=True)
         if broken is not None:
             raise broken
 
     try:
-        yield Stream(status=answer.status_code, headers=answer.headers, chunks=chunks())
+        length = answer.raw.length_remaining
+        yield Stream(
+            status=answer.status_code,
+            headers=answer.headers,
+            chunks=chunks(),
+            length=length,
+            is_end_certain=length is not None or answer.raw.chunked,
+        )
     finally:
         answer.close()
 

@@ -46,12 +46,19 @@ POLICY: Final = RetryPolicy(attempts=6)
 MOST_REDIRECTS: Final = 5
 PROGRESS_SECONDS: Final = 10.0
 """At most so often does a long download report progress."""
+_MOST_SHOWN: Final = 60
+"""Characters of a header in an error."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _PLAIN_URL: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]+)?(?=[/?#]|\Z)",
     re.ASCII | re.IGNORECASE,
 )
 """A URL whose host all parsers read alike: no login, backslash, blank or escape before its path."""
+_STRONG_ETAG: Final = re.compile(r'"[\x21\x23-\x7e\x80-\xff]{0,256}"')
+"""A validator that proves that not a byte is different; it is sent back, so it is bounded."""
+_CONTENT_RANGE: Final = re.compile(
+    r"bytes +([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})", re.ASCII | re.IGNORECASE
+)
 Sleep: TypeAlias = Callable[[float], object]
 """Waits for so many seconds."""
 
@@ -101,7 +108,7 @@ def download(
             run = source.get_report_run(report_run_id)
             file = _ready_file(run)
             if not failures and not had:
-                log.info("Downloading the result of report run %s, %s bytes", run.id, file.size)
+                _tell_of(run, file)
             try:
                 transfer.take(source, file)
             except ReportRunError as error:
@@ -113,6 +120,17 @@ def download(
                 sleep(delay)
             else:
                 return transfer.facts(run, file)
+
+
+def _tell_of(run: ReportRun, file: ResultFile) -> None:
+    if file.size is not None:
+        log.info("Downloading the result of report run %s, %d bytes", run.id, file.size)
+        return
+    log.warning(
+        "Downloading the result of report run %s, whose size the API did not announce: it is taken "
+        "for whole if its host says where it ends",
+        run.id,
+    )
 
 
 def _ready_file(run: ReportRun) -> ResultFile:
@@ -140,6 +158,7 @@ class _Transfer:
         self._out.truncate()
         self._sha256 = hashlib.sha256()
         self._validator: str | None = None
+        self._length: int | None = None
         self._resumed = False
         self.received = 0
 
@@ -158,7 +177,7 @@ class _Transfer:
         if self.received and self._validator:
             headers = {"Range": f"bytes={self.received}-", "If-Range": self._validator}
         with _opened(source, file.url or "", headers) as stream:
-            self._begin(stream, is_rest=bool(headers))
+            self._begin(stream, file.size, is_rest=bool(headers))
             for chunk in stream.chunks:
                 self._out.write(chunk)
                 self._sha256.update(chunk)
@@ -166,38 +185,75 @@ class _Transfer:
                 self._progress.report(self.received, file.size)
                 if file.size is not None and self.received > file.size:
                     break
-        if file.size is not None and self.received != file.size:
-            received = self.received
-            self._restart()
-            raise ResultCorrupt(
-                f"The result file has {'more than ' if received > file.size else ''}"
-                f"{received} bytes, but the API announced {file.size}. Nothing was published; "
-                "download it anew, and check any proxy on the way if that does not help."
-            )
+        self._check_end(file.size)
         self._out.flush()
 
-    def _begin(self, stream: Stream, *, is_rest: bool) -> None:
+    def _begin(self, stream: Stream, size: int | None, *, is_rest: bool) -> None:
         """
         Check the answer, and whether its body begins where the last attempt ended.
 
+        :param size: as the API announces it now.
         :param is_rest: whether only the rest was asked for.
         """
         if stream.status == 416:  # noqa: PLR2004
             self._restart()
         _check_status(stream.status)
         _check_kind(stream)
-        if is_rest and stream.status == 206 and _starts_at(stream, self.received):  # noqa: PLR2004
+        if is_rest and stream.status == 206 and self._is_rest(stream, size):  # noqa: PLR2004
             self._resumed = True
             log.info("Resuming the download at %d bytes", self.received)
             return
         self._restart()
         if stream.status == 206:  # noqa: PLR2004
             raise ResultCorrupt(
-                "The host of the result file sent another part than was asked for. Nothing was "
-                "published; download it anew, and check any proxy on the way if that does not help."
+                "The host of the result file sent a part of another file, or another part than was "
+                "asked for. Nothing was published; download it anew, and check any proxy on the "
+                "way if that does not help."
             )
         etag = stream.headers.get("ETag", "")
-        self._validator = etag if etag.startswith('"') else None
+        self._validator = etag if _STRONG_ETAG.fullmatch(etag) else None
+        self._length = stream.length
+        if size is None and not stream.is_end_certain:
+            raise ResultCorrupt(
+                "The host of the result file does not say where the file ends, and the API "
+                "announced no size, so that a cut could not be seen. Nothing was published; "
+                "download it anew, and check any proxy on the way if that does not help."
+            )
+
+    def _is_rest(self, stream: Stream, size: int | None) -> bool:
+        """
+        Tell whether a part is the rest of the file that arrived, and of no other.
+
+        Source: RFC 9110, sections 14.4 and 15.3.7.
+        """
+        part = _CONTENT_RANGE.fullmatch(stream.headers.get("Content-Range", ""))
+        if part is None or stream.headers.get("ETag") != self._validator:
+            return False
+        first, last, total = (int(number) for number in part.groups())
+        totals = {total, *({size, self._length} - {None})}
+        if (first, last + 1) != (self.received, total) or len(totals) > 1:
+            return False
+        self._length = total
+        return True
+
+    def _check_end(self, size: int | None) -> None:
+        """
+        Refuse what is not the whole file, and begin anew.
+
+        :param size: as the API announced it; None to believe the host of the file, be it by the
+            last chunk of its body.
+        :raises ResultCorrupt: says what is missing.
+        """
+        whole = self._length if size is None else size
+        if whole is None or self.received == whole:
+            return
+        received = self.received
+        self._restart()
+        raise ResultCorrupt(
+            f"The result file has {'more than ' if received > whole else ''}{received} bytes, but "
+            f"{'the API' if size is not None else 'its host'} announced {whole}. Nothing was "
+            "published; download it anew, and check any proxy on the way if that does not help."
+        )
 
     def facts(self, run: ReportRun, file: ResultFile) -> ResultFacts:
         """Tell what arrived, whole."""
@@ -290,18 +346,22 @@ def _check_kind(stream: Stream) -> None:
 
     :raises UnexpectedAnswer: names what came.
     """
-    encoding = stream.headers.get("Content-Encoding") or "identity"
+    encodings = [stream.headers.get("Content-Encoding"), stream.headers.get("Transfer-Encoding")]
+    named = [each.strip().lower() for each in encodings if each and each.strip()]
+    encoding = next((each for each in named if each not in {"identity", "chunked"}), "identity")
     content_type = stream.headers.get("Content-Type") or "no content type"
     if encoding != "identity" or content_type.startswith("text/html"):
         raise UnexpectedAnswer(
-            f"In place of the result file came {content_type} in encoding {encoding}. "
+            f"In place of the result file came {_plain(content_type)} in encoding "
+            f"{_plain(encoding)}. "
             "Check any proxy on the way.",
             status=stream.status,
         )
 
 
-def _starts_at(stream: Stream, offset: int) -> bool:
-    return stream.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
+def _plain(text: str) -> str:
+    """Make a header fit for a log: whoever answered chose its bytes."""
+    return re.sub(r"[^ -~]", "?", text[:_MOST_SHOWN])
 
 
 def _check_status(status: int) -> None:

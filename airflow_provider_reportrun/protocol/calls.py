@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
-from airflow_provider_reportrun.errors import InvalidInput
+from airflow_provider_reportrun.errors import InvalidInput, UnexpectedAnswer
 from airflow_provider_reportrun.protocol.messages import Request
 from airflow_provider_reportrun.protocol.models import (
     Report,
@@ -98,9 +99,24 @@ def get_report_run(report_run_id: str, *, with_schema: bool = False) -> Call[Rep
             template=f"{REPORT_RUNS}/{{report_run_id}}",
             names={"report_run_id": report_run_id},
         ),
-        read=read_report_run,
+        read=partial(_read_report_run, report_run_id),
         tried=f"get report run {report_run_id}",
     )
+
+
+def _read_report_run(report_run_id: str, data: Any) -> ReportRun:
+    """
+    Read the report run that was asked for.
+
+    :raises UnexpectedAnswer: when it is another one, whose file would land under the wrong name.
+    """
+    run = read_report_run(data)
+    if run.id != report_run_id:
+        raise UnexpectedAnswer(
+            f"the answer is about another report run, {run.id!r}. "
+            "Check the connection's host, and any proxy or cache on the way."
+        )
+    return run
 
 
 def get_report(report_id: str, *, fresh_for_seconds: float = 0.0) -> Call[Report]:

@@ -275,8 +275,9 @@ def _required(data: Mapping[str, Any], name: str, noun: str) -> str:
 
 def _size(value: Any) -> int | None:
     is_number = isinstance(value, int) and not isinstance(value, bool)
-    is_text = isinstance(value, str) and value.isascii() and value.isdigit()
-    return int(value) if is_text or (is_number and value >= 0) else None
+    # Python refuses to make a number of thousands of digits; an int64 has 19.
+    is_text = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20  # noqa: PLR2004
+    return int(value) if is_text or (is_number and 0 <= value < 1 << 63) else None
 
 
 def read_instant(value: Any) -> datetime | None:

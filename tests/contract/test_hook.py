@@ -17,6 +17,7 @@ from airflow_provider_reportrun.errors import (
     DeadlinePassed,
     InvalidInput,
     ReportRunFailed,
+    UnexpectedAnswer,
 )
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.sandbox import Answer, Fault, Patch
@@ -71,6 +72,20 @@ def test_gets_a_report_run(sandbox, form):
     assert first.file.url.startswith(sandbox.url)
     assert first.file.url != second.file.url
     assert first.file.url_expires_at > datetime.now(timezone.utc)
+
+
+@pytest.mark.parametrize("other", ["reprun_other", "REPRUN_", "x"])
+def test_another_report_run_is_refused(sandbox, form, other):
+    """What a cache or a proxy mixed up is told apart by the id, and may pass."""
+    report_run_id = form.create().id
+    change = Patch(lambda run: run | {"id": run["id"].upper() if other == "REPRUN_" else other})
+    sandbox.faults.add(Fault("get_run", change, times=None))
+    with pytest.raises(UnexpectedAnswer, match="another report run") as caught:
+        form.get_run(report_run_id)
+    assert caught.value.transient
+    assert report_run_id in str(caught.value)
+    sandbox.faults.clear()
+    assert form.get_run(report_run_id).id == report_run_id
 
 
 def test_gets_a_result_file_with_its_columns(sandbox, form):
@@ -271,6 +286,14 @@ def test_waits_for_a_report_run(sandbox, pauses):
         run = hook.wait_for_report_run(report_run_id, poll_interval=7.0)
     assert (run.id, run.status) == (report_run_id, "succeeded")
     assert pauses == [7.0, 7.0, 7.0]
+
+
+def test_a_wait_passes_over_another_report_run(sandbox, pauses):
+    """A wait goes on until the report run itself has succeeded."""
+    sandbox.faults.add(Fault("get_run", Patch({"id": "reprun_other"}), times=2))
+    with ReportRunHook() as hook:
+        report_run_id = hook.create_report_run("balance_summary", WEEK).id
+        assert hook.wait_for_report_run(report_run_id).id == report_run_id
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0, timedelta(0)], ids=repr)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import socket
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from requests.structures import CaseInsensitiveDict
+
+from airflow_provider_reportrun import transport
 from airflow_provider_reportrun.connection import ApiAccess
 from airflow_provider_reportrun.protocol.models import ReportRun, ResultFile
 from airflow_provider_reportrun.transport import Stream
@@ -31,7 +36,15 @@ def stream(
             raise fails
 
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Stream(status=status, headers=named, chunks=body())
+    text = named.get("Content-Length", "")[:9]
+    length = int(text) if text.isascii() and text.isdigit() else None
+    return Stream(
+        status=status,
+        headers=CaseInsensitiveDict(named),
+        chunks=body(),
+        length=length,
+        is_end_certain=length is not None or named.get("Transfer-Encoding") == "chunked",
+    )
 
 
 @dataclass
@@ -64,6 +77,43 @@ class Script:
         self.asked.append((url, dict(headers)))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         yield answer()
+
+
+@dataclass
+class Spoken(Script):
+    """
+    A source whose answers a server of this machine speaks, byte by byte.
+
+    :param spoken: whole answers, headers and all; the last one again and again.
+    """
+
+    answers: list[Callable[[], Stream]] = field(default_factory=list)
+    spoken: list[bytes] = field(default_factory=list)
+    requests: list[bytes] = field(default_factory=list)
+
+    @contextmanager
+    def open_result(self, url: str, headers: Mapping[str, str]) -> Iterator[Stream]:
+        """Ask the server, as the hook does."""
+        answer = self.spoken.pop(0) if len(self.spoken) > 1 else self.spoken[0]
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(5)
+            url = f"http://127.0.0.1:{server.getsockname()[1]}/r.csv"
+            speaker = threading.Thread(target=self._speak, args=(server, answer))
+            speaker.start()
+            try:
+                with (
+                    transport.new_bare_session() as session,
+                    transport.open_stream(session, self.access, url, headers) as opened,
+                ):
+                    yield opened
+            finally:
+                speaker.join()
+
+    def _speak(self, server: socket.socket, answer: bytes) -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            self.requests.append(connection.recv(65_536))
+            connection.sendall(answer)
 
 
 def serving(body: bytes, content_type: str = "csv") -> Script:

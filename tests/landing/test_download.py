@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import random
 import socket
 from functools import partial
 
 import pytest
-from landing.sources import RUN_ID, URL, Script, stream
+from landing.sources import RUN_ID, URL, Script, Spoken, stream
 
 from airflow_provider_reportrun.connection import ApiAccess
 from airflow_provider_reportrun.errors import (
@@ -163,7 +164,7 @@ def test_a_wrong_part_is_thrown_away(download, path):
 
 def test_the_policy_is_the_callers(path, waits):
     """Who calls says how often to try, and how to wait."""
-    script = Script([lambda: stream(fails=TransportError("cut"))])
+    script = Script([lambda: stream(fails=TransportError("cut"))], size=4)
     policy = RetryPolicy(attempts=3, first_delay_seconds=2.0, longest_delay_seconds=2.0)
     with pytest.raises(TransportError):
         downloads_module.download(script, RUN_ID, path, policy=policy, sleep=waits.append)
@@ -269,6 +270,207 @@ def test_no_announced_size(sandbox, hook, result, download, path, good):
     run_id = result(BODY)
     sandbox.faults.add(Fault("get_run", Patch({"result": {"file": {"size": None}}})))
     good(download(hook, run_id, path))
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+WHOLE = {
+    "length": OK + b"Content-Length: 4\r\n\r\nabcd",
+    "length, and more": OK + b"Content-Length: 4\r\n\r\nabcdefgh",
+    "chunks": CHUNKED + b"3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n",
+    "chunks and a trailer": CHUNKED + b"4;x=y\r\nabcd\r\n0\r\nA: b\r\n\r\n",
+}
+UNTIL_IT_CLOSES = {
+    "1.1": OK + b"\r\nabcd",
+    "1.0": b"HTTP/1.0 200 OK\r\n\r\nabcd",
+    "no number": OK + b"Content-Length: four\r\n\r\nabcd",
+    "below zero": OK + b"Content-Length: -4\r\n\r\nabcd",
+}
+CUT_SHORT = {
+    "length": OK + b"Content-Length: 4\r\n\r\nabc",
+    "no last chunk": CHUNKED + b"4\r\nabcd\r\n",
+    "chunk cut": CHUNKED + b"4\r\nabc",
+    "chunk without an end": CHUNKED + b"4\r\nabcd",
+    "no size of a chunk": CHUNKED + b"4\r\nabcd\r\nxyz\r\n",
+    "chunk below zero": CHUNKED + b"-4\r\nabcd\r\n0\r\n\r\n",
+    "two lengths": OK + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcd",
+}
+
+
+def spoken(answers, size=None):
+    """A source of what a server speaks; it announces no size unless it is told one."""
+    return Spoken(spoken=list(answers), size=size, access=LOOPBACK)
+
+
+@pytest.mark.parametrize("answer", WHOLE.values(), ids=WHOLE)
+def test_a_body_whose_end_is_certain_is_whole(download, path, caplog, answer):
+    """Without an announced size the host of the file is believed, and the log says so."""
+    assert download(spoken([answer]), RUN_ID, path).size == 4
+    assert path.read_bytes() == b"abcd"
+    assert "whose size the API did not announce" in caplog.text
+
+
+@pytest.mark.parametrize("answer", UNTIL_IT_CLOSES.values(), ids=UNTIL_IT_CLOSES)
+def test_a_body_that_ends_when_the_connection_does(download, path, waits, answer):
+    """It is whole only if a size was announced, for nobody else could tell it from a cut one."""
+    source = spoken([answer])
+    with pytest.raises(ResultCorrupt, match="does not say where the file ends") as caught:
+        download(source, RUN_ID, path)
+    assert caught.value.transient
+    assert len(waits) == 5
+    assert download(spoken([answer], size=4), RUN_ID, path).size == 4
+
+
+@pytest.mark.parametrize("size", [None, 4], ids=["nothing announced", "announced"])
+@pytest.mark.parametrize("answer", CUT_SHORT.values(), ids=CUT_SHORT)
+def test_a_body_that_was_cut_is_never_whole(download, path, answer, size):
+    """Whatever was cut, the next attempt brings the file; without one there is none."""
+    assert download(spoken([answer, WHOLE["length"]], size), RUN_ID, path).size == 4
+    assert path.read_bytes() == b"abcd"
+    with pytest.raises(TransportError):
+        download(spoken([answer]), RUN_ID, path)
+
+
+@pytest.mark.parametrize("size", ["", "four", "-4", "4.0", 4.5, True, [4], "9" * 5_000, "\u0664"])
+def test_a_size_that_cannot_be_read_is_none(sandbox, hook, result, download, path, size, caplog):
+    """Whatever the API sends as a size, the file is whole, and the log says what it stands on."""
+    run_id = result(BODY)
+    sandbox.faults.add(Fault("get_run", Patch({"result": {"file": {"size": size}}}), times=None))
+    assert download(hook, run_id, path).size == len(BODY)
+    assert "whose size the API did not announce" in caplog.text
+    sandbox.faults.add(Fault("download", Delivery(cut_after=CUT)))
+    assert download(hook, run_id, path).size == len(BODY)
+
+
+@pytest.mark.parametrize("size", [len(BODY), str(len(BODY))], ids=["number", "text"])
+def test_a_size_is_a_number_or_a_text(sandbox, hook, result, download, path, good, size):
+    """Older versions of the API send a number."""
+    run_id = result(BODY)
+    sandbox.faults.add(Fault("get_run", Patch({"result": {"file": {"size": size}}})))
+    good(download(hook, run_id, path))
+
+
+def test_a_size_of_zero(sandbox, hook, result, download, path):
+    """Nothing is announced to come: an empty file is whole, and any other is refused."""
+    assert download(hook, result(b""), path).size == 0
+    run_id = result(BODY)
+    sandbox.faults.add(Fault("get_run", Patch({"result": {"file": {"size": 0}}}), times=None))
+    with pytest.raises(ResultCorrupt, match="announced 0"):
+        download(hook, run_id, path)
+
+
+FIRST = OK + b'Content-Length: 4\r\nETag: "1"\r\n\r\nab'
+REST = b"HTTP/1.1 206 Partial Content\r\nContent-Length: 2\r\n"
+OTHER_PARTS = {
+    "another entity": REST + b'ETag: "2"\r\nContent-Range: bytes 2-3/4\r\n\r\nXY',
+    "a weak one": REST + b'ETag: W/"1"\r\nContent-Range: bytes 2-3/4\r\n\r\nXY',
+    "no entity": REST + b"Content-Range: bytes 2-3/4\r\n\r\nXY",
+    "another total": REST + b'ETag: "1"\r\nContent-Range: bytes 2-3/5\r\n\r\nXY',
+    "an unknown total": REST + b'ETag: "1"\r\nContent-Range: bytes 2-3/*\r\n\r\nXY',
+    "no range": REST + b'ETag: "1"\r\n\r\nXY',
+    "another start": REST + b'ETag: "1"\r\nContent-Range: bytes 1-3/4\r\n\r\nXY',
+    "not the rest": REST + b'ETag: "1"\r\nContent-Range: bytes 2-2/4\r\n\r\nXY',
+    "digits without end": REST
+    + b'ETag: "1"\r\nContent-Range: bytes 2-3/%s\r\n\r\nXY' % (b"4" * 5000),
+    "other units": REST + b'ETag: "1"\r\nContent-Range: items 2-3/4\r\n\r\nXY',
+}
+
+
+@pytest.mark.parametrize("size", [None, 4], ids=["nothing announced", "announced"])
+@pytest.mark.parametrize("part", OTHER_PARTS.values(), ids=OTHER_PARTS)
+def test_a_part_of_another_file_is_thrown_away(download, path, part, size):
+    """A download goes on only if entity and total are the same; else it begins anew."""
+    source = spoken([FIRST, part, WHOLE["length"]], size)
+    assert download(source, RUN_ID, path).size == 4
+    assert path.read_bytes() == b"abcd"
+    assert [b"Range: bytes=2-" in request for request in source.requests] == [False, True, False]
+
+
+@pytest.mark.parametrize("size", [None, 4], ids=["nothing announced", "announced"])
+def test_the_rest_of_the_same_file_is_taken(download, path, size):
+    """The unit of a range may be in capitals."""
+    part = REST + b'ETag: "1"\r\nContent-Range: Bytes 2-3/4\r\n\r\ncd'
+    assert download(spoken([FIRST, part], size), RUN_ID, path).size == 4
+    assert path.read_bytes() == b"abcd"
+
+
+def test_a_size_that_changes_between_attempts(download, path):
+    """What was announced first is of another file than what is announced now."""
+    rest = REST + b'ETag: "1"\r\nContent-Range: bytes 2-3/4\r\n\r\nXY'
+    longer = OK + b"Content-Length: 6\r\n\r\nabcdef"
+    source = spoken([FIRST, rest, longer], size=6)
+    assert download(source, RUN_ID, path).size == 6
+    assert path.read_bytes() == b"abcdef"
+
+
+def test_an_encoding_of_the_transfer_is_refused(download, path):
+    """Bytes that are packed on the way are not the file."""
+    packed = OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n"
+    with pytest.raises(UnexpectedAnswer, match="in encoding gzip"):
+        download(spoken([packed], size=4), RUN_ID, path)
+
+
+HEADER_PARTS = (
+    "", " ", "bytes", "bytes=", "-", "/", "*", "0", "2", "3", "4", "-1", "9" * 5_000, '"', '"1"',
+    "W/", "\x00", "\x7f", "\xff", "\u0661", ",", ";", "gzip", "chunked", "identity", "text/html",
+)  # fmt: skip
+FUZZED = ("Content-Range", "ETag", "Content-Length", "Content-Encoding", "Content-Type",
+          "Transfer-Encoding", "Location")  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_headers_say(tmp_path, seed):
+    """Some thousand answers with random headers end whole, or in an error of ours."""
+    rng = random.Random(seed)  # noqa: S311 - made-up headers
+    path = tmp_path / "staged"
+    whole = 0
+
+    def headers():
+        some = rng.sample(FUZZED, rng.randint(0, 3))
+        return {name: "".join(rng.choices(HEADER_PARTS, k=rng.randint(0, 4))) for name in some}
+
+    def answer():
+        status = rng.choice([200, 200, 206, 206, 302, 416])
+        body = rng.choice([b"abcd", b"ab", b"cd", b""])
+        fails = rng.choice([None, TransportError("cut")])
+        good = {"ETag": '"1"', "Content-Range": "bytes 2-3/4"} if rng.random() < 0.5 else {}
+        return stream(body, status=status, fails=fails, **good | headers())
+
+    for _ in range(400):
+        size = rng.choice([None, 4])
+        source = Script([answer], size=size)
+        try:
+            facts = downloads_module.download(source, RUN_ID, path, sleep=lambda _: None)
+        except ReportRunError:
+            continue
+        whole += 1
+        assert facts.size == path.stat().st_size == (size or facts.size)
+    assert whole
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_a_host_speaks(tmp_path, seed):
+    """Answers of which some bytes are others end whole, or in an error of ours."""
+    rng = random.Random(seed)  # noqa: S311 - made-up answers
+    path = tmp_path / "staged"
+    good = [*WHOLE.values(), *CUT_SHORT.values(), *OTHER_PARTS.values(), FIRST]
+    policy = RetryPolicy(attempts=3)
+
+    def mutated(answer):
+        answer = bytearray(answer)
+        for _ in range(rng.randint(0, 3)):
+            at = rng.randrange(len(answer))
+            answer[at : at + rng.randint(0, 2)] = rng.choices(b'\r\n:;"/-0149aX \x00\xff', k=1)
+        return bytes(answer)
+
+    for _ in range(150):
+        answers = [mutated(rng.choice(good)) for _ in range(3)]
+        source = spoken(answers, size=4)
+        try:
+            downloads_module.download(source, RUN_ID, path, policy=policy, sleep=lambda _: None)
+        except ReportRunError:
+            continue
+        assert len(path.read_bytes()) == 4
 
 
 HTML = Answer(status=200, body="<html>proxy</html>", content_type="text/html; charset=utf-8")
@@ -563,6 +765,19 @@ def test_a_succeeded_report_run_without_a_file_is_refused(
     sandbox.faults.add(Fault("get_run", Patch({"result": result_})))
     with pytest.raises(UnexpectedAnswer, match="no result to download"):
         download(hook, run_id, path)
+
+
+def test_another_report_run_is_refused(sandbox, hook, download, path, result, downloads, waits):
+    """An answer about another report run, as of a cache, is asked again and not landed."""
+    run_id, other = result(BODY), result(b"other")
+    sandbox.faults.add(Fault("get_run", Patch({"id": other}), match=run_id, times=None))
+    with pytest.raises(UnexpectedAnswer, match=f"another report run, '{other}'") as caught:
+        download(hook, run_id, path)
+    assert caught.value.transient
+    assert downloads() == []
+    sandbox.faults.clear()
+    sandbox.faults.add(Fault("get_run", Patch({"id": other}), match=run_id))
+    assert download(hook, run_id, path).report_run_id == run_id
 
 
 def test_an_unknown_report_run_is_refused(hook, download, path):
