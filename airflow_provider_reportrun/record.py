@@ -10,7 +10,7 @@ change the key.
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ class Record:
     deadline: float
     """Epoch seconds."""
     report_run_id: str | None = None
+    left_out: list[str] = field(default_factory=list)
+    """Defaulted bounds of the interval that were not sent."""
 
 
 def recall(context: Any) -> Record | None:
@@ -48,6 +50,7 @@ def recall(context: Any) -> Record | None:
             "idempotency_key": str(key),
             "deadline": int() | float() as deadline,
             "report_run_id": str() | None as report_run_id,
+            **more,
         }:
             return Record(
                 max_tries=max_tries,
@@ -56,9 +59,14 @@ def recall(context: Any) -> Record | None:
                 idempotency_key=key,
                 deadline=float(deadline),
                 report_run_id=report_run_id,
+                left_out=_names(more.get("left_out")),
             )
         case _:
             return None
+
+
+def _names(value: Any) -> list[str]:
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
 
 
 def remember(context: Any, record: Record) -> None:

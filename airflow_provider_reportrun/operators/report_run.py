@@ -36,6 +36,7 @@ from airflow_provider_reportrun.errors import (
     DataNotAvailable,
     DataWindowUnknown,
     InvalidInput,
+    InvalidRequest,
     NotFound,
     PermissionDenied,
     RateLimited,
@@ -83,7 +84,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_reportrun.arguments import Late
     from airflow_provider_reportrun.landing.land import Destination, Landing
-    from airflow_provider_reportrun.protocol.models import ReportRun
+    from airflow_provider_reportrun.protocol.models import Report, ReportRun
 
 _NO_DEFINITION: Final = (PermissionDenied, NotFound, DataWindowUnknown)
 """Why a definition may not be had for good, though a report run can be created."""
@@ -144,9 +145,9 @@ class CreateReportRunOperator(_ReportRunOperator):
 
     :param report: id of the report template (templated).
     :param interval_start: first instant of the report, inclusive (templated); by default the start
-        of the data interval. An aware datetime, an ISO 8601 string with an offset, or, where
-        ``timezone`` is given or the DAG's timezone is UTC, a date or a stamp without one. None
-        sends none.
+        of the data interval, unless the report's definition does not list it. An aware datetime,
+        an ISO 8601 string with an offset, or, where ``timezone`` is given or the DAG's timezone is
+        UTC, a date or a stamp without one. None sends none.
     :param interval_end: instant after the last, exclusive (templated); likewise.
     :param timezone: name of the zone that dates and stamps without an offset are meant in
         (templated).
@@ -246,6 +247,7 @@ class CreateReportRunOperator(_ReportRunOperator):
             if value == default
         }
         self._max_tries: int | None = None
+        self._left_out: frozenset[str] = frozenset()
         check_known(self, _CREATE_CHECKS)
 
     def execute(self, context: Context) -> Any:
@@ -265,28 +267,49 @@ class CreateReportRunOperator(_ReportRunOperator):
             ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook,
             failures_linked(context, hook),
         ):
-            order = self._order(context, hook)
-            record = self._record(context, order, patience)
-            tries = context["ti"].try_number - record.first_try + 1
-            order = replace(
-                order,
-                idempotency_key=record.idempotency_key,
-                runs_allowed=max(tries, 1) if self.wait_for_completion else 1,
-            )
-            patience = replace(patience, deadline=record.deadline)
-            run = self._find(hook, record)
-            if run is None:
-                remember(context, record)
-                self._check(hook, order, patience)
-                run = self._create(hook, order, patience)
-            remember(context, replace(record, report_run_id=run.id))
-            show_link(context, hook.access, run.id)
-            if self.wait_for_completion:
-                run = self._await(hook, run, patience)
-            return self._complete(context, hook, run.id)
+            definition = _Definition(hook, self.report)
+            order = self._settle(context, hook, definition)
+            try:
+                return self._carry_out(context, hook, order, patience, definition)
+            except (InvalidRequest, DataWindowUnknown):
+                corrected = self._corrected(context, hook)
+                if corrected is None:
+                    raise
+            return self._carry_out(context, hook, corrected, patience, definition)
+
+    def _carry_out(
+        self,
+        context: Context,
+        hook: ReportRunHook,
+        order: Order,
+        patience: Patience,
+        definition: _Definition,
+    ) -> Any:
+        record = self._record(context, order, patience)
+        tries = context["ti"].try_number - record.first_try + 1
+        order = replace(
+            order,
+            idempotency_key=record.idempotency_key,
+            runs_allowed=max(tries, 1) if self.wait_for_completion else 1,
+        )
+        patience = replace(patience, deadline=record.deadline)
+        run = self._find(hook, record)
+        if run is None:
+            remember(context, record)
+            self._check(definition, hook, order, patience)
+            run = self._create(hook, order, patience)
+        remember(context, replace(record, report_run_id=run.id))
+        show_link(context, hook.access, run.id)
+        if self.wait_for_completion:
+            run = self._await(hook, run, patience)
+        return self._complete(context, hook, run.id)
 
     def execute_complete(
-        self, context: Context, event: Any = None, max_tries: int | None = None
+        self,
+        context: Context,
+        event: Any = None,
+        max_tries: int | None = None,
+        left_out: Sequence[str] = (),
     ) -> Any:
         """
         Go on after a wait in the triggerer.
@@ -296,6 +319,7 @@ class CreateReportRunOperator(_ReportRunOperator):
 
         :param max_tries: of the task instance when it was deferred, which a clear changes; None
             where an earlier release deferred it.
+        :param left_out: defaulted bounds that were not sent.
         :return: see the class.
         :raises ReportRunError: the error that the wait ended in.
         """
@@ -310,9 +334,17 @@ class CreateReportRunOperator(_ReportRunOperator):
             ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook,
             failures_linked(context, hook),
         ):
-            report_run_id = resumed_report_run_id(event)
+            try:
+                report_run_id = resumed_report_run_id(event)
+            except (InvalidRequest, DataWindowUnknown):
+                self._left_out = frozenset(left_out)
+                if self._corrected(context, hook) is None:
+                    raise
+                return self._execute(context)
             self.log.info("Resumed with report run %s", report_run_id)
-            record = self._record(context, self._order(context, hook), self._patience())
+            order = self._order(context, hook, frozenset(left_out))
+            self._show(order)
+            record = self._record(context, order, self._patience())
             if record.report_run_id != report_run_id:
                 remember(context, replace(record, report_run_id=report_run_id))
             self._report_run_id = report_run_id
@@ -337,15 +369,14 @@ class CreateReportRunOperator(_ReportRunOperator):
     def _record(self, context: Context, order: Order, patience: Patience) -> Record:
         """Give what an earlier try of the same clear generation wrote down, or begin anew."""
         max_tries: int = context["ti"].max_tries
-        digest = body_digest(
-            create_body(order.report, order.report_parameters, order.result_options)
-        )
+        digest = _digest(order)
         new = Record(
             max_tries=max_tries,
             digest=digest,
             first_try=self._first_try(context),
             idempotency_key=order.idempotency_key,
             deadline=patience.deadline,
+            left_out=sorted(self._left_out),
         )
         found = recall(context)
         if found is not None and found.digest == digest and found.max_tries == max_tries:
@@ -389,7 +420,9 @@ class CreateReportRunOperator(_ReportRunOperator):
         )
         return run
 
-    def _check(self, hook: ReportRunHook, order: Order, patience: Patience) -> None:
+    def _check(
+        self, definition: _Definition, hook: ReportRunHook, order: Order, patience: Patience
+    ) -> None:
         """
         Compare the order with the report's definition, and wait for its data where asked to.
 
@@ -403,7 +436,7 @@ class CreateReportRunOperator(_ReportRunOperator):
         interval_end = read_instant(order.report_parameters.get(INTERVAL_END))
         missing: ReportRunError | None = None
         try:
-            missing = self._missing_data(hook, order, interval_end)
+            missing = self._missing_data(definition, hook, order, interval_end)
         except (ApiError, TransportError, UnexpectedAnswer, DataWindowUnknown) as error:
             if not (error.transient or isinstance(error, _NO_DEFINITION)):
                 raise
@@ -418,20 +451,25 @@ class CreateReportRunOperator(_ReportRunOperator):
         self._await_data(hook, order, interval_end, patience)
 
     def _missing_data(
-        self, hook: ReportRunHook, order: Order, interval_end: datetime | None
+        self,
+        definition: _Definition,
+        hook: ReportRunHook,
+        order: Order,
+        interval_end: datetime | None,
     ) -> DataNotAvailable | None:
         """
         Check the parameters, and tell whether the interval reaches past the data.
 
         :return: the error of an interval that does, else None.
         """
-        began = time.monotonic()
-        report = hook.definition(order.report)
+        report = definition.get()
         if self.validate:
             check_parameters(report, order.report_parameters)
         if interval_end is None or is_covered(report, interval_end):
             return None
-        now = hook.definition(order.report, fetched_since=began)  # an old copy hides new data
+        now = hook.definition(
+            order.report, fetched_since=definition.wanted_at
+        )  # an old copy hides new data
         return None if is_covered(now, interval_end) else not_available(now, interval_end)
 
     def _await_data(
@@ -505,7 +543,7 @@ class CreateReportRunOperator(_ReportRunOperator):
                 **self._trigger_arguments(patience),
             ),
             method_name="execute_complete",
-            kwargs={"max_tries": self._max_tries},
+            kwargs=self._resume_arguments(),
             timeout=defer_timeout(patience.deadline),
         )
 
@@ -518,20 +556,109 @@ class CreateReportRunOperator(_ReportRunOperator):
                 report_run_id=report_run_id, **self._trigger_arguments(patience)
             ),
             method_name="execute_complete",
-            kwargs={"max_tries": self._max_tries},
+            kwargs=self._resume_arguments(),
             timeout=defer_timeout(patience.deadline),
         )
 
-    def _order(self, context: Context, hook: ReportRunHook) -> Order:
-        """
-        Say what is to be created, and show it under Rendered Templates.
+    def _resume_arguments(self) -> dict[str, Any]:
+        left_out = {"left_out": sorted(self._left_out)} if self._left_out else {}
+        return {"max_tries": self._max_tries, **left_out}
 
+    def _settle(self, context: Context, hook: ReportRunHook, definition: _Definition) -> Order:
+        """
+        Say what is to be created, without the defaulted bounds that the report does not take.
+
+        What an earlier try left out is left out again, whatever the definition says now, because
+        another body is another idempotency key.
+
+        :raises InvalidInput: names the argument and the fix; no create was sent.
+        """
+        defaulted = self._defaulted()
+        if not defaulted:
+            return self._show(self._order(context, hook))
+        self._order(context, hook, defaulted)  # what the user gave is refused before any request
+        found = recall(context)
+        if found is not None and defaulted.issuperset(found.left_out):
+            try:
+                order = self._order(context, hook, frozenset(found.left_out))
+            except InvalidInput:  # the record is of another report
+                order = None
+            if order is not None and _digest(order) == found.digest:
+                return self._show(order)
+        left_out = frozenset[str]()
+        if self.validate or self.wait_for_data or self._lacks_interval(defaulted):
+            needed = self._lacks_interval(defaulted)
+            left_out = self._not_taken(defaulted, definition, needed=needed)
+        return self._show(self._order(context, hook, left_out))
+
+    def _corrected(self, context: Context, hook: ReportRunHook) -> Order | None:
+        """
+        Say what to send after a refusal that may be about a defaulted bound.
+
+        Nothing was created under the refused body, so another key can make no second report run.
+
+        :return: None where no bound was sent that the definition does not list.
+        """
+        wrong = self._defaulted() - self._left_out
+        if not wrong:
+            return None
+        not_taken = self._not_taken(wrong, _Definition(hook, self.report), needed=True)
+        if not not_taken:
+            return None
+        return self._show(self._order(context, hook, self._left_out | not_taken))
+
+    def _defaulted(self) -> frozenset[str]:
+        """Name the bounds that nobody gave, in an argument or in ``report_parameters``."""
+        return frozenset(self._defaults - set(self.report_parameters or ()))
+
+    def _lacks_interval(self, defaulted: frozenset[str]) -> bool:
+        """Tell whether the defaulted bounds could not be sent anyway."""
+        bounds = {INTERVAL_START: self.interval_start, INTERVAL_END: self.interval_end}
+        return not all(bounds[name] for name in defaulted) or len(set(bounds.values())) == 1
+
+    def _not_taken(
+        self, defaulted: frozenset[str], definition: _Definition, *, needed: bool
+    ) -> frozenset[str]:
+        """
+        Name the defaulted bounds that the report's definition does not list, and log them.
+
+        :param needed: whether nothing can be sent without the definition.
+        :return: none where the definition cannot be read: then they are sent, if there are any.
+        :raises ReportRunError: when it is needed and may come back.
+        """
+        try:
+            taken = definition.get().parameters
+        except ReportRunError as error:
+            if error.transient and needed:
+                raise
+            return frozenset()
+        not_taken = frozenset(defaulted - set(taken))
+        if not_taken:
+            self.log.info(
+                "The report %s does not take %s, so the data interval's is not sent",
+                self.report,
+                " and ".join(sorted(not_taken, reverse=True)),
+            )
+        return not_taken
+
+    def _show(self, order: Order) -> Order:
+        """Show under Rendered Templates which interval is sent."""
+        self.interval_start = _shown(order.report_parameters.get(INTERVAL_START))
+        self.interval_end = _shown(order.report_parameters.get(INTERVAL_END))
+        return order
+
+    def _order(
+        self, context: Context, hook: ReportRunHook, left_out: frozenset[str] = frozenset()
+    ) -> Order:
+        """
+        Say what is to be created.
+
+        :param left_out: defaulted bounds that are not sent.
         :raises InvalidInput: names the argument and the fix; nothing was sent.
         """
-        parameters = self._checked_parameters(context)
+        self._left_out = left_out
+        parameters = self._checked_parameters(context, left_out)
         body = create_body(self.report, parameters, self.result_options or None)
-        self.interval_start = _shown(parameters.get(INTERVAL_START))
-        self.interval_end = _shown(parameters.get(INTERVAL_END))
         own = self.idempotency_key
         key = idempotency_key(
             checked_key(own) if own else _identity(context["ti"]),
@@ -557,12 +684,18 @@ class CreateReportRunOperator(_ReportRunOperator):
         first_try: int = context["ti"].max_tries - (self.retries or 0) + 1
         return first_try if self.on_clear == NEW_RUN else 1
 
-    def _checked_parameters(self, context: Context) -> dict[str, str | list[str]]:
+    def _checked_parameters(
+        self, context: Context, left_out: frozenset[str]
+    ) -> dict[str, str | list[str]]:
         given = self.report_parameters or {}
-        for name, value in (
-            (INTERVAL_START, self.interval_start),
-            (INTERVAL_END, self.interval_end),
-        ):
+        bounds = {
+            name: None if name in left_out else value
+            for name, value in (
+                (INTERVAL_START, self.interval_start),
+                (INTERVAL_END, self.interval_end),
+            )
+        }
+        for name, value in bounds.items():
             if name in given and name not in self._defaults and value is not None:
                 raise InvalidInput(
                     f"{name} is named twice, as an argument and in report_parameters. "
@@ -571,7 +704,9 @@ class CreateReportRunOperator(_ReportRunOperator):
             if name not in given and value == "":
                 raise no_interval(name, context)
         zone = zone_of(self.timezone, context)
-        return report_parameters(given, start=self.interval_start, end=self.interval_end, zone=zone)
+        return report_parameters(
+            given, start=bounds[INTERVAL_START], end=bounds[INTERVAL_END], zone=zone
+        )
 
 
 class _LandingOperator(_ReportRunOperator):
@@ -761,14 +896,51 @@ class ReportRunToStorageOperator(CreateReportRunOperator, _LandingOperator):
             return self._tell(context, kept)
         return super()._execute(context)
 
-    def _order(self, context: Context, hook: ReportRunHook) -> Order:
-        order = super()._order(context, hook)
+    def _order(
+        self, context: Context, hook: ReportRunHook, left_out: frozenset[str] = frozenset()
+    ) -> Order:
+        order = super()._order(context, hook, left_out)
         is_compressed = (order.result_options or {}).get("compress_file")
         self._destination(context).check_result("zip" if is_compressed else "csv")
         return order
 
     def _complete(self, context: Context, hook: ReportRunHook, report_run_id: str) -> Any:
         return self._tell(context, self._destination(context).land(hook, report_run_id))
+
+
+class _Definition:
+    """
+    A report's definition, which one try asks for once at most, even where it cannot be had.
+
+    :param report: id of the report.
+    """
+
+    def __init__(self, hook: ReportRunHook, report: str) -> None:
+        self.wanted_at = time.monotonic()
+        self._hook = hook
+        self._report = report
+        self._found: Report | None = None
+        self._failure: ReportRunError | None = None
+
+    def get(self) -> Report:
+        """
+        Get the definition, where it will do as this process got it a while ago.
+
+        :raises ReportRunError: as ``ReportRunHook.definition`` does, the same each time.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._found is None:
+            try:
+                self._found = self._hook.definition(self._report)
+            except ReportRunError as error:
+                self._failure = error
+                raise
+        return self._found
+
+
+def _digest(order: Order) -> str:
+    return body_digest(create_body(order.report, order.report_parameters, order.result_options))
 
 
 def _identity(ti: Any) -> TaskIdentity:

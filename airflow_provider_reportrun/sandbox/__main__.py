@@ -52,13 +52,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _welcome(sandbox: Sandbox) -> str:
     connection = shlex.quote(sandbox.connection_json)
-    reports = "\n".join(f"#   {name}" for name in CATALOG)
+    reports = "\n".join(f"#   {name}{_peculiarity(name)}" for name in CATALOG)
     return (
         f"export AIRFLOW_CONN_REPORTRUN_DEFAULT={connection}\n"
         f"# Serving Stripe's Reporting API at {sandbox.url}, with these reports:\n"
         f"{reports}\n"
         "# Stop it with Ctrl-C.\n"
     )
+
+
+def _peculiarity(report: str) -> str:
+    """Say which bounds of an interval a report does not take, and what it requires besides."""
+    parameters = {each.name: each for each in CATALOG[report].parameters}
+    bounds = ("interval_start", "interval_end")
+    notes = [f"no {bound}" for bound in bounds if bound not in parameters]
+    notes += [
+        f"requires {name}"
+        for name, parameter in parameters.items()
+        if parameter.required and name not in bounds
+    ]
+    return f" ({', '.join(notes)})" if notes else ""
 
 
 def _parser() -> argparse.ArgumentParser:

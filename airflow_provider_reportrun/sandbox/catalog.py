@@ -170,6 +170,14 @@ _CATEGORY = Parameter(
 )
 
 
+_PAYOUT = Parameter(
+    name="payout",
+    type="string",
+    description="Id of the payout that the report is about.",
+    required=True,
+)
+
+
 def _itemized(
     report_id: str, name: str, columns: tuple[Column, ...], *more: Parameter
 ) -> ReportDefinition:
@@ -181,6 +189,12 @@ def _itemized(
     )
     parameters = (_START, _END, _CURRENCY, chosen, _TIMEZONE, *more)
     return ReportDefinition(id=report_id, name=name, columns=columns, parameters=parameters)
+
+
+def _by_payout(definition: ReportDefinition) -> ReportDefinition:
+    # The rows of one payout, whenever they arose.
+    others = (each for each in definition.parameters if each not in {_START, _END, _CURRENCY})
+    return replace(definition, parameters=(_PAYOUT, *others))
 
 
 def _without_window(definition: ReportDefinition) -> ReportDefinition:
@@ -212,6 +226,19 @@ _DEFINITIONS = (
         "Itemized ending balance reconciliation",
         _ACTIVITY,
     ),
+    ReportDefinition(
+        id="ending_balance_reconciliation_summary",
+        name="Ending balance reconciliation summary",
+        columns=_SUMMARY,
+        parameters=(_END, _CURRENCY, _TIMEZONE),
+    ),
+    _by_payout(
+        _itemized(
+            "payout_reconciliation_by_id_itemized",
+            "Itemized payout reconciliation, by payout",
+            _RECONCILIATION,
+        )
+    ),
     _without_window(_itemized("all_fees_itemized", "Itemized fees", _FEES)),
     replace(
         _itemized("card_transactions_itemized", "Itemized card transactions", _ACTIVITY),
@@ -227,7 +254,9 @@ CATALOG = {definition.id: definition for definition in _DEFINITIONS}
 """
 Every report by its id.
 
-``balance_summary`` takes no columns; ``all_fees_itemized`` requires them and has no
+``balance_summary`` takes no columns; ``ending_balance_reconciliation_summary`` takes no
+``interval_start``; ``payout_reconciliation_by_id_itemized`` takes no interval, but requires a
+``payout``; ``all_fees_itemized`` requires them and has no
 ``timestamp_details``; every run of ``card_transactions_itemized`` fails as too large;
 ``connected_account_payouts_itemized`` is inaccessible to every key.
 """

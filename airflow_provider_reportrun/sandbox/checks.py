@@ -159,18 +159,26 @@ def _check_timezone(value: str) -> None:
         raise invalid_fields(f"`timezone` names no time zone: {value[:255]}.") from None
 
 
-def interval_of(report_parameters: dict[str, Any]) -> Window:
-    """Read the interval out of parameters that were found valid."""
-    start = parse_timestamp(report_parameters["interval_start"])
+def interval_of(report_parameters: dict[str, Any]) -> Window | None:
+    """
+    Read the interval out of parameters that were found valid.
+
+    :return: without a length where the report takes an end alone; None where it takes neither.
+    """
+    if "interval_end" not in report_parameters:
+        return None
     end = parse_timestamp(report_parameters["interval_end"])
-    if start is None or end is None:
-        raise invalid_fields("`interval_start` and `interval_end` must be timestamps.")
-    return Window(start, end)
+    start = parse_timestamp(report_parameters.get("interval_start", ""))
+    if end is None:
+        raise invalid_fields("`interval_end` must be a timestamp.")
+    return Window(start or end, end)
 
 
 def _check_interval(definition: ReportDefinition, given: dict[str, Any], window: Window) -> None:
     interval = interval_of(given)
-    if interval.start >= interval.end:
+    if interval is None:
+        return
+    if "interval_start" in given and interval.start >= interval.end:
         raise invalid_fields("`interval_start` must be before `interval_end`.")
     if not any(parameter.windowed for parameter in definition.parameters):
         return

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
-from airflow_provider_reportrun.sandbox.catalog import CURRENCIES, Window
+from airflow_provider_reportrun.sandbox.catalog import CURRENCIES, FIRST_DATA_AT, Window
 
 Row: TypeAlias = dict[str, str]
 
@@ -130,6 +130,23 @@ def payout_id(seed: int, account: str, day: date, currency: str) -> str:
     return "po_" + "".join(seeded(seed, account, day, currency).choices(_LETTERS, k=16))
 
 
+@lru_cache(maxsize=64)
+def payout_of(seed: int, account: str, payout: str, through: date) -> tuple[date, str] | None:
+    """
+    Find a payout by its id, the latest days first.
+
+    :param through: the last day to look at.
+    :return: its day and currency, or None.
+    """
+    day = through
+    while day >= FIRST_DATA_AT.date():
+        for currency in CURRENCIES:
+            if payout_id(seed, account, day, currency) == payout:
+                return day, currency
+        day -= _DAY
+    return None
+
+
 def _entries(
     query: Query, of_day: Callable[[int, str, date], tuple[Entry, ...]]
 ) -> Iterator[Entry]:
@@ -150,12 +167,14 @@ def rows_of(report_id: str, query: Query) -> Iterator[Row]:
     """Make the rows of a report, every column in each, in the order of ``created_utc``."""
     if report_id == "balance_summary":
         return _summary(query)
+    if report_id == "ending_balance_reconciliation_summary":
+        return _ending(query)
     if report_id == "payouts_itemized":
         return (_payout_row(query, entry) for entry in _entries(query, payouts_of))
     if report_id == "ending_balance_reconciliation_itemized":
         query = _unpaid(query)
     activity = _entries(query, activity_of)
-    if report_id == "payout_reconciliation_itemized":
+    if report_id in {"payout_reconciliation_itemized", "payout_reconciliation_by_id_itemized"}:
         return (_reconciled_row(query, entry) for entry in activity)
     if report_id == "all_fees_itemized":
         return (_activity_row(query, entry) for entry in activity if entry.fee)
@@ -237,6 +256,16 @@ def _summary(query: Query) -> Iterator[Row]:
                 "net_amount": money(cents),
                 "currency": currency,
             }
+
+
+def _ending(query: Query) -> Iterator[Row]:
+    for currency in CURRENCIES if query.currency is None else (query.currency,):
+        yield {
+            "category": "ending_balance",
+            "description": "Ending balance",
+            "net_amount": money(_balance(query, currency)),
+            "currency": currency,
+        }
 
 
 def _balance(query: Query, currency: str) -> int:

@@ -13,7 +13,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 from zoneinfo import ZoneInfo
@@ -21,7 +21,14 @@ from zoneinfo import ZoneInfo
 from airflow_provider_reportrun.sandbox.catalog import FIRST_DATA_AT, Column, Window
 from airflow_provider_reportrun.sandbox.checks import interval_of
 from airflow_provider_reportrun.sandbox.clock import EPOCH
-from airflow_provider_reportrun.sandbox.data import PAYOUT_DELAY, Query, Row, rows_of, stamp
+from airflow_provider_reportrun.sandbox.data import (
+    PAYOUT_DELAY,
+    Query,
+    Row,
+    payout_of,
+    rows_of,
+    stamp,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.sandbox.state import Run, Settings
@@ -140,10 +147,7 @@ def columns_of(run: Run) -> tuple[Column, ...]:
 def plan_of(run: Run, settings: Settings) -> Plan:
     """Work out what the CSV of a run holds."""
     parameters = run.report_parameters
-    asked = interval_of(parameters)
-    # A report without a window takes any interval; the ledger has its limits.
-    start = min(max(asked.start, FIRST_DATA_AT), _LAST_DATA_AT)
-    interval = Window(start, max(min(asked.end, _LAST_DATA_AT), start))
+    interval, currency = _subject(run, settings)
     return Plan(
         report_id=run.report,
         columns=run.new.definition.chosen_columns(parameters),
@@ -151,12 +155,31 @@ def plan_of(run: Run, settings: Settings) -> Plan:
             seed=settings.seed,
             account=run.account,
             interval=interval,
-            currency=parameters.get("currency"),
+            currency=currency,
             category=parameters.get("reporting_category"),
             zone=ZoneInfo(parameters.get("timezone", "Etc/UTC")),
         ),
         size=settings.size,
     )
+
+
+def _subject(run: Run, settings: Settings) -> tuple[Window, str | None]:
+    """Work out which interval and currency a run is about; those of its payout, if it has one."""
+    parameters = run.report_parameters
+    asked = interval_of(parameters)
+    if asked is not None:
+        # A report without a window takes any interval; the ledger has its limits.
+        start = min(max(asked.start, FIRST_DATA_AT), _LAST_DATA_AT)
+        end = max(min(asked.end, _LAST_DATA_AT), start)
+        return Window(start, end), parameters.get("currency")
+    payout = parameters.get("payout", "")
+    through = run.created.date() + PAYOUT_DELAY
+    found = payout_of(settings.seed, run.account, payout, through)
+    if found is None:
+        return Window(FIRST_DATA_AT, FIRST_DATA_AT), None
+    day, currency = found
+    start = datetime.combine(day - PAYOUT_DELAY, time(), timezone.utc)
+    return Window(start, start + timedelta(days=1)), currency
 
 
 def write_zip(plan: Plan, out: BinaryIO, members: int) -> None:

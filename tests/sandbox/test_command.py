@@ -70,7 +70,11 @@ def test_main_ends_on_a_signal(handlers, capsys):
     thread.start()
     assert main(["--port", "0"]) == 0
     thread.join()
-    assert capsys.readouterr().out.startswith("export AIRFLOW_CONN_REPORTRUN_DEFAULT='{")
+    out = capsys.readouterr().out
+    assert out.startswith("export AIRFLOW_CONN_REPORTRUN_DEFAULT='{")
+    by_payout = "payout_reconciliation_by_id_itemized"
+    assert f"{by_payout} (no interval_start, no interval_end, requires payout)\n" in out
+    assert "ending_balance_reconciliation_summary (no interval_start)\n" in out
 
 
 @pytest.mark.usefixtures("handlers")

@@ -190,3 +190,51 @@ def test_own_content(client, sandbox):
     assert (file["content_type"], file["size"]) == ("zip", "13")
     assert client.download(file["download_url"]["url"]).content == b"PK not really"
     assert client.finished()["result"]["file"]["content_type"] == "csv"
+
+
+def test_a_report_by_payout_holds_the_rows_of_that_payout(client):
+    """They are those that the reconciliation of an interval names it for, and nothing else."""
+    wide = rows(client.content("payout_reconciliation_itemized"))
+    payout = wide[len(wide) // 2]["automatic_payout_id"]
+    run_id = client.post(
+        {
+            "report": "payout_reconciliation_by_id_itemized",
+            "report_parameters": {"payout": payout},
+        }
+    ).json()["id"]
+    client.sandbox.advance(10)
+    url = client.run(run_id).json()["result"]["file"]["download_url"]["url"]
+    found = rows(client.content_of(url))
+    assert found == [row for row in wide if row["automatic_payout_id"] == payout]
+    assert len(found) > 5
+
+
+def test_an_ending_balance_takes_an_end_alone(client):
+    """It is the balance that the summary of an interval ends with."""
+    summary = rows(client.content("balance_summary", currency="eur"))
+    body = {
+        "report": "ending_balance_reconciliation_summary",
+        "report_parameters": {"interval_end": "2025-08-25T00:00:00Z", "currency": "eur"},
+    }
+    run_id = client.post(body).json()["id"]
+    client.sandbox.advance(10)
+    url = client.run(run_id).json()["result"]["file"]["download_url"]["url"]
+    (found,) = rows(client.content_of(url))
+    assert found["net_amount"] == summary[-1]["net_amount"]
+    assert summary[-1]["category"] == "ending_balance"
+
+
+@pytest.mark.parametrize(
+    ("report", "parameters"),
+    [
+        ("payout_reconciliation_by_id_itemized", {"interval_end": "2025-08-25T00:00:00Z"}),
+        ("payout_reconciliation_by_id_itemized", {}),
+        ("ending_balance_reconciliation_summary", {"interval_start": "2025-08-18T00:00:00Z"}),
+        ("ending_balance_reconciliation_summary", {}),
+    ],
+)
+def test_a_bound_that_a_report_does_not_take_is_refused(client, report, parameters):
+    """As is a request without what the report requires."""
+    answer = client.post({"report": report, "report_parameters": parameters})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "invalid_fields"
