@@ -16,13 +16,18 @@ any other error, transient         retried                   retried            
 any other error                    failed for good           failed for good         skipped
 the trigger crashed                retried                   retried                 skipped
 =================================  ========================  ======================  ===========
+
+The UI cuts the line of an exception at the right edge of the log, and wraps the lines of a logger.
+So the message of what leaves is logged whole before, and the traceback that follows is one: what
+an error was made of says nothing that its message does not.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from airflow_provider_reportrun._compat import (
     AirflowFailException,
@@ -36,14 +41,22 @@ from airflow_provider_reportrun.errors import (
     DeadlinePassed,
     ReportRunError,
     ReportRunFailed,
-    rebuild,
 )
+
+_MADE: Final[dict[type[ReportRunError], type[ReportRunError]]] = {}
+"""By kind of error: the kind that Airflow does not retry."""
+_IS_TOLD: Final = "_is_told"
+"""Marks an error whose message is in the log; facts have no leading underscore."""
 
 
 class Sensor(Protocol):
-    """The part of a sensor that decides what its errors mean."""
+    """The part of a sensor that decides what its errors mean, and says so."""
 
     soft_fail: bool
+
+    @property
+    def log(self) -> Any:
+        """The logger of the task."""
 
 
 @contextmanager
@@ -57,7 +70,8 @@ def operator_outcomes(task: Any) -> Iterator[None]:
         outcome = error if error.transient else _for_good(error, task)
     else:
         return
-    raise outcome
+    _tell(task, outcome)
+    raise outcome from None
 
 
 @contextmanager
@@ -85,7 +99,7 @@ def sensor_outcomes(task: Sensor) -> Iterator[None]:
     try:
         yield
     except (DeadlinePassed, AirflowSensorTimeout, TaskDeferralTimeout) as error:
-        outcome: Exception = AirflowSensorTimeout(str(error))
+        outcome: Exception = AirflowSensorTimeout(str(error)).with_traceback(error.__traceback__)
         is_expected = True
     except ReportRunFailed as error:
         outcome, is_expected = _for_good(_clear_the_create(error), task), True
@@ -97,8 +111,17 @@ def sensor_outcomes(task: Sensor) -> Iterator[None]:
     else:
         return
     if getattr(task, "never_fail", False) or (task.soft_fail and is_expected):
-        raise AirflowSkipException(str(outcome)) from outcome
-    raise outcome
+        _tell(task, outcome, logging.WARNING)
+        raise AirflowSkipException(str(outcome)) from None
+    _tell(task, outcome)
+    raise outcome from None
+
+
+def _tell(task: Any, outcome: Exception, level: int = logging.ERROR) -> None:
+    """Log a message once, however often its error is handed on."""
+    if not getattr(outcome, _IS_TOLD, False):
+        task.log.log(level, "%s", outcome)
+        setattr(outcome, _IS_TOLD, True)
 
 
 @contextmanager
@@ -117,7 +140,8 @@ def _clear_the_create(error: ReportRunFailed) -> ReportRunFailed:
     message = (
         f"{error.message} Trying again does not help: clear the task that created the report run."
     )
-    return ReportRunFailed(message, **{**error.facts, "transient": False})
+    again = ReportRunFailed(message, **{**error.facts, "transient": False})
+    return again.with_traceback(error.__traceback__)
 
 
 def _backstop() -> DeadlinePassed:
@@ -128,23 +152,33 @@ def _backstop() -> DeadlinePassed:
 
 
 def _for_good(error: ReportRunError, task: Any) -> Exception:
-    if getattr(task, "retry_policy", None) is not None:
+    if getattr(task, "retry_policy", None) is not None or isinstance(error, AirflowFailException):
         return error
-    return _never_retried(type(error))(error.message, **error.facts)
+    outcome = _never_retried(type(error))(error.message, **error.facts)
+    return outcome.with_traceback(error.__traceback__)
 
 
 def _never_retried(kind: type[ReportRunError]) -> type[ReportRunError]:
     """
     Make the kind of an error that Airflow does not retry.
 
-    It is both, so that callbacks still see the type and its facts, and Airflow the end.
+    It is both, so that callbacks still see the type and its facts, and Airflow the end. It is made
+    once, so that a copy of an error is of the same kind.
     """
+    if kind in _MADE:
+        return _MADE[kind]
 
     def reduce(self: ReportRunError) -> tuple[Any, ...]:
-        return rebuild, (kind, self.message, self.facts)
+        return _rebuild, (kind, self.message, self.facts)
 
-    return type(
+    _MADE[kind] = type(
         kind.__name__,
         (kind, AirflowFailException),
         {"__module__": kind.__module__, "__reduce__": reduce},
     )
+    return _MADE[kind]
+
+
+def _rebuild(kind: type[ReportRunError], message: str, facts: dict[str, Any]) -> ReportRunError:
+    """Make an error that Airflow does not retry again from its parts, as pickle does."""
+    return _never_retried(kind)(message, **facts)

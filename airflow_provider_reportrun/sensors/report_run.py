@@ -160,6 +160,8 @@ class _ApiSensor(BaseSensorOperator):
         first = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
         age = time.time() - first.timestamp() if first else 0.0
         began = time.monotonic() - age
+        asked_for = self.soft_fail, self.never_fail
+        self.soft_fail = self.never_fail = False  # else the base sensor skips, and keeps the reason
         try:
             found = super().execute(context)
         except AirflowSensorTimeout as error:
@@ -170,6 +172,8 @@ class _ApiSensor(BaseSensorOperator):
         else:
             self._ended(began, DONE)
             return found
+        finally:
+            self.soft_fail, self.never_fail = asked_for
         self._ended(began, DeadlinePassed.__name__)
         raise timeout
 
