@@ -26,6 +26,7 @@ from airflow_provider_reportrun.landing.archive import ZIP, LocalFile
 from airflow_provider_reportrun.landing.columns import ColumnTypes, checked_types
 from airflow_provider_reportrun.landing.download import POLICY, Sleep, download
 from airflow_provider_reportrun.landing.parquet import SUFFIX
+from airflow_provider_reportrun.landing.places import as_text, read_place
 from airflow_provider_reportrun.landing.spool import Spool
 from airflow_provider_reportrun.landing.targets import Target, open_target
 from airflow_provider_reportrun.protocol.interval import INTERVAL_END, INTERVAL_START
@@ -123,8 +124,8 @@ class Destination:
     """
     Where a result goes, and how.
 
-    :param uri: a local path or any URI that Airflow has a filesystem for; one that ends in ``/`` is
-        a folder.
+    :param uri: a local path or any URI that Airflow has a filesystem for, as a text or as a path
+        object; one that ends in ``/`` is a folder. Kept as a text.
     :param storage_conn_id: the Airflow connection of the store.
     :param if_exists: ``replace``, ``skip`` or ``fail``.
     :param decompress: whether a ZIP is unpacked.
@@ -152,11 +153,8 @@ class Destination:
     is_first_try: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.uri, str) or not self.uri.strip():
-            raise InvalidInput(
-                f"destination must be a local path or a URI such as s3://bucket/report.csv, "
-                f"not {self.uri!r}. Where it comes from a template, check what that renders to."
-            )
+        object.__setattr__(self, "uri", as_text(self.uri))
+        read_place(self.uri, self.storage_conn_id)
         if self.if_exists not in IF_EXISTS:
             raise InvalidInput(
                 f"if_exists must be one of {', '.join(IF_EXISTS)}, not {self.if_exists!r}."

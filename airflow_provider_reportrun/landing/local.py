@@ -10,6 +10,7 @@ from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.landing import archive
 from airflow_provider_reportrun.landing.download import ResultSource, download
 from airflow_provider_reportrun.landing.land import measure_landing
+from airflow_provider_reportrun.landing.places import check_path
 from airflow_provider_reportrun.landing.spool import Spool, owner_name
 from airflow_provider_reportrun.landing.targets import LocalTarget
 
@@ -22,10 +23,11 @@ def download_to_file(source: ResultSource, report_run_id: str, path: str | Path)
     Download a result to a local file, whole or not at all.
 
     :param path: replaced when it exists; folders on the way are made.
-    :raises InvalidInput: when it is a folder.
+    :raises InvalidInput: when it is a folder, or no local path.
     :raises LandingFailed: when it cannot be written.
     :raises ReportRunError: as ``download`` and ``archive.verify`` do.
     """
+    check_path(str(path))
     path = Path(path).absolute()
     if path.is_dir():
         raise InvalidInput(f"The path {path} is a folder. Name the file to download to.")

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 S3_SCHEMES: Final = frozenset({"s3", "s3a", "s3n"})
-SFTP_SCHEMES: Final = frozenset({"sftp", "ssh"})
 _BLOCK_BYTES: Final = 16 << 20
 """Size of an upload's parts: larger ones cost memory, smaller ones time."""
 

@@ -7,8 +7,8 @@ in the same folder before that and is renamed; how stores do it stands in ``stor
 
 from __future__ import annotations
 
-import logging
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -18,9 +18,9 @@ from airflow_provider_reportrun._compat import (
     has_filesystem,
 )
 from airflow_provider_reportrun.errors import InvalidInput
+from airflow_provider_reportrun.landing.places import SFTP_SCHEMES, Place, read_place
 from airflow_provider_reportrun.landing.stores import (
     S3_SCHEMES,
-    SFTP_SCHEMES,
     S3Target,
     SftpTarget,
     StoreTarget,
@@ -29,10 +29,6 @@ from airflow_provider_reportrun.landing.stores import (
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.landing.archive import LocalFile
-
-log = logging.getLogger(__name__)
-
-LOCAL_SCHEMES: Final = frozenset({"", "file", "local"})
 
 
 class Target(Protocol):
@@ -112,54 +108,24 @@ def open_target(folder: str, storage_conn_id: str | None) -> Target:
     Open the folder that files are to be published in.
 
     :param folder: a local path or a URI, perhaps with a connection id before ``@``.
-    :param storage_conn_id: the Airflow connection of the store; ignored for local folders.
+    :param storage_conn_id: the Airflow connection of the store.
     :raises InvalidInput: when it names no folder, no filesystem is installed for the scheme, no
         such connection is there, or two are named.
     """
-    scheme, _, rest = folder.partition("://") if "://" in folder else ("", "", folder)
-    if scheme in LOCAL_SCHEMES:
-        if storage_conn_id:
-            log.warning("storage_conn_id %r is ignored: %s is local", storage_conn_id, folder)
-        path = _local_path(rest) if scheme else rest
-        return LocalTarget(Path(os.path.abspath(path or ".")))  # noqa: PTH100 - keeps symlinks
-    bucket, slash, key = rest.partition("/")
-    named, _, bucket = bucket.rpartition("@")
-    if not slash or not (bucket or scheme in SFTP_SCHEMES):
-        raise InvalidInput(
-            f"The destination names no file or folder in a bucket. Write {scheme}://bucket/"
-            f"report.csv for a file, or {scheme}://bucket/ for a folder."
-        )
-    conn_id = _the_one(named, storage_conn_id)
-    return _store(scheme, conn_id, f"{bucket}{slash}{key}")
+    place = read_place(folder, storage_conn_id)
+    if not place.scheme:
+        path = os.path.abspath(re.sub("^/+", "/", place.path))  # noqa: PTH100 - keeps symlinks
+        return LocalTarget(Path(path))
+    return _store(place)
 
 
-def _local_path(rest: str) -> str:
+def _store(place: Place) -> Target:
     """
-    Give the path of a ``file://`` URI.
+    Open a store as Airflow does; not inside an event loop, where S3's would fail.
 
-    :param rest: what follows the two slashes: the host of this machine or none, and the path.
-    :raises InvalidInput: when it is of another machine.
+    :raises InvalidInput: also if its connection is of another storage account than its URI names.
     """
-    host, slash, path = rest.partition("/")
-    if host not in {"", "localhost"} or not slash:
-        raise InvalidInput(
-            f"The destination names the host {host!r}, but file:// is for files of this machine. "
-            "Write file:///folder/report.csv."
-        )
-    return f"/{path}"
-
-
-def _the_one(named: str, storage_conn_id: str | None) -> str | None:
-    if named and storage_conn_id and named != storage_conn_id:
-        raise InvalidInput(
-            f"Two storage connections are named: {named!r} in the destination and "
-            f"storage_conn_id={storage_conn_id!r}. Name one."
-        )
-    return storage_conn_id or named or None
-
-
-def _store(scheme: str, conn_id: str | None, path: str) -> Target:
-    """Open a store as Airflow does; not inside an event loop, where S3's would fail."""
+    scheme, conn_id, path = place.scheme, place.conn_id, place.path
     _check_is_there(scheme, conn_id)
     with failing_as_ours("open", f"{scheme}://{path}"):
         if scheme in S3_SCHEMES:
@@ -170,7 +136,14 @@ def _store(scheme: str, conn_id: str | None, path: str) -> Target:
 
         root = ObjectStoragePath(f"{scheme}://{path}", conn_id=conn_id)
         kind = SftpTarget if scheme in SFTP_SCHEMES else StoreTarget
-        return kind(root.fs, scheme, root.path)
+        target = kind(root.fs, scheme, root.path)
+    if place.account and target.holder and place.account != target.holder:
+        raise InvalidInput(
+            f"destination names the storage account {place.account!r}, and its connection "
+            f"{conn_id or 'by default'!r} is of {target.holder!r}. Name another connection in "
+            "storage_conn_id, or the account of this one."
+        )
+    return target
 
 
 def _check_is_there(scheme: str, conn_id: str | None) -> None:

@@ -53,6 +53,7 @@ from airflow_provider_reportrun.landing import (
     SKIP,
 )
 from airflow_provider_reportrun.landing.columns import checked_types
+from airflow_provider_reportrun.landing.places import as_text, check_written, is_path
 from airflow_provider_reportrun.links.report_run import ReportRunLink, failures_linked, show_link
 from airflow_provider_reportrun.outcomes import (
     created_elsewhere,
@@ -78,9 +79,10 @@ from airflow_provider_reportrun.waiting import DAY_SECONDS, defer_timeout, secon
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date, datetime, timedelta, tzinfo
+    from pathlib import PurePath
 
     from airflow.providers.openlineage.extractors import OperatorLineage
-    from airflow.sdk import Context, XComArg
+    from airflow.sdk import Context, ObjectStoragePath, XComArg
 
     from airflow_provider_reportrun.arguments import Late
     from airflow_provider_reportrun.landing.land import Destination, Landing
@@ -728,7 +730,7 @@ class _LandingOperator(_ReportRunOperator):
     def __init__(
         self,
         *,
-        destination: str,
+        destination: str | PurePath | ObjectStoragePath,
         storage_conn_id: str | None = None,
         if_exists: Late = REPLACE,
         decompress: bool | Late = False,
@@ -740,7 +742,8 @@ class _LandingOperator(_ReportRunOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.destination = destination
+        # Airflow renders no template in a path of pathlib.
+        self.destination: Any = as_text(destination) if is_path(destination) else destination
         self.storage_conn_id = storage_conn_id
         self.if_exists: Any = if_exists
         self.decompress: Any = decompress
@@ -750,6 +753,9 @@ class _LandingOperator(_ReportRunOperator):
         self.output_format: Any = output_format
         self.column_types: Any = column_types
         check_known(self, _LANDING_CHECKS)
+        # A mapped instance is made by its worker, where execute refuses without a retry.
+        if not getattr(self, "_BaseOperator__from_mapped", False):
+            check_written(self.destination, storage_conn_id)
 
     def _destination(self, context: Context) -> Destination:
         from airflow_provider_reportrun.landing.land import Destination
@@ -796,8 +802,10 @@ class DownloadReportResultOperator(_LandingOperator):
     ``rows, columns, received``; the same facts go onto the events of the task's outlet assets.
 
     :param report_run_id: the report run, usually ``create_task.output`` (templated).
-    :param destination: a local path or any URI that Airflow has a filesystem for (templated); one
-        that ends in ``/`` is a folder, in which the file is named after the report run.
+    :param destination: a full local path, one that begins with ``./`` or ``../``, or any URI that
+        Airflow has a filesystem for (templated); a ``pathlib.Path`` of the worker or an
+        ``ObjectStoragePath`` does as well. A text that ends in ``/`` is a folder, in which the file
+        is named after the report run.
     :param storage_conn_id: the Airflow connection of the store (templated).
     :param if_exists: what to do when something stands there: ``"replace"``, ``"skip"`` (keep it,
         and say so) or ``"fail"`` (templated).

@@ -255,9 +255,10 @@ def test_a_folder_without_a_slash(land, folder):
 @pytest.mark.parametrize(
     ("path", "name"),
     [
-        ("report.csv", "report.csv"),
-        ("x/report.csv", "x/report.csv"),
+        ("./report.csv", "report.csv"),
+        ("./x/report.csv", "x/report.csv"),
         ("./x/../report.csv", "report.csv"),
+        ("../landed/report.csv", "report.csv"),
     ],
 )
 def test_a_relative_path(land, folder, monkeypatch, path, name):
@@ -321,15 +322,7 @@ def test_no_destination(land, destination):
 def test_an_unknown_if_exists(land):
     """if_exists takes three words."""
     with pytest.raises(InvalidInput, match=r"replace, skip, fail.*'overwrite'"):
-        land.to("x.csv", if_exists="overwrite")
-
-
-def test_storage_conn_id_is_ignored(land, folder, caplog):
-    """A local path needs no storage connection; one that is named is ignored with a warning."""
-    land(serving(b"abc"), RUN_ID, folder.destination("report.csv"), storage_conn_id="nowhere")
-    assert folder.files() == {"report.csv": b"abc"}
-    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert "'nowhere' is ignored" in warning.getMessage()
+        land.to("./x.csv", if_exists="overwrite")
 
 
 # The hook by itself
@@ -382,3 +375,14 @@ def test_two_hooks_download_the_same_result(hook, result, folder, sandbox):
             fault.release()
         first.result(LIMIT)
     assert folder.files() == {"one.csv": BODY, "two.csv": BODY}
+
+
+@pytest.mark.parametrize(
+    "path", ["s3://finance/a.csv", Path("s3://finance/a.csv"), "~/a.csv", "file:///a.csv", "/a\n"]
+)
+def test_the_hook_downloads_to_local_paths(hook, monkeypatch, tmp_path, path):
+    """What is no local path is refused before any request, and no folder of that name is made."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInput):
+        hook.download_result("reprun_1", path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,332 @@
+"""
+Where results are to go, as DAG authors write it: read, checked, and corrected in words.
+
+A text that is no URI is a local path to every library, so ``s3:/finance/a.csv`` would land on the
+worker's disk, and nobody would look for it there. No store is opened here and no file is looked at,
+so operators check destinations while a DAG file is parsed.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, Final
+
+from airflow_provider_reportrun.errors import InvalidInput
+
+LOCAL_SCHEMES: Final = frozenset({"", "file", "local"})
+SFTP_SCHEMES: Final = frozenset({"sftp", "ssh"})
+_AZURE_SCHEMES: Final = frozenset({"abfs", "abfss"})
+_SCHEMES: Final = (
+    "s3|s3a|s3n|gs|gcs|abfs|abfss|adl|wasb|wasbs|dbfs|hdfs|sftp|ssh|ftp|https|http|file"
+)
+_MOST_SHOWN: Final = 120
+_TEMPLATE: Final = re.compile(r"\{\{|\{%|\{#")
+_HOLDS_LOGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*:[^/]*@", re.IGNORECASE)
+_AZURE_HOST: Final = re.compile(r"([^/@]+)@([^/@.]+)\.(?:dfs|blob)\.([^/@]+)/(.*)", re.DOTALL)
+_VARIABLE: Final = r".*(?:\$\{|(?:^|/|@)\$[A-Za-z_(]|%[A-Za-z_]\w{2,}%)"
+_MISTAKES: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE | re.DOTALL), fix, why)
+    for pattern, fix, why in (
+        (
+            r".*(?:\{\{|\{%|\{#|\{ [\w.]+ \})",
+            "a template in a field that is rendered, and {{{{ ds }}}} in an f-string",
+            "it holds a template that was not rendered",
+        ),
+        (
+            r"(?:https?|s3[an]?)://(?P<b>[^/?]+)\.s3[.-][^/?]*amazonaws\.com(?:\.cn)?/(?P<k>[^?]*).*",
+            r"s3://\g<b>/\g<k>",
+            "an address of S3 in the web cannot be written to",
+        ),
+        (
+            r"(?:https?|s3[an]?)://s3[.-][^/?]*amazonaws\.com(?:\.cn)?/(?P<k>[^?]*).*",
+            r"s3://\g<k>",
+            "an address of S3 in the web cannot be written to",
+        ),
+        (
+            r"(?:https?|gs)://storage\.(?:googleapis|cloud\.google)\.com/(?P<k>[^?]*).*",
+            r"gs://\g<k>",
+            "an address of GCS in the web cannot be written to",
+        ),
+        (
+            r"https?://(?P<a>[^./?]+)\.(?:dfs|blob)\.(?P<h>[^/?]+)/(?P<c>[^/?]+)/(?P<k>[^?]*).*",
+            r"abfss://\g<c>@\g<a>.dfs.\g<h>/\g<k>",
+            "an address of Azure in the web cannot be written to",
+        ),
+        (
+            r"https?:.*",
+            "a local path, or s3://, gs://, abfs:// or sftp://",
+            "no filesystem writes to http:// or https://",
+        ),
+        (
+            r"(?:s3[an]?:/+)?arn:[^:]*:s3:::/?(?P<k>.*)",
+            r"s3://\g<k>",
+            "an ARN is no URI",
+        ),
+        (r"arn:.*", "s3://bucket/report.csv", "an ARN is no URI"),
+        (
+            r"(?:file:/+|local:/+)?~.*",
+            "the full path, such as /home/airflow/report.csv",
+            "nothing expands ~ here, and workers have homes of their own",
+        ),
+        (
+            _VARIABLE,
+            "the value itself, by os.environ or a template",
+            "nothing expands variables of a shell here",
+        ),
+        (
+            r"(?:[a-z]:[\\/]|\\\\).*",
+            "/folder/report.csv or a URI",
+            "it is a path of Windows, where no Airflow runs",
+        ),
+        (r"(?:file|local):(?!/)(?P<k>.*)", r"file:///folder/\g<k>", "file: needs a full path"),
+        (
+            r"wasbs?://(?P<c>[^/@]+)@(?P<a>[^/@.]+)\.blob\.(?P<k>.*)",
+            r"abfss://\g<c>@\g<a>.dfs.\g<k>",
+            "Airflow has no filesystem for wasb:// and wasbs://",
+        ),
+        (
+            r"wasb(?P<s>s?):/+(?P<k>.*)",
+            r"abfs\g<s>://\g<k>",
+            "Airflow has no filesystem for wasb:// and wasbs://",
+        ),
+        (
+            r"dbfs:/*(?P<k>.*)",
+            r"/dbfs/\g<k> (if it is mounted there) or a URI such as s3://bucket/report.csv",
+            "Airflow has no filesystem for dbfs:",
+        ),
+        (
+            r"(?!file:|local:)(?P<s>[a-z][a-z0-9+.-]*):(?:/|\\*)(?!/)(?P<k>.*)",
+            r"\g<s>://\g<k>",
+            "a URI of a store has two slashes, of which pathlib.Path drops one",
+        ),
+        (
+            rf"(?P<s>{_SCHEMES})//(?P<k>.*)",
+            r"\g<s>://\g<k>",
+            "a URI of a store has a colon before its slashes",
+        ),
+        (
+            rf"(?:(?:file:|local:)?/|\.)(?:.*/)?(?P<s>{_SCHEMES}):/+(?P<k>.*)",
+            r"\g<s>://\g<k>",
+            "a URI within a path is a folder of that odd name",
+        ),
+        (
+            r"//(?P<k>.*)",
+            r"/\g<k> or s3://\g<k>",
+            "a path that begins with two slashes may mean a server or a folder",
+        ),
+    )
+)
+"""What a text begins with (or holds): what was meant, and why it is refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A file, or a folder if it ends in ``/``; read and checked, but never looked at."""
+
+    scheme: str
+    """Empty for a local one."""
+    path: str
+    """Of a local one the path; else bucket and key."""
+    conn_id: str | None = None
+    account: str | None = None
+    """The storage account that the URI names; Azure's alone do."""
+
+
+def as_text(destination: Any) -> str:
+    """
+    Read what was given as a destination, which may be a path object.
+
+    :param destination: a text, a ``pathlib`` path, or an ``ObjectStoragePath`` with its connection.
+    :return: without the blanks around it.
+    :raises InvalidInput: if it is something else, or empty.
+    """
+    text = str(destination) if is_path(destination) else destination
+    text = text.strip("\ufeff\u200b").strip() if isinstance(text, str) else ""
+    if not text:
+        raise InvalidInput(
+            f"destination must be a local path or a URI such as s3://bucket/report.csv, "
+            f"not {destination!r}. If it comes from a template, check what that renders to."
+        )
+    return text
+
+
+def is_path(destination: Any) -> bool:
+    """Tell whether something is a path object; airflow.sdk's is told without importing fsspec."""
+    return isinstance(destination, PurePath) or (
+        hasattr(destination, "protocol") and hasattr(destination, "storage_options")
+    )
+
+
+def check_written(destination: Any, storage_conn_id: Any) -> None:
+    """
+    Check a destination as it stands in a DAG file, as far as it is known there.
+
+    Of one with templates that is what stands before the first of them.
+
+    :raises InvalidInput: if it is not what it looks like; says what was probably meant.
+    """
+    if not (destination is None or isinstance(destination, str)):
+        return  # a parameter, or the output of a task
+    text = as_text(destination)
+    template = _TEMPLATE.search(text)
+    if template is None:
+        is_known = isinstance(storage_conn_id, str) and not _TEMPLATE.search(storage_conn_id)
+        read_place(text, storage_conn_id or None if is_known else None)
+        return
+    known = text[: template.start()]
+    if "/" in known and not known.endswith(":/"):
+        _refuse_mistakes(f"{known}...")
+        if ":" not in known:
+            _local(f"{known}...", f"{known}...", None)
+
+
+def read_place(text: str, storage_conn_id: str | None) -> Place:
+    """
+    Read a destination.
+
+    :param text: see ``as_text``.
+    :param storage_conn_id: the connection that is named beside it.
+    :raises InvalidInput: if it is not what it looks like; says what was probably meant.
+    """
+    _refuse_mistakes(text)
+    scheme, _, rest = text.partition("://") if "://" in text else ("", "", text)
+    if re.match(r"(?:file|local):/(?!/)", text):
+        scheme, _, path = text.partition(":")
+        scheme, rest = "file", path
+    elif scheme in {"file", "local"}:
+        scheme, rest = "file", _path_of_file_uri(rest)
+    if scheme in LOCAL_SCHEMES:
+        return _local(rest, text, storage_conn_id)
+    return _in_store(scheme, rest, text, storage_conn_id)
+
+
+def check_path(path: str) -> None:
+    """
+    Check a local path that may be relative, such as the argument of a function.
+
+    :raises InvalidInput: if it is a URI, or something that a shell would expand.
+    """
+    if path.partition("://")[0] in _SCHEMES.split("|"):
+        raise InvalidInput(
+            f"Name a local path in place of {_shown(path)}: only the operators land in stores."
+        )
+    _refuse_mistakes(path)
+
+
+def _refuse_mistakes(text: str) -> None:
+    if _HOLDS_LOGIN.match(text):
+        raise InvalidInput(
+            "destination holds a login before @: put it into an Airflow connection, and name that "
+            "in storage_conn_id or before @."
+        )
+    odd = next((c for c in text if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"}), None)
+    if odd is not None:
+        raise InvalidInput(
+            f"destination holds {odd!r}, which no file name may hold: take it out of {_shown(text)}"
+            ", or out of what its template renders to."
+        )
+    for pattern, fix, why in _MISTAKES:
+        found = pattern.match(text)
+        if found:
+            meant = found.expand(fix) if r"\g<" in fix else fix.format()
+            raise InvalidInput(f"Write {meant} as destination, not {_shown(text)}: {why}.")
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme != scheme.lower():
+        raise InvalidInput(
+            f"Write {scheme.lower()}://{rest} as destination, not {_shown(text)}: schemes are "
+            "written in small letters."
+        )
+
+
+def _local(path: str, text: str, storage_conn_id: str | None) -> Place:
+    if not path.startswith(("/", "./", "../")):
+        raise InvalidInput(
+            f"Write ./{path} or a full path or URI as destination, not {_shown(text)}: a relative "
+            "path depends on where the worker was started."
+        )
+    if storage_conn_id:
+        raise InvalidInput(
+            f"Leave out storage_conn_id={storage_conn_id!r}, or write a URI such as s3://bucket"
+            f"{path if path.startswith('/') else '/report.csv'} as destination: {_shown(text)} is "
+            "a local path."
+        )
+    return Place(scheme="", path=path)
+
+
+def _path_of_file_uri(rest: str) -> str:
+    """
+    Give the path of a ``file://`` URI.
+
+    It is taken without a look at escapes, as ``ObjectStoragePath`` takes it.
+
+    :param rest: what follows the two slashes: the host of this machine or none, and the path.
+    :raises InvalidInput: if it is of another machine.
+    """
+    host, slash, path = rest.partition("/")
+    if host not in {"", "localhost"} or not slash:
+        raise InvalidInput(
+            f"The destination names the host {host!r}, but file:// is for files of this machine. "
+            "Write file:///folder/report.csv."
+        )
+    return f"/{path}"
+
+
+def _in_store(scheme: str, rest: str, text: str, storage_conn_id: str | None) -> Place:
+    azure = _AZURE_HOST.fullmatch(rest) if scheme in _AZURE_SCHEMES else None
+    account = None
+    if azure:
+        container, account, _, key = azure.groups()
+        if "?" in key:
+            raise InvalidInput(
+                "destination holds a query: leave out everything from ? on, and put a SAS token "
+                "into the Airflow connection of the store."
+            )
+        rest = f"{container}/{key}"
+    bucket, slash, key = rest.partition("/")
+    named, _, bucket = bucket.rpartition("@")
+    if not slash or not (bucket or scheme in SFTP_SCHEMES):
+        raise InvalidInput(
+            f"The destination names no file or folder in a bucket. Write {scheme}://bucket/"
+            f"report.csv for a file, or {scheme}://bucket/ for a folder."
+        )
+    _check_segments(key, text)
+    return Place(
+        scheme=scheme,
+        path=f"{bucket}{slash}{key}",
+        conn_id=_the_one(named, storage_conn_id),
+        account=account,
+    )
+
+
+def _check_segments(key: str, text: str) -> None:
+    """Refuse names that stores keep as they are, though readers of paths take them for others."""
+    *folders, _ = segments = key.split("/")
+    odd = {".", ".."}.intersection(segments)
+    if odd:
+        raise InvalidInput(
+            f"Write destination without {' or '.join(map(repr, sorted(odd)))} between its slashes, "
+            f"not {_shown(text)}: a store takes them for names."
+        )
+    if "" in folders:
+        raise InvalidInput(
+            f"Write destination without // after the bucket, not {_shown(text)}: a store makes a "
+            "folder without a name of it. Check what its templates render to."
+        )
+
+
+def _the_one(named: str, storage_conn_id: str | None) -> str | None:
+    if named and storage_conn_id and named != storage_conn_id:
+        raise InvalidInput(
+            f"Two storage connections are named: {named!r} in the destination and "
+            f"storage_conn_id={storage_conn_id!r}. Name one."
+        )
+    return storage_conn_id or named or None
+
+
+def _shown(text: str) -> str:
+    """Show a destination in an error: without a query, which may hold a signature."""
+    shown = text.partition("?")[0]
+    return repr(shown if len(shown) <= _MOST_SHOWN else shown[:_MOST_SHOWN] + "...")
