@@ -48,6 +48,7 @@ __all__ = [
     "aget_connection",
     "default_deferrable",
     "has_filesystem",
+    "hashes_alias_extras",
     "stats",
 ]
 
@@ -68,6 +69,12 @@ def has_filesystem(scheme: str) -> bool:
     except ImportError:  # Airflow 3.0
         io = import_module("airflow.io")
     return bool(io.has_fs(scheme))
+
+
+def hashes_alias_extras() -> bool:
+    """Tell whether events of aliases hold values that can be hashed alone, as on Airflow 3.0."""
+    asset: Any = import_module("airflow.sdk.definitions.asset")
+    return "dest_asset_extra" not in asset.AssetAliasEvent.__annotations__
 
 
 def stats() -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
-from airflow.sdk import Asset, BaseOperator
+from airflow.sdk import BaseOperator
 
 from airflow_provider_reportrun import telemetry
 from airflow_provider_reportrun._compat import default_deferrable
@@ -60,6 +60,7 @@ from airflow_provider_reportrun.outcomes import (
     operator_outcomes,
     rendered_fields_kept,
 )
+from airflow_provider_reportrun.outlets import tell_outlets
 from airflow_provider_reportrun.protocol import flows
 from airflow_provider_reportrun.protocol.calls import checked_id, checked_key, create_body
 from airflow_provider_reportrun.protocol.checks import check_parameters, is_covered, not_available
@@ -782,9 +783,7 @@ class _LandingOperator(_ReportRunOperator):
         facts = landing.as_json()
         if self.do_xcom_push:
             context["ti"].xcom_push(key="landing", value=facts)
-        for outlet in self.outlets:
-            if isinstance(outlet, Asset):
-                context["outlet_events"][outlet].extra.update(facts)
+        tell_outlets(self.outlets, context, facts)
         return landing.returned
 
 
