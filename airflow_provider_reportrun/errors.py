@@ -10,6 +10,7 @@ Everything that can go wrong, as one tree that knows nothing of Airflow.
     │   ├── AuthenticationError 401: the key
     │   ├── PermissionDenied    403: what the key may do, or Stripe-Context
     │   ├── NotFound            404: no such report or report run
+    │   │   └── ResultGone      404, 410: the file of a report run is no longer there
     │   ├── InvalidRequest      400, 415 and other 4xx: what was sent
     │   ├── IdempotencyMismatch 409: the same key with other parameters
     │   ├── RateLimited         429: too many requests, or locked for a moment
@@ -126,6 +127,10 @@ class PermissionDenied(ApiError):
 
 class NotFound(ApiError):
     """No such report or report run for this key and account (404)."""
+
+
+class ResultGone(NotFound):
+    """The file of a report run that succeeded is no longer there (404, 410 of its host)."""
 
 
 class InvalidRequest(ApiError):

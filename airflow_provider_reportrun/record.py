@@ -37,6 +37,8 @@ class Record:
     report_run_id: str | None = None
     left_out: list[str] = field(default_factory=list)
     """Defaulted bounds of the interval that were not sent."""
+    gone: list[str] = field(default_factory=list)
+    """Report runs of this clear generation whose files were no longer there."""
 
 
 def recall(context: Any) -> Record | None:
@@ -60,6 +62,7 @@ def recall(context: Any) -> Record | None:
                 deadline=float(deadline),
                 report_run_id=report_run_id,
                 left_out=_names(more.get("left_out")),
+                gone=_names(more.get("gone")),
             )
         case _:
             return None

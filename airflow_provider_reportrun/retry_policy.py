@@ -20,6 +20,7 @@ from airflow_provider_reportrun.errors import (
     ReportRunError,
     ReportRunFailed,
     ResultCorrupt,
+    ResultGone,
     ServerError,
     TransportError,
     UnexpectedAnswer,
@@ -37,6 +38,7 @@ PAUSES: Final[dict[type[ReportRunError], timedelta]] = {
     DataNotAvailable: timedelta(hours=1),
     ReportRunFailed: timedelta(minutes=5),
     ResultCorrupt: timedelta(minutes=1),
+    ResultGone: timedelta(minutes=1),
     LandingFailed: timedelta(minutes=5),
 }
 """

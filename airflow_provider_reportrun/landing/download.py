@@ -20,9 +20,9 @@ from urllib.parse import urljoin
 
 from airflow_provider_reportrun.errors import (
     DownloadRefused,
-    NotFound,
     ReportRunError,
     ResultCorrupt,
+    ResultGone,
     ServerError,
     UnexpectedAnswer,
 )
@@ -377,7 +377,7 @@ def _check_status(status: int) -> None:
             status=status,
         )
     if status in {404, 410}:
-        raise NotFound(
+        raise ResultGone(
             f"The result file is no longer there (HTTP {status}). Clear the task that creates "
             "report runs to make a new one.",
             status=status,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from airflow.sdk import BaseOperator
@@ -41,6 +41,7 @@ from airflow_provider_reportrun.errors import (
     PermissionDenied,
     RateLimited,
     ReportRunError,
+    ResultGone,
     TransportError,
     UnexpectedAnswer,
 )
@@ -135,6 +136,15 @@ class _ReportRunOperator(BaseOperator):
         from airflow_provider_reportrun.lineage import lineage_of
 
         return lineage_of(self._report_run_id, self._landing)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt:
+    """What one try is to do: what to ask for, what earlier tries did, and until when."""
+
+    order: Order
+    record: Record
+    patience: Patience
 
 
 class CreateReportRunOperator(_ReportRunOperator):
@@ -288,24 +298,38 @@ class CreateReportRunOperator(_ReportRunOperator):
         patience: Patience,
         definition: _Definition,
     ) -> Any:
+        attempt = self._attempt(context, order, patience)
+        run = self._find(hook, attempt.record)
+        if run is None:
+            remember(context, attempt.record)
+            self._check(definition, hook, attempt.order, attempt.patience)
+            run = self._create(hook, attempt.order, attempt.patience)
+        return self._go_on(context, hook, attempt, run)
+
+    def _attempt(self, context: Context, order: Order, patience: Patience) -> _Attempt:
+        """Say what this try is to do, in view of what earlier ones did."""
         record = self._record(context, order, patience)
         tries = context["ti"].try_number - record.first_try + 1
-        order = replace(
-            order,
-            idempotency_key=record.idempotency_key,
-            runs_allowed=max(tries, 1) if self.wait_for_completion else 1,
+        return _Attempt(
+            order=replace(
+                order,
+                idempotency_key=record.idempotency_key,
+                runs_allowed=max(tries, 1) if self.wait_for_completion else 1,
+                gone=frozenset(record.gone),
+            ),
+            record=record,
+            patience=replace(patience, deadline=record.deadline),
         )
-        patience = replace(patience, deadline=record.deadline)
-        run = self._find(hook, record)
-        if run is None:
-            remember(context, record)
-            self._check(definition, hook, order, patience)
-            run = self._create(hook, order, patience)
-        remember(context, replace(record, report_run_id=run.id))
+
+    def _go_on(
+        self, context: Context, hook: ReportRunHook, attempt: _Attempt, run: ReportRun
+    ) -> Any:
+        """Go on with a report run that was created or found."""
+        remember(context, replace(attempt.record, report_run_id=run.id))
         show_link(context, hook.access, run.id)
         if self.wait_for_completion:
-            run = self._await(hook, run, patience)
-        return self._complete(context, hook, run.id)
+            run = self._await(hook, run, attempt.patience)
+        return self._complete(context, hook, run.id, attempt)
 
     def execute_complete(
         self,
@@ -328,8 +352,10 @@ class CreateReportRunOperator(_ReportRunOperator):
         """
         from airflow_provider_reportrun.triggers.report_run import resumed_report_run_id
 
-        if max_tries is not None and max_tries != context["ti"].max_tries:
+        self._max_tries = context["ti"].max_tries
+        if max_tries not in (None, self._max_tries):
             return self.execute(context)
+        self._left_out = frozenset(left_out)
         with operator_outcomes(self):
             check_all(self, self.argument_checks)
         with (
@@ -340,19 +366,17 @@ class CreateReportRunOperator(_ReportRunOperator):
             try:
                 report_run_id = resumed_report_run_id(event)
             except (InvalidRequest, DataWindowUnknown):
-                self._left_out = frozenset(left_out)
                 if self._corrected(context, hook) is None:
                     raise
                 return self._execute(context)
             self.log.info("Resumed with report run %s", report_run_id)
-            order = self._order(context, hook, frozenset(left_out))
-            self._show(order)
-            record = self._record(context, order, self._patience())
-            if record.report_run_id != report_run_id:
-                remember(context, replace(record, report_run_id=report_run_id))
+            order = self._show(self._order(context, hook, self._left_out))
+            attempt = self._attempt(context, order, self._patience())
+            if attempt.record.report_run_id != report_run_id:
+                remember(context, replace(attempt.record, report_run_id=report_run_id))
             self._report_run_id = report_run_id
             show_link(context, hook.access, report_run_id)
-            return self._complete(context, hook, report_run_id)
+            return self._complete(context, hook, report_run_id, attempt)
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
@@ -366,7 +390,13 @@ class CreateReportRunOperator(_ReportRunOperator):
         if self._report_run_id:
             self.log.info("Report run %s goes on at Stripe", self._report_run_id)
 
-    def _complete(self, context: Context, hook: ReportRunHook, report_run_id: str) -> Any:  # noqa: ARG002 - for those who land as well
+    def _complete(
+        self,
+        context: Context,  # noqa: ARG002 - these are for those who land as well
+        hook: ReportRunHook,  # noqa: ARG002
+        report_run_id: str,
+        attempt: _Attempt,  # noqa: ARG002
+    ) -> Any:
         return report_run_id
 
     def _record(self, context: Context, order: Order, patience: Patience) -> Record:
@@ -543,6 +573,7 @@ class CreateReportRunOperator(_ReportRunOperator):
                 runs_allowed=order.runs_allowed,
                 wait_for_completion=self.wait_for_completion,
                 wait_for_data=wait_for_data,
+                gone=sorted(order.gone),
                 **self._trigger_arguments(patience),
             ),
             method_name="execute_complete",
@@ -911,8 +942,45 @@ class ReportRunToStorageOperator(CreateReportRunOperator, _LandingOperator):
         self._destination(context).check_result("zip" if is_compressed else "csv")
         return order
 
-    def _complete(self, context: Context, hook: ReportRunHook, report_run_id: str) -> Any:
-        return self._tell(context, self._destination(context).land(hook, report_run_id))
+    def _complete(
+        self, context: Context, hook: ReportRunHook, report_run_id: str, attempt: _Attempt
+    ) -> Any:
+        try:
+            return self._tell(context, self._destination(context).land(hook, report_run_id))
+        except ResultGone as error:
+            gone = error
+        return self._land_another(context, hook, attempt, report_run_id, gone)
+
+    def _land_another(
+        self,
+        context: Context,
+        hook: ReportRunHook,
+        attempt: _Attempt,
+        report_run_id: str,
+        error: ResultGone,
+    ) -> Any:
+        """
+        Land another report run, where an earlier try left one whose file is gone by now.
+
+        Nothing but the attempt to land it tells that, where Airflow keeps no state between tries,
+        so this try goes on to what it may ask for anew.
+
+        :raises ResultGone: when the report run is this try's own; the next try may ask anew.
+        """
+        lost = {*attempt.order.gone, report_run_id}
+        record = replace(attempt.record, report_run_id=None, gone=sorted(lost))
+        order = replace(attempt.order, gone=frozenset(lost))
+        remember(context, record)
+        if order.runs_allowed > 1:
+            self.log.info("The file of report run %s is gone: %s", report_run_id, error)
+            run = self._create(hook, order, attempt.patience)
+            if run.id not in lost:
+                return self._go_on(context, hook, replace(attempt, order=order, record=record), run)
+        raise ResultGone(
+            f"The result file is gone (HTTP {error.status}); the next try makes a new report run. "
+            f"If there is none, clear this task. It was of report run {report_run_id}.",
+            **{**error.facts, "report_run_id": report_run_id, "transient": True},
+        )
 
 
 class _Definition:

@@ -151,6 +151,7 @@ class Order:
 
     :param runs_allowed: how many keys of the chain after failed report runs may be used: one in a
         first try, one more in each later try. 1 takes whatever the first key stands for.
+    :param gone: report runs whose files are no longer there; they count as failed.
     """
 
     report: str
@@ -158,6 +159,12 @@ class Order:
     result_options: Mapping[str, Any] | None
     idempotency_key: str
     runs_allowed: int = 1
+    gone: frozenset[str] = frozenset()
+
+    def is_lost(self, run: ReportRun) -> bool:
+        """Whether a report run came to nothing in a way that a new one may not."""
+        failure = run.failure
+        return run.id in self.gone or (failure is not None and failure.transient)
 
     def call(self, key: str) -> Call[ReportRun]:
         """The create under one key of the chain."""
@@ -224,7 +231,8 @@ def create(
     """
     Create a report run, or attach to the one that the key stands for.
 
-    A key whose report run has failed in a way that a new one may not leads to the next key.
+    A key whose report run has failed in a way that a new one may not, or whose file is gone, leads
+    to the next key.
 
     :param patience: how long to wait for capacity; None raises ``CapacityExceeded`` at once.
     :return: the report run as it is now, perhaps finished, perhaps failed.
@@ -238,11 +246,14 @@ def create(
             run = yield from _create_once(order, key, patience, around)
         except InvalidRequest as refusal:
             raise (yield from _reason(refusal, order, around)) from None
-        failure = run.failure
-        if not runs_left or failure is None or not failure.transient:
+        if not runs_left or not order.is_lost(run):
             yield _made(run, began)
             return run
-        log.info("Report run %s has failed before (%s); asking for a new one", run.id, failure)
+        log.info(
+            "Report run %s was lost before (%s); asking for a new one",
+            run.id,
+            run.failure or "its file is gone",
+        )
         key = key_after_failure(key, run.id)
     raise AssertionError("an order allows one report run at least")  # pragma: no cover
 

@@ -40,7 +40,7 @@ from airflow_provider_reportrun.record import Watermark
 from airflow_provider_reportrun.waiting import instant, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Hashable, Mapping
+    from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 
     from airflow_provider_reportrun.protocol.messages import Flow
     from airflow_provider_reportrun.protocol.models import Report, ReportRun
@@ -234,6 +234,7 @@ class CreateReportRunTrigger(_WaitTrigger):
     :param wait_for_completion: whether to wait until the report run is finished.
     :param wait_for_data: whether to wait first until the API holds the data of the interval.
     :param runs_allowed: how many report runs the chain after failed ones may reach.
+    :param gone: ids of report runs whose files are no longer there, which count as failed.
 
     The other parameters are those of every wait, as with ``ReportRunTrigger``.
     """
@@ -248,6 +249,7 @@ class CreateReportRunTrigger(_WaitTrigger):
         wait_for_completion: bool = False,
         runs_allowed: int = 1,
         wait_for_data: bool = False,
+        gone: Sequence[str] = (),
         **wait: Any,
     ) -> None:
         super().__init__(**wait)
@@ -258,6 +260,7 @@ class CreateReportRunTrigger(_WaitTrigger):
         self.wait_for_completion = wait_for_completion
         self.runs_allowed = runs_allowed
         self.wait_for_data = wait_for_data
+        self.gone = list(gone)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give what Airflow needs to make this trigger again."""
@@ -270,6 +273,7 @@ class CreateReportRunTrigger(_WaitTrigger):
             "wait_for_completion": self.wait_for_completion,
             "runs_allowed": self.runs_allowed,
             "wait_for_data": self.wait_for_data,
+            "gone": self.gone,
             **wait,
         }
 
@@ -285,6 +289,7 @@ class CreateReportRunTrigger(_WaitTrigger):
             result_options=self.result_options,
             idempotency_key=self.idempotency_key,
             runs_allowed=self.runs_allowed,
+            gone=frozenset(self.gone),
         )
         if not self.wait_for_completion:
             return (yield from flows.create(order, patience=patience))

@@ -16,6 +16,7 @@ from airflow_provider_reportrun.errors import (
     RateLimited,
     ReportRunError,
     ReportRunFailed,
+    ResultGone,
     ServerError,
 )
 from airflow_provider_reportrun.operators.report_run import (
@@ -172,9 +173,9 @@ def test_the_policy_survives_serialization():
 
 
 def test_every_kind_of_error_that_may_pass_has_a_pause():
-    """The table of pauses names all of them, and ``ReportRunFailed``, whose reason decides."""
+    """The table of pauses names all of them, and two whose reason or task decides."""
     transient = {kind for kind in KINDS if kind.transient}
-    assert transient | {ReportRunFailed} == set(PAUSES)
+    assert transient | {ReportRunFailed, ResultGone} == set(PAUSES)
 
 
 def test_the_docs_name_each_pause():

@@ -14,6 +14,7 @@ from airflow_provider_reportrun.errors import (
     InvalidInput,
     LandingExists,
     ReportRunFailed,
+    ResultGone,
     UnexpectedAnswer,
 )
 from airflow_provider_reportrun.operators.report_run import ReportRunToStorageOperator
@@ -231,6 +232,83 @@ def test_the_try_after_a_failed_run_lands_the_second(sandbox, folder, deferrable
     second = run_task(task, try_number=2, store=store())
     assert second.state == "success", second.error
     assert second.xcom["landing"]["report_run_id"] == sandbox.runs[1].id
+    assert files(folder) == {"2026-10-26.csv": BODY}
+    assert len(sandbox.runs) == 2
+
+
+def files_gone(sandbox, runs=1, status=404):
+    """Let the files of the first report runs be gone for good."""
+
+    def lost(run):
+        if run["id"] in [each.id for each in sandbox.runs[:runs]] and run["result"]:
+            url = run["result"]["file"]["download_url"]["url"]
+            run["result"]["file"]["download_url"]["url"] = f"{url}&gone=1"
+        return run
+
+    sandbox.faults.add(Fault("get_run", Patch(lost), times=None))
+    sandbox.faults.add(Fault("download", Answer(status=status), match="gone=1", times=None))
+
+
+@PLACES
+@STORES
+@pytest.mark.parametrize("status", [404, 410])
+def test_the_try_after_a_file_is_gone_lands_the_second(sandbox, folder, deferrable, keeps, status):
+    """A file that is gone costs one retry, as a failed report run does."""
+    store = stores(keeps)
+    task = make(folder, deferrable=deferrable)
+    sandbox.deliver_next(b"gone\n")
+    sandbox.deliver_next(BODY)
+    sandbox.faults.add(Fault("get_run", STILL_RUNNING))
+    files_gone(sandbox, status=status)
+    first = run_task(task, store=store())
+    assert first.state == "up_for_retry"
+    assert isinstance(first.error, ResultGone)
+    assert not isinstance(first.error, AirflowFailException)
+    assert first.error.report_run_id == sandbox.runs[0].id
+    assert "the next try makes a new report run" in str(first.error)[:100]
+    assert len(sandbox.runs) == 1
+    assert files(folder) == {}
+    second = run_task(task, try_number=2, store=store())
+    assert second.state == "success", second.error
+    assert second.xcom["landing"]["report_run_id"] == sandbox.runs[1].id
+    assert files(folder) == {"2026-10-26.csv": BODY}
+    assert len(sandbox.runs) == 2
+
+
+@PLACES
+@STORES
+def test_each_try_asks_for_one_report_run_more(sandbox, folder, deferrable, keeps):
+    """However many files are gone or report runs failed before."""
+    store = stores(keeps)
+    task = make(folder, deferrable=deferrable)
+    sandbox.deliver_next(b"gone\n")
+    files_gone(sandbox, runs=2)
+    for number in (1, 2):
+        outcome = run_task(task, try_number=number, store=store())
+        assert isinstance(outcome.error, ResultGone), outcome.error
+        assert len(sandbox.runs) == number
+    sandbox.fail_next(1)
+    third = run_task(task, try_number=3, store=store())
+    assert isinstance(third.error, ReportRunFailed), third.error
+    sandbox.deliver_next(BODY)
+    fourth = run_task(task, try_number=4, max_tries=3, store=store())
+    assert files(folder) == {"2026-10-26.csv": BODY}, fourth.error
+    assert len(sandbox.runs) == 4
+
+
+@STORES
+def test_a_new_report_run_after_one_that_is_gone_waits_for_room(sandbox, folder, keeps):
+    """In the triggerer, which knows what is gone."""
+    store = stores(keeps)
+    sandbox.deliver_next(b"gone\n")
+    files_gone(sandbox)
+    assert run_task(make(folder), store=store()).state == "up_for_retry"
+    sandbox.deliver_next(BODY)
+    sandbox.faults.add(Fault("create", NO_ROOM, after=1))
+    sandbox.faults.add(Fault("get_run", STILL_RUNNING, after=0 if keeps else 2))
+    second = run_task(make(folder), try_number=2, store=store())
+    assert second.state == "success", second.error
+    assert len(second.deferrals) == 1
     assert files(folder) == {"2026-10-26.csv": BODY}
     assert len(sandbox.runs) == 2
 
