@@ -49,6 +49,7 @@ __all__ = [
     "default_deferrable",
     "has_filesystem",
     "hashes_alias_extras",
+    "look_up_outage",
     "stats",
 ]
 
@@ -97,3 +98,34 @@ async def aget_connection(conn_id: str) -> Connection:
 
         found = await sync_to_async(hook.get_connection)(conn_id)
     return found
+
+
+def look_up_outage(conn_id: str) -> str | None:
+    """
+    Look for a fault of Airflow's own behind a connection that was not found.
+
+    Airflow passes over a secrets backend that raises, and from 3.1 on over an API server that does
+    not answer too; what is left reads as if there were no such connection.
+
+    :return: who could not answer; None if all did, and none has the connection.
+    """
+    supervisor: Any = import_module("airflow.sdk.execution_time.supervisor")
+    for backend in supervisor.ensure_secrets_backend_loaded():
+        try:
+            found = backend.get_connection(conn_id=conn_id)
+        except Exception as error:  # noqa: BLE001 - whatever a secrets backend raises
+            return f"{type(backend).__name__} raised {type(error).__name__}"
+        if found:
+            return f"{type(backend).__name__} has it again"
+    comms: Any = import_module("airflow.sdk.execution_time.task_runner")
+    if not hasattr(comms, "SUPERVISOR_COMMS"):
+        return None
+    messages: Any = import_module("airflow.sdk.execution_time.comms")
+    try:
+        answer = comms.SUPERVISOR_COMMS.send(messages.GetConnection(conn_id=conn_id))
+    except Exception as error:  # noqa: BLE001 - whatever the way to the API server raises
+        kind = getattr(getattr(error, "error", None), "error", None) or type(error).__name__
+    else:
+        kind = getattr(answer, "error", None)
+    kind = getattr(kind, "value", kind)
+    return None if kind == "CONNECTION_NOT_FOUND" else f"the API server said {kind or 'it has it'}"

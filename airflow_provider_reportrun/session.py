@@ -19,7 +19,6 @@ from weakref import WeakKeyDictionary
 
 from airflow_provider_reportrun import transport
 from airflow_provider_reportrun.connection import ApiAccess
-from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.protocol.messages import (
     AwaitRoom,
     LeaveLine,
@@ -151,16 +150,19 @@ class SharedSession:
             assert self._open is not None  # noqa: S101 - just renewed
             return self._open
 
+    @property
+    def line(self) -> CapacityLine | None:
+        """The line of the key that is used just now, without a look at the connection."""
+        return None if self._open is None else self._open.line
+
     async def _read_connection(self) -> ApiAccess:
         """Read the connection; while Airflow cannot give it, what it said before still holds."""
         try:
             return await self._look_up()
-        except InvalidInput:
-            raise
         except Exception:
             if self._open is None:
                 raise
-            # Whatever Airflow's side raises: waits must not die of a moment without its API server.
+            # Whatever it raises: in an outage of Airflow's own, a connection reads as not defined.
             log.warning("The connection cannot be read again just now", exc_info=True)
             return self._open.access
 
@@ -266,11 +268,13 @@ class Talk:
             case LeaveLine():
                 self.leave_line()
             case RoomMade():
-                (await self._shared.current()).line.room_made()
+                if (line_of_key := self._shared.line) is not None:
+                    line_of_key.room_made()
 
     async def _sleep(self, step: Sleep) -> None:
         seconds = step.seconds
-        if step.may_hurry and (await self._shared.current()).line.is_waited_in:
+        line = self._shared.line
+        if step.may_hurry and line is not None and line.is_waited_in:
             seconds /= HURRY
         await asyncio.sleep(seconds)
 

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_reportrun import session
 from airflow_provider_reportrun.connection import ApiAccess
-from airflow_provider_reportrun.errors import InvalidInput
+from airflow_provider_reportrun.errors import InvalidInput, TransportError
 from airflow_provider_reportrun.protocol import calls
 from airflow_provider_reportrun.sandbox import Answer, Fault, Hold
 from airflow_provider_reportrun.session import LOOK_UP_SECONDS, shared_session
@@ -364,13 +364,23 @@ def test_requests_that_queue_are_sent_with_the_key_that_is_valid_then(sandbox, b
     assert keys(sandbox) == [sandbox.api_key, *[second] * 4]
 
 
-def test_a_connection_that_cannot_be_read_again_still_holds(book, caplog):
+@pytest.mark.parametrize(
+    "failure",
+    [
+        RuntimeError("no API server"),
+        InvalidInput("There is no Airflow connection 'c'."),
+        TransportError("Airflow could not look up the connection 'c'."),
+        PermissionError("denied"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_a_connection_that_cannot_be_read_again_still_holds(book, caplog, failure):
     """A moment without Airflow's own API server does not end what waits."""
 
     async def main():
         async with shared_session("c", book) as shared:
             await ask(shared)
-            book.failure = RuntimeError("no API server")
+            book.failure = failure
             shared._looked_up_at = float("-inf")
             return await ask(shared)
 

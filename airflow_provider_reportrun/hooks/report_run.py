@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
@@ -14,6 +15,7 @@ from airflow_provider_reportrun._compat import (
     AirflowNotFoundException,
     BaseHook,
     aget_connection,
+    look_up_outage,
 )
 from airflow_provider_reportrun.connection import CONNECTION_TYPE, ApiAccess, read_connection
 from airflow_provider_reportrun.errors import (
@@ -23,6 +25,7 @@ from airflow_provider_reportrun.errors import (
     NotFound,
     PermissionDenied,
     ReportRunError,
+    TransportError,
 )
 from airflow_provider_reportrun.protocol import calls, flows
 from airflow_provider_reportrun.protocol.drivers import adrive, drive
@@ -112,7 +115,10 @@ class ReportRunHook(BaseHook):
         try:
             connection = self.get_connection(self.reportrun_conn_id)
         except AirflowNotFoundException:
-            failure = _no_connection(self.reportrun_conn_id)
+            outage = look_up_outage(self.reportrun_conn_id)
+            failure = _no_connection(self.reportrun_conn_id, outage)
+        except Exception as error:  # noqa: BLE001 - whatever Airflow's side raises
+            failure = _no_connection(self.reportrun_conn_id, type(error).__name__)
         else:
             return read_connection(connection)
         raise failure
@@ -121,7 +127,11 @@ class ReportRunHook(BaseHook):
         try:
             connection = await aget_connection(self.reportrun_conn_id)
         except AirflowNotFoundException:
-            failure = _no_connection(self.reportrun_conn_id)
+            outage = await asyncio.to_thread(look_up_outage, self.reportrun_conn_id)
+            # Transient: the operator has read the connection before it deferred.
+            failure = _no_connection(self.reportrun_conn_id, outage, transient=True)
+        except Exception as error:  # noqa: BLE001 - whatever Airflow's side raises
+            failure = _no_connection(self.reportrun_conn_id, type(error).__name__)
         else:
             return read_connection(connection)
         raise failure
@@ -392,10 +402,19 @@ def _pause(step: Pause) -> None:
         time.sleep(step.seconds)
 
 
-def _no_connection(conn_id: str) -> InvalidInput:
-    return InvalidInput(
-        f"There is no Airflow connection {conn_id!r}. Create one of type {CONNECTION_TYPE!r} with "
-        f"an API key as its password, or name another one in reportrun_conn_id."
+def _no_connection(
+    conn_id: str, outage: str | None, *, transient: bool = False
+) -> InvalidInput | TransportError:
+    if outage is None:
+        return InvalidInput(
+            f"There is no Airflow connection {conn_id!r}. Create one of type {CONNECTION_TYPE!r} "
+            "with an API key as its password, or name another one in reportrun_conn_id.",
+            **({"transient": True} if transient else {}),
+        )
+    return TransportError(
+        f"Airflow could not look up the connection {conn_id!r} ({outage}). Check its API server "
+        f"and secrets backend; if they are well, create a connection of type {CONNECTION_TYPE!r}, "
+        "or name another one in reportrun_conn_id."
     )
 
 

@@ -20,6 +20,7 @@ from airflow_provider_reportrun.errors import (
     InvalidRequest,
     RateLimited,
     ReportRunError,
+    TransportError,
     UnexpectedAnswer,
 )
 from airflow_provider_reportrun.protocol import calls
@@ -307,8 +308,7 @@ def _try_to_create(order: Order, key: str, wait: _Wait) -> Flow[ReportRun]:
 
 def _stand_in_line(order: Order, key: str, wait: _Wait) -> Flow[ReportRun]:
     said = logging.INFO
-    yield TakeTurn(wait.time_left())
-    wait.time_left()
+    yield from _take_turn(wait)
     while True:
         try:
             run = yield from _try_to_create(order, key, wait)
@@ -323,6 +323,19 @@ def _stand_in_line(order: Order, key: str, wait: _Wait) -> Flow[ReportRun]:
             return run
         yield AwaitRoom(wait.delay())
         wait.time_left()
+
+
+def _take_turn(wait: _Wait) -> Flow[None]:
+    """Stand in line; which line that is says the connection, which may not be at hand just now."""
+    while True:
+        try:
+            yield TakeTurn(wait.time_left())
+        except TransportError as error:
+            wait.tolerate(error)
+        else:
+            wait.time_left()
+            return
+        yield Sleep(wait.delay())
 
 
 def _reason(refusal: InvalidRequest, order: Order, around: Surroundings) -> Flow[ReportRunError]:
