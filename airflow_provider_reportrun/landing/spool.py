@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from typing_extensions import Self
 
 from airflow_provider_reportrun.errors import LandingFailed
 
 log = logging.getLogger(__name__)
+
+_CANNOT_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What file systems answer that do not know how to sync a file or, more often, a folder."""
 
 
 def owner_name(*identity: object) -> str:
@@ -61,6 +66,49 @@ def _unwritable(path: Path, error: OSError) -> LandingFailed:
     )
 
 
+def _remove(path: Path) -> None:
+    """Remove a temporary file; one that cannot be removed is logged, because it stops nothing."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("Could not remove %s: %s. Remove it by hand", path, error.strerror or error)
+
+
+def sync(path: Path) -> None:
+    """
+    Let a file or the names in a folder survive a loss of power.
+
+    Not every file system can, and a folder that may not be read cannot be opened: then it is left
+    to the system.
+
+    :raises OSError: when the disk fails.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+        log.debug("The file system of %s cannot sync it: %s", path, error.strerror)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """
+    Make a folder with its parents, each of which survives a loss of power.
+
+    :raises OSError: when it cannot be made.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in reversed(missing):
+        sync(path.parent)
+
+
 class Spool:
     """
     The temporary files of one owner in one local folder; a context manager.
@@ -81,21 +129,29 @@ class Spool:
 
     def __enter__(self) -> Self:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            leftovers = [p for p in self.folder.iterdir() if is_leftover(p.name, self._owner)]
+            make_folder(self.folder)
         except OSError as error:
             raise LandingFailed(
                 f"The folder {self.folder} cannot be used: {error.strerror}. "
                 "Give another destination or spool_dir, or the rights to write there."
             ) from error
-        for leftover in leftovers:
-            log.info("Removing %s, which an earlier try left", leftover)
-            leftover.unlink(missing_ok=True)
+        self._remove_leftovers()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         for file in self._files:
-            file.unlink(missing_ok=True)
+            _remove(file)
+
+    def _remove_leftovers(self) -> None:
+        """Remove what can be removed; who may write there need not be allowed to look."""
+        try:
+            leftovers = [p for p in self.folder.iterdir() if is_leftover(p.name, self._owner)]
+        except OSError as error:
+            log.warning("Could not look for leftovers in %s: %s", self.folder, error.strerror)
+            return
+        for leftover in leftovers:
+            log.info("Removing %s, which an earlier try left", leftover)
+            _remove(leftover)
 
     def new_file(self) -> Path:
         """

@@ -49,6 +49,21 @@ def failing_as_ours(what: str, uri: str) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def _cleaning(what: str, advice: str) -> Iterator[None]:
+    """
+    Look for what an earlier try left, and remove it.
+
+    Whatever a store's client raises is logged and passed over: what is left stops no landing, and
+    a store that cannot be reached says so when it is written.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - each store raises errors of a library of its own
+        reason = f"{type(error).__name__}: {error}"
+        log.warning("Could not remove what an earlier try left of %s: %s. %s", what, reason, advice)
+
+
 class _Store:
     """
     What all stores share.
@@ -174,13 +189,15 @@ class SftpTarget(StoreTarget):
     def clean(self, name: str, owner: str) -> None:
         """Remove temporary files of this owner from the folder that a file goes into."""
         folder = str(PurePosixPath(self._path(name)).parent)
-        with failing_as_ours("look at", self.uri(name)):
-            if not self._fs.exists(folder):
-                return
-            for path in self._fs.ls(folder, detail=False):
-                if is_leftover(PurePosixPath(path).name, owner):
-                    log.info("Removing %s, which an earlier try left", path)
-                    self._fs.rm_file(path)
+        leftovers: list[str] = []
+        with _cleaning(self.uri(name), "Allow to list its folder"):
+            if self._fs.exists(folder):
+                paths = self._fs.ls(folder, detail=False)
+                leftovers = [p for p in paths if is_leftover(PurePosixPath(p).name, owner)]
+        for path in leftovers:
+            log.info("Removing %s, which an earlier try left", path)
+            with _cleaning(self.uri(name), f"Remove {path} by hand"):
+                self._fs.rm_file(path)
 
     def _upload(self, file: LocalFile, path: str, owner: str) -> None:
         folder = str(PurePosixPath(path).parent)
@@ -197,16 +214,19 @@ class SftpTarget(StoreTarget):
 
     def _replace(self, temporary: str, path: str) -> None:
         """
-        Rename over what stands there.
+        Rename over what stands there, once the server says that it is on the disk.
 
         ``fs.mv`` would copy, in a shell, where the server does not know how to replace in one step.
         """
         from fsspec.asyn import sync
 
         async def replace() -> None:
-            from asyncssh.sftp import SFTPNoSuchFile, SFTPOpUnsupported
+            from asyncssh.sftp import SFTPNoSuchFile, SFTPOpUnsupported, SFTPPermissionDenied
 
             async with self._fs.client.start_sftp_client() as client:
+                with contextlib.suppress(SFTPOpUnsupported, SFTPPermissionDenied):
+                    async with client.open(temporary, "rb") as file:
+                        await file.fsync()
                 try:
                     await client.posix_rename(temporary, path)
                 except SFTPOpUnsupported:
@@ -236,7 +256,11 @@ class S3Target(_Store):
         in it tells whose it is, but what it would end in is the object that this try replaces.
         """
         bucket, key = self._bucket_and_key(self._path(name))
-        try:
+        advice = (
+            "Allow s3:ListBucketMultipartUploads and s3:AbortMultipartUpload, or let a lifecycle "
+            "rule of the bucket abort incomplete uploads"
+        )
+        with _cleaning(self.uri(name), advice):
             pages = self._client.get_paginator("list_multipart_uploads")
             for page in pages.paginate(Bucket=bucket, Prefix=key):
                 for upload in page.get("Uploads", ()):
@@ -245,14 +269,6 @@ class S3Target(_Store):
                         self._client.abort_multipart_upload(
                             Bucket=bucket, Key=key, UploadId=upload["UploadId"]
                         )
-        except self._client.exceptions.ClientError as error:
-            log.warning(
-                "Could not look for uploads of %s that an earlier try left open: %s. Allow "
-                "s3:ListBucketMultipartUploads and s3:AbortMultipartUpload, or let a lifecycle "
-                "rule of the bucket abort incomplete uploads",
-                self.uri(name),
-                error,
-            )
 
     def _size(self, path: str) -> int | None:
         bucket, key = self._bucket_and_key(path)

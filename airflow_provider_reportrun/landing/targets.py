@@ -19,6 +19,7 @@ from airflow_provider_reportrun._compat import (
 )
 from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.landing.places import SFTP_SCHEMES, Place, read_place
+from airflow_provider_reportrun.landing.spool import make_folder, sync
 from airflow_provider_reportrun.landing.stores import (
     S3_SCHEMES,
     S3Target,
@@ -93,11 +94,18 @@ class LocalTarget:
             return None if path.is_dir() or not path.exists() else path.stat().st_size
 
     def publish(self, file: LocalFile, owner: str) -> None:  # noqa: ARG002 - the spool cleans up
-        """Rename the spool file to its name, which is atomic within a folder's filesystem."""
+        """
+        Rename the spool file to its name, which is atomic within a folder's filesystem.
+
+        A rename may reach the disk before the file does, so that a loss of power leaves an empty
+        file under the name: the file is synced before, and its folder after.
+        """
         path = self._folder / file.name
         with failing_as_ours("publish", self.uri(file.name)):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
+            sync(file.path)
             file.path.replace(path)
+            sync(path.parent)
 
     def clean(self, name: str, owner: str) -> None:
         """Leave it to the spool, which stands in the same folder."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +21,7 @@ from airflow_provider_reportrun.errors import (
     NotFound,
     ResultCorrupt,
 )
-from airflow_provider_reportrun.landing.spool import Spool, owner_name
+from airflow_provider_reportrun.landing.spool import Spool, owner_name, temporary_name
 from airflow_provider_reportrun.sandbox import Answer, Delivery, Fault
 
 BODY = b"".join(b"%07d\n" % number for number in range(400_000))
@@ -323,6 +325,161 @@ def test_an_unknown_if_exists(land):
     """if_exists takes three words."""
     with pytest.raises(InvalidInput, match=r"replace, skip, fail.*'overwrite'"):
         land.to("./x.csv", if_exists="overwrite")
+
+
+# What a loss of power leaves
+
+
+@pytest.fixture
+def disk_calls(monkeypatch):
+    """
+    Record what is synced and renamed, in its order.
+
+    Only a machine without power shows what a sync is for, so the standard library is watched here:
+    its functions do their work all the same.
+    """
+    calls: list[tuple[str, str]] = []
+    really_sync, really_rename = os.fsync, os.replace
+
+    def fsync(descriptor):
+        calls.append(("sync", str(Path(f"/proc/self/fd/{descriptor}").readlink())))
+        really_sync(descriptor)
+
+    def rename(old, new):
+        calls.append(("rename", os.fspath(new)))
+        really_rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", rename)
+    return calls
+
+
+def steps_of(calls, path):
+    """Give what was done for one file: the sync of its body, its rename, the sync of its folder."""
+    (renamed,) = [at for at, call in enumerate(calls) if call == ("rename", str(path))]
+    return [calls[renamed - 1][0], calls[renamed + 1]]
+
+
+def test_a_file_and_its_folder_are_synced_around_the_rename(land, folder, disk_calls):
+    """The body is on the disk before it has its name, and so is the name before success is told."""
+    land(serving(b"abc"), RUN_ID, folder.destination("x/y/report.csv"))
+    target = folder.folder / "x/y"
+    (before, after) = steps_of(disk_calls, target / "report.csv")
+    assert (before, after) == ("sync", ("sync", str(target)))
+    body = disk_calls[-3][1]
+    assert Path(body).parent == target
+    assert body.endswith(".part")
+    # New folders are names in folders themselves.
+    made = [("sync", str(folder.folder)), ("sync", str(folder.folder / "x"))]
+    assert [call for call in disk_calls if call in made] == made
+
+
+def test_a_marker_comes_after_all_files_are_synced(land, folder, disk_calls):
+    """A marker that survived a loss of power has all files beside it."""
+    source = serving(zipped({"a.csv": b"a", "sub/b.csv": b"b"}), "zip")
+    land(source, RUN_ID, folder.destination("x/"), decompress=True, marker="_SUCCESS")
+    target = folder.folder / "x"
+    names = [Path(path).name for what, path in disk_calls if what == "rename"]
+    assert names == ["a.csv", "b.csv", "_SUCCESS"]
+    for path in (target / "a.csv", target / "sub/b.csv", target / "_SUCCESS"):
+        assert steps_of(disk_calls, path) == ["sync", ("sync", str(path.parent))]
+
+
+def test_the_hook_syncs_too(hook, result, folder, disk_calls):
+    """So does a download by the hook."""
+    path = folder.folder / "report.csv"
+    hook.download_result(result(b"abc"), path)
+    assert steps_of(disk_calls, path) == ["sync", ("sync", str(folder.folder))]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_that_cannot_sync(land, folder, monkeypatch, number):
+    """Some file systems cannot sync folders; that stops no landing."""
+
+    def fsync(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    land(serving(b"abc"), RUN_ID, folder.destination("report.csv"))
+    assert folder.files() == {"report.csv": b"abc"}
+
+
+def test_a_disk_that_fails_to_sync(land, folder, monkeypatch):
+    """A disk that fails is an error, and what stood there stays."""
+
+    def fsync(_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    folder.put("report.csv", b"old")
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(LandingFailed, match="Input/output error"):
+        land(serving(b"abc"), RUN_ID, folder.destination("report.csv"))
+    assert folder.files() == {"report.csv": b"old"}
+
+
+# Leftovers that cannot be removed
+
+
+def test_a_leftover_that_is_a_folder(land, folder, caplog):
+    """A folder of the name of a leftover is told of, and stops nothing."""
+    odd = temporary_name(land.owner)
+    folder.put(f"{odd}/x", b"odd")
+    land(serving(b"abc"), RUN_ID, folder.destination("report.csv"))
+    assert folder.files() == {"report.csv": b"abc", f"{odd}/x": b"odd"}
+    assert f"Could not remove {folder.folder / odd}" in caplog.text
+
+
+def test_a_spool_that_holds_a_folder(land, s3, caplog):
+    """The same holds for the spool of a store."""
+    odd = land.spool / temporary_name(land.owner)
+    odd.mkdir(parents=True)
+    land(serving(b"abc"), RUN_ID, s3.destination("report.csv"))
+    assert s3.files() == {"report.csv": b"abc"}
+    assert f"Could not remove {odd}" in caplog.text
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from airflow_provider_reportrun.landing.spool import Spool
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setegid(65534)
+    os.seteuid(65534)
+with Spool(Path(sys.argv[1]), sys.argv[2]) as spool:
+    spool.new_file().write_text("mine")
+    print(sorted(path.read_text() for path in spool.folder.iterdir() if os.access(path, os.R_OK)))
+"""
+
+
+def test_a_leftover_of_another_user(land):
+    """In a shared folder, where each user removes only his own files, others' are passed over."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as shared:
+        Path(shared).chmod(0o1777)
+        left = Path(shared) / temporary_name(land.owner)
+        left.write_text("theirs")
+        left.chmod(0o644)
+        done = subprocess.run(  # noqa: S603 - our own interpreter
+            [sys.executable, "-c", AS_NOBODY, shared, land.owner],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=LIMIT,
+        )
+        if os.geteuid() == 0:
+            assert done.stdout.splitlines()[-1] == "['mine', 'theirs']"
+            assert f"Could not remove {left}" in done.stdout + done.stderr
+            assert [path.name for path in Path(shared).iterdir()] == [left.name]
+        else:  # nobody else's file can be made: it is one's own, and removed
+            assert done.stdout.splitlines()[-1] == "['mine']"
+
+
+def test_a_spool_that_is_a_file(land, s3, tmp_path):
+    """A spool_dir that is a file, or lies in one, is an error of ours that names it."""
+    (tmp_path / "file").write_bytes(b"x")
+    for spool in (tmp_path / "file", tmp_path / "file/sub"):
+        with pytest.raises(LandingFailed, match=f"{spool} cannot be used"):
+            land(serving(b"abc"), RUN_ID, s3.destination("a.csv"), spool_dir=str(spool))
 
 
 # The hook by itself

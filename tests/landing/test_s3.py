@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import socket
 import stat
@@ -212,6 +213,45 @@ def test_uploads_need_not_be_listed(gate, gated, land, caplog):
     land(serving(BODY), RUN_ID, gated.destination("report.csv"))
     assert gated.files() == {"report.csv": BODY}
     assert "s3:ListBucketMultipartUploads" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("connection", "bucket", "error"),
+    [
+        ({"endpoint_url": "http://127.0.0.1:9"}, BUCKET, "EndpointConnectionError"),
+        ({"service_config": {"s3": {"endpoint_url": "http://127.0.0.1:9"}}}, BUCKET, "Endpoint"),
+        ({}, "no bucket!", "ParamValidationError"),
+    ],
+)
+def test_a_clean_up_that_fails_stops_nothing(
+    s3, s3_endpoint, monkeypatch, land, caplog, connection, bucket, error
+):
+    """What boto3 raises on the way is logged; the landing itself says what is wrong, typed."""
+    once = {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
+    extra = {"endpoint_url": s3_endpoint} | connection | once
+    endpoint = extra.pop("endpoint_url")
+    monkeypatch.setenv("AIRFLOW_CONN_S3_AWAY", aws_connection(endpoint, **extra))
+    target = open_target(f"s3://s3_away@{bucket}/x/", None)
+    target.clean("report.csv", land.owner)
+    assert error in caplog.text
+    assert "s3:AbortMultipartUpload" in caplog.text
+    with pytest.raises(LandingFailed, match=error):
+        land(serving(BODY), RUN_ID, f"s3://s3_away@{bucket}/x/report.csv", if_exists="skip")
+
+
+def test_no_credentials(monkeypatch, s3_endpoint, land, caplog):
+    """Without credentials the clean-up is passed over, and the landing is an error of ours."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    extra = {"endpoint_url": s3_endpoint, "region_name": "us-east-1"}
+    connection = json.dumps({"conn_type": "aws", "extra": extra})
+    monkeypatch.setenv("AIRFLOW_CONN_S3_NOBODY", connection)
+    with pytest.raises(LandingFailed, match="NoCredentialsError"):
+        land(serving(BODY), RUN_ID, f"s3://s3_nobody@{BUCKET}/x/report.csv")
+    assert "NoCredentialsError" in caplog.text
 
 
 def test_an_upload_that_came_short_is_noticed(s3, tmp_path):

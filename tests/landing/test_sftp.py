@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from landing import servers
 from landing.sources import RUN_ID, serving
@@ -51,3 +53,38 @@ def test_a_folder_in_the_place_of_a_file(sftp, land):
     with pytest.raises(LandingFailed, match=r"report\.csv"):
         land(serving(BODY), RUN_ID, sftp.destination("report.csv"))
     assert sftp.files() == {"report.csv/other.csv": OLD}
+
+
+def test_a_leftover_that_is_a_folder(sftp, land, caplog):
+    """A leftover that cannot be removed is told of, and stops nothing."""
+    odd = temporary_name(land.owner)
+    sftp.put(f"x/{odd}/y", b"odd")
+    sftp.put(f"x/{temporary_name(land.owner)}", b"left")
+    land(serving(BODY), RUN_ID, sftp.destination("x/report.csv"))
+    assert sftp.files() == {"x/report.csv": BODY, f"x/{odd}/y": b"odd"}
+    assert "by hand" in caplog.text
+
+
+def test_a_server_without_fsync(tmp_path, monkeypatch, land):
+    """Where the server cannot sync a file, what is landed is whole all the same."""
+    keys, folder = tmp_path / "keys", tmp_path / "unsynced"
+    keys.mkdir()
+    folder.mkdir()
+    with servers.sshd(keys, "-P fsync") as port:
+        conn_id = f"sftp_unsynced_{port}"
+        connection = sftp_connection(port, keys / "client_key")
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", connection)
+        store = SftpStore(folder, conn_id=conn_id)
+        land(serving(BODY), RUN_ID, store.destination("report.csv"))
+        assert store.files() == {"report.csv": BODY}
+
+
+def test_the_server_is_asked_to_sync(sftp, land, caplog):
+    """The body is on the server's disk before it has its name."""
+    asyncssh = logging.getLogger("asyncssh.sftp")
+    with caplog.at_level(logging.DEBUG, asyncssh.name):
+        land(serving(BODY), RUN_ID, sftp.destination("report.csv"))
+    talk = [record.getMessage() for record in caplog.records if record.name == asyncssh.name]
+    (synced,) = [at for at, line in enumerate(talk) if "Sending fsync" in line]
+    (renamed,) = [at for at, line in enumerate(talk) if "rename request" in line]
+    assert synced < renamed
