@@ -23,6 +23,7 @@ Everything that can go wrong, as one tree that knows nothing of Airflow.
     ├── DeadlinePassed          the time given for waiting is over
     ├── DownloadRefused         a result URL that must not be followed
     ├── ResultCorrupt           a result file is not what was announced
+    ├── ResultEmpty             a result has no rows, and that was to be an error
     ├── ConversionFailed        a result file does not fit the format that was asked for
     ├── LandingExists           something stands at the destination already
     ├── LandingFailed           the destination could not be written
@@ -203,6 +204,13 @@ class ResultCorrupt(ReportRunError):
     """A result file is not what the API announced; nothing was published."""
 
     transient = True
+
+
+class ResultEmpty(ReportRunError):
+    """A result has no rows, and ``if_empty`` is ``"fail"``; nothing was published."""
+
+    uri: str | None = None
+    """The destination, without a connection id."""
 
 
 class ConversionFailed(ReportRunError):

@@ -2,6 +2,7 @@
 From a succeeded report run to files where their readers look, whole or not at all.
 
 ``download`` fetches into a local spool file and verifies; ``archive`` checks and unpacks ZIPs;
+``emptiness`` tells a result without rows;
 ``parquet`` converts, to the types that ``columns`` tells; ``targets`` publish verified files;
 ``land`` is the order of these steps.
 """
@@ -17,4 +18,5 @@ Here, where operators find it without importing what unpacks.
 REPLACE: Final = "replace"
 SKIP: Final = "skip"
 FAIL: Final = "fail"
+LAND: Final = "land"
 PARQUET: Final = "parquet"

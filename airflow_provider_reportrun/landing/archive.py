@@ -8,11 +8,11 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from airflow_provider_reportrun.errors import InvalidInput, ResultCorrupt
 from airflow_provider_reportrun.landing import MAX_UNPACKED_BYTES
@@ -91,6 +91,22 @@ def unpack(
             _unpacked(archive, member, str(name), spool.new_file())
             for member, name in zip(members, names, strict=True)
         ]
+
+
+def any_file(path: Path, holds: Callable[[str, IO[bytes]], bool]) -> bool:
+    """
+    Tell whether something holds for any file of a ZIP.
+
+    :param holds: takes the name and the content.
+    :raises ResultCorrupt: when the ZIP is damaged.
+    """
+    with _opened(path) as archive:
+        for member in archive.infolist():
+            if not member.is_dir():
+                with archive.open(member) as file:
+                    if holds(member.filename, file):
+                        return True
+    return False
 
 
 @contextmanager

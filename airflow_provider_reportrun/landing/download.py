@@ -70,6 +70,10 @@ class ResultSource(Protocol):
     def access(self) -> ApiAccess:
         """How to reach the API."""
 
+    @property
+    def effective_context(self) -> str | None:
+        """The account that is asked for."""
+
     def get_report_run(self, report_run_id: str) -> ReportRun:
         """Get a report run with a fresh URL."""
 
@@ -261,6 +265,7 @@ class _Transfer:
             report_run_id=run.id,
             report=run.report,
             report_parameters=run.report_parameters,
+            livemode=run.livemode,
             content_type=file.content_type,
             size=self.received,
             sha256=self._sha256.hexdigest(),

@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_reportrun import telemetry
-from airflow_provider_reportrun.errors import InvalidInput, LandingExists
+from airflow_provider_reportrun.errors import InvalidInput, LandingExists, ResultEmpty
 from airflow_provider_reportrun.landing import (
     FAIL,
+    LAND,
     MAX_UNPACKED_BYTES,
     PARQUET,
     REPLACE,
@@ -25,6 +26,7 @@ from airflow_provider_reportrun.landing import (
 from airflow_provider_reportrun.landing.archive import ZIP, LocalFile
 from airflow_provider_reportrun.landing.columns import ColumnTypes, checked_types
 from airflow_provider_reportrun.landing.download import POLICY, Sleep, download
+from airflow_provider_reportrun.landing.emptiness import is_empty
 from airflow_provider_reportrun.landing.parquet import SUFFIX
 from airflow_provider_reportrun.landing.places import as_text, read_place
 from airflow_provider_reportrun.landing.spool import Spool
@@ -44,6 +46,7 @@ log = logging.getLogger(__name__)
 CSV: Final = "csv"
 """``content_type`` of a result that is not compressed."""
 IF_EXISTS: Final = (REPLACE, SKIP, FAIL)
+IF_EMPTY: Final = (LAND, SKIP, FAIL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +90,11 @@ class Landing:
     report_run_id: str | None = None
     """None where all was kept, for another run may have made what stands there."""
     report: str | None = None
+    report_parameters: dict[str, Any] | None = None
+    """As the API tells them."""
+    stripe_context: str | None = None
+    """The account that was asked for; None for the key's own."""
+    livemode: bool | None = None
     interval_start: str | None = None
     interval_end: str | None = None
     members: list[Member] = field(default_factory=list)
@@ -98,7 +106,9 @@ class Landing:
     received: Received | None = None
     """What Stripe sent, verified, where it was converted."""
     skipped: bool = False
-    """Whether all that stood there was kept, and nothing was landed."""
+    """Whether nothing was landed: what stood there was kept, or the result is empty."""
+    is_empty: bool = field(default=False, repr=False)
+    """Whether nothing was landed because the result has no rows."""
     is_folder: bool = field(default=False, repr=False)
     holder: str | None = field(default=None, repr=False)
     """The storage account or server, where the URI does not name it: for lineage alone."""
@@ -106,11 +116,13 @@ class Landing:
     def as_json(self) -> dict[str, Any]:
         """Give the facts for XCom and asset events; those of a conversion only after one."""
         facts = asdict(self)
-        del facts["is_folder"], facts["holder"]
+        del facts["is_folder"], facts["holder"], facts["is_empty"]
         if self.received is None:
             for told in (facts, *facts["members"]):
                 for name in _OF_CONVERSIONS:
                     told.pop(name, None)
+        if self.is_empty:
+            facts["rows"] = 0
         return facts
 
     @property
@@ -137,6 +149,7 @@ class Destination:
     :param max_unpacked_bytes: a ZIP that holds more is refused.
     :param output_format: ``parquet``, or None to land what Stripe sends.
     :param column_types: types of columns, over those that Stripe announces; see ``columns.py``.
+    :param if_empty: ``land``, ``skip`` or ``fail`` a result without rows.
     :param is_first_try: whether there is no earlier try that may have left something in a store.
     """
 
@@ -150,6 +163,7 @@ class Destination:
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES
     output_format: str | None = None
     column_types: Mapping[str, str] | None = None
+    if_empty: str = LAND
     is_first_try: bool = False
 
     def __post_init__(self) -> None:
@@ -158,6 +172,10 @@ class Destination:
         if self.if_exists not in IF_EXISTS:
             raise InvalidInput(
                 f"if_exists must be one of {', '.join(IF_EXISTS)}, not {self.if_exists!r}."
+            )
+        if self.if_empty not in IF_EMPTY:
+            raise InvalidInput(
+                f"if_empty must be one of {', '.join(IF_EMPTY)}, not {self.if_empty!r}."
             )
         self._check_marker()
         self._check_format()
@@ -276,6 +294,7 @@ class Destination:
 
         :param policy: of the download.
         :raises LandingExists: when something stands there and ``if_exists`` is ``fail``.
+        :raises ResultEmpty: when the result has no rows and ``if_empty`` is ``fail``.
         :raises LandingFailed: when the store cannot be written.
         :raises ReportRunError: as ``download`` and ``archive`` do; nothing was published then.
         """
@@ -290,6 +309,8 @@ class Destination:
             staged = spool.new_file()
             facts = download(source, report_run_id, staged, policy=policy, sleep=sleep)
             files = self._files(spool, staged, facts)
+            if self.if_empty != LAND and is_empty(staged, facts.content_type):
+                return self._passed_over(target, facts, source.effective_context)
             if types is not None:
                 files = self._converted(spool, files, types)
             marker = self._marker(spool, files)
@@ -298,7 +319,27 @@ class Destination:
         if landing.skipped:
             return landing
         measure_landing(facts.report, sum(member.size for member in members if member.sha256))
-        return _made_of(landing, facts, files)
+        return _made_of(landing, facts, files, source.effective_context)
+
+    def _passed_over(
+        self, target: Target, facts: ResultFacts, stripe_context: str | None
+    ) -> Landing:
+        """
+        Leave everything as it is, for the result has no rows.
+
+        :raises ResultEmpty: when that is to be an error.
+        """
+        uri = target.uri(self.name)
+        if self.if_empty == FAIL:
+            raise ResultEmpty(
+                f"The result of report run {facts.report_run_id} has no rows, and if_empty is "
+                f"'fail'. Nothing was published at {uri}; check interval and parameters, or choose "
+                "if_empty='land' or 'skip'.",
+                report_run_id=facts.report_run_id,
+                uri=uri,
+            )
+        landing = Landing(uri=uri, size=0, sha256=None, skipped=True, is_empty=True)
+        return _made_of(landing, facts, [], stripe_context)
 
     def _types(self, source: ResultSource, report_run_id: str) -> ColumnTypes | None:
         """Say which types the columns are to have, or None where nothing is to be converted."""
@@ -405,7 +446,9 @@ def measure_landing(report: str, size: int) -> None:
     telemetry.measure(Metric(LANDED_BYTES, {"report": report}, amount=size))
 
 
-def _made_of(landing: Landing, facts: ResultFacts, files: list[LocalFile]) -> Landing:
+def _made_of(
+    landing: Landing, facts: ResultFacts, files: list[LocalFile], stripe_context: str | None
+) -> Landing:
     """Add the report run that the files, or some of them, are of, and what was read of them."""
     of_files = {file.columns for file in files}
     columns = next(iter(of_files)) if len(of_files) == 1 else None
@@ -414,10 +457,13 @@ def _made_of(landing: Landing, facts: ResultFacts, files: list[LocalFile]) -> La
         content_type=facts.content_type,
         report_run_id=facts.report_run_id,
         report=facts.report,
+        report_parameters=dict(facts.report_parameters),
+        stripe_context=stripe_context,
+        livemode=facts.livemode,
         interval_start=facts.report_parameters.get(INTERVAL_START),
         interval_end=facts.report_parameters.get(INTERVAL_END),
         columns=None if columns is None else list(columns),
-        received=Received(size=facts.size, sha256=facts.sha256) if of_files != {None} else None,
+        received=Received(size=facts.size, sha256=facts.sha256) if of_files - {None} else None,
     )
 
 

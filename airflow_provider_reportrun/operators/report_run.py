@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 from airflow.sdk import BaseOperator
 
 from airflow_provider_reportrun import telemetry
-from airflow_provider_reportrun._compat import default_deferrable
+from airflow_provider_reportrun._compat import AirflowSkipException, default_deferrable
 from airflow_provider_reportrun.arguments import (
     Check,
     check_all,
@@ -48,6 +48,7 @@ from airflow_provider_reportrun.errors import (
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.landing import (
     FAIL,
+    LAND,
     MAX_UNPACKED_BYTES,
     PARQUET,
     REPLACE,
@@ -113,6 +114,7 @@ _CREATE_CHECKS: Final[Mapping[str, Check]] = {
 }
 _LANDING_CHECKS: Final[Mapping[str, Check]] = {
     "if_exists": choice(REPLACE, SKIP, FAIL),
+    "if_empty": choice(LAND, SKIP, FAIL),
     "decompress": flag,
     "marker": optional(file_name),
     "max_unpacked_bytes": whole_number,
@@ -750,6 +752,7 @@ class _LandingOperator(_ReportRunOperator):
         "destination",
         "storage_conn_id",
         "if_exists",
+        "if_empty",
         "decompress",
         "marker",
         "max_unpacked_bytes",
@@ -771,6 +774,7 @@ class _LandingOperator(_ReportRunOperator):
         spool_dir: str | None = None,
         output_format: Late | None = None,
         column_types: Mapping[str, str] | Late | None = None,
+        if_empty: Late = LAND,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -784,6 +788,7 @@ class _LandingOperator(_ReportRunOperator):
         self.spool_dir = spool_dir
         self.output_format: Any = output_format
         self.column_types: Any = column_types
+        self.if_empty: Any = if_empty
         check_known(self, _LANDING_CHECKS)
         # A mapped instance is made by its worker, where execute refuses without a retry.
         if not getattr(self, "_BaseOperator__from_mapped", False):
@@ -804,16 +809,26 @@ class _LandingOperator(_ReportRunOperator):
             spool_dir=self.spool_dir or None,
             output_format=self.output_format,
             column_types=self.column_types,
+            if_empty=self.if_empty,
             owner=owner_name(ti.dag_id, ti.run_id, ti.task_id, ti.map_index),
             is_first_try=ti.try_number <= 1,
         )
 
     def _tell(self, context: Context, landing: Landing) -> str | list[str]:
-        """Put the facts into XCom and onto the events of the outlet assets."""
+        """
+        Put the facts into XCom and onto the events of the outlet assets.
+
+        :raises AirflowSkipException: after that, for a result without rows that is to be skipped.
+        """
         self._landing = landing
         facts = landing.as_json()
         if self.do_xcom_push:
             context["ti"].xcom_push(key="landing", value=facts)
+        if landing.is_empty:
+            raise AirflowSkipException(
+                f"The result of report run {landing.report_run_id} has no rows, and if_empty is "
+                f"'skip': nothing was published at {landing.uri}."
+            )
         tell_outlets(self.outlets, context, facts)
         return landing.returned
 
@@ -828,7 +843,8 @@ class DownloadReportResultOperator(_LandingOperator):
 
     Returns (XCom) the URI of what was landed, without a connection id; with ``decompress`` into a
     folder a list of them. XCom ``landing`` holds ``uri, size`` (bytes)``, sha256, content_type,
-    report_run_id, report, interval_start, interval_end, members, skipped``, and after a conversion
+    report_run_id, report, report_parameters, stripe_context, livemode, interval_start,
+    interval_end, members, skipped``, and after a conversion
     ``rows, columns, received``; the same facts go onto the events of the task's outlet assets.
 
     :param report_run_id: the report run, usually ``create_task.output`` (templated).
@@ -839,6 +855,10 @@ class DownloadReportResultOperator(_LandingOperator):
     :param storage_conn_id: the Airflow connection of the store (templated).
     :param if_exists: what to do when something stands there: ``"replace"``, ``"skip"`` (keep it,
         and say so) or ``"fail"`` (templated).
+    :param if_empty: what to do with a result without rows, be it a header alone, nothing at all, or
+        a ZIP of such files: ``"land"`` it like any other, ``"skip"`` the task, or ``"fail"`` it
+        with ``ResultEmpty``. The last two publish nothing and leave alone what stands there
+        (templated).
     :param decompress: whether to unpack a ZIP: into a folder under its members' names, or, when it
         holds one file, as the destination (templated).
     :param marker: name of an empty file, such as ``"_SUCCESS"``, that is published in a folder

@@ -170,6 +170,7 @@ class ResultFacts:
     size: int
     """Bytes as delivered."""
     sha256: str
+    livemode: bool | None = None
 
 
 def read_report_run(data: Any) -> ReportRun:

@@ -1,0 +1,63 @@
+"""Whether a verified result has any rows, told from its first lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Final
+
+from airflow_provider_reportrun.landing.archive import ZIP, any_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import IO
+
+_LINE_CHARACTERS: Final = 1 << 20
+"""Of a line, read at once: a result without line ends must not fill the memory."""
+_SUFFIX: Final = ".csv"
+
+
+def is_empty(path: Path, content_type: str) -> bool:
+    """
+    Tell whether a result has no rows: nothing at all, or a header alone.
+
+    A ZIP has none if none of its files has. What is neither CSV nor a ZIP has rows unless it has no
+    bytes.
+
+    :param content_type: as announced.
+    :raises ResultCorrupt: when a ZIP cannot be read.
+    """
+    if content_type == ZIP:
+        return not any_file(path, _has_rows)
+    if content_type != "csv":
+        return not path.stat().st_size
+    with path.open("rb") as file:
+        return is_empty_csv(file)
+
+
+def _has_rows(name: str, file: IO[bytes]) -> bool:
+    return not is_empty_csv(file) if name.lower().endswith(_SUFFIX) else bool(file.read(1))
+
+
+def is_empty_csv(file: IO[bytes]) -> bool:
+    """
+    Tell whether a CSV has no line but its header.
+
+    Blank lines count as rows in a file of one column alone, as they do when it is converted. What
+    cannot be read as CSV is not empty.
+    """
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
+    rows = csv.reader(_lines(text))
+    try:
+        header = next((row for row in rows if row), None)
+        return header is None or not any(row or len(header) == 1 for row in rows)
+    except csv.Error:
+        return False
+    finally:
+        text.detach()
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    while line := text.readline(_LINE_CHARACTERS):
+        yield line
