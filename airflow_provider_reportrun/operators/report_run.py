@@ -56,7 +56,12 @@ from airflow_provider_reportrun.landing import (
 )
 from airflow_provider_reportrun.landing.columns import checked_types
 from airflow_provider_reportrun.landing.places import as_text, check_written, is_path
-from airflow_provider_reportrun.links.report_run import ReportRunLink, failures_linked, show_link
+from airflow_provider_reportrun.links.report_run import (
+    ReportRunLink,
+    failures_linked,
+    keep_link,
+    show_link,
+)
 from airflow_provider_reportrun.outcomes import (
     created_elsewhere,
     operator_outcomes,
@@ -280,7 +285,7 @@ class CreateReportRunOperator(_ReportRunOperator):
         patience = self._patience()
         with (
             ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook,
-            failures_linked(context, hook),
+            failures_linked(self, context, hook),
         ):
             definition = _Definition(hook, self.report)
             order = self._settle(context, hook, definition)
@@ -328,7 +333,7 @@ class CreateReportRunOperator(_ReportRunOperator):
     ) -> Any:
         """Go on with a report run that was created or found."""
         remember(context, replace(attempt.record, report_run_id=run.id))
-        show_link(context, hook.access, run.id)
+        show_link(self, context, hook.access, run.id)
         if self.wait_for_completion:
             run = self._await(hook, run, attempt.patience)
         return self._complete(context, hook, run.id, attempt)
@@ -363,7 +368,7 @@ class CreateReportRunOperator(_ReportRunOperator):
         with (
             operator_outcomes(self),
             ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook,
-            failures_linked(context, hook),
+            failures_linked(self, context, hook),
         ):
             try:
                 report_run_id = resumed_report_run_id(event)
@@ -377,13 +382,14 @@ class CreateReportRunOperator(_ReportRunOperator):
             if attempt.record.report_run_id != report_run_id:
                 remember(context, replace(attempt.record, report_run_id=report_run_id))
             self._report_run_id = report_run_id
-            show_link(context, hook.access, report_run_id)
+            show_link(self, context, hook.access, report_run_id)
             return self._complete(context, hook, report_run_id, attempt)
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> Any:
         """Resume, or end where the triggerer did not keep the deadline."""
+        keep_link(self)
         with rendered_fields_kept(self, context), operator_outcomes(self):
             return super().resume_execution(next_method, next_kwargs, context)
 
@@ -918,7 +924,7 @@ class DownloadReportResultOperator(_LandingOperator):
             ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context) as hook,
         ):
             self._report_run_id = report_run_id = checked_id(self.report_run_id, "report_run_id")
-            show_link(context, hook.access, report_run_id)
+            show_link(self, context, hook.access, report_run_id)
             landing = self._destination(context).land(hook, report_run_id)
             return self._tell(context, landing)
 

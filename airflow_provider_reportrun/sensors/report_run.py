@@ -32,7 +32,7 @@ from airflow_provider_reportrun.errors import (
     UnexpectedAnswer,
 )
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
-from airflow_provider_reportrun.links.report_run import ReportRunLink, show_link
+from airflow_provider_reportrun.links.report_run import ReportRunLink, keep_link, show_link
 from airflow_provider_reportrun.outcomes import sensor_outcomes
 from airflow_provider_reportrun.protocol.calls import checked_id
 from airflow_provider_reportrun.protocol.checks import available_through
@@ -226,6 +226,7 @@ class _ApiSensor(BaseSensorOperator):
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> Any:
         """Resume past the base sensor, whose ``soft_fail`` would skip on every error."""
+        keep_link(self)
         with sensor_outcomes(self):
             return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
 
@@ -298,7 +299,7 @@ class ReportRunSensor(_ApiSensor):
         """
         report_run_id = checked_id(self.report_run_id, "report_run_id")
         if not self._is_linked:
-            show_link(context, hook.access, report_run_id)
+            show_link(self, context, hook.access, report_run_id)
             self._is_linked = True
         run = hook.get_report_run(report_run_id)
         self._report = run.report

@@ -45,6 +45,8 @@ class Outcome:
     rendered: dict[str, Any]
     events: list[Any] = field(default_factory=list)
     deferrals: list[DeferTask] = field(default_factory=list)
+    pushed: list[tuple[str, Any]] = field(default_factory=list)
+    """Each XCom that was written, in order, as it was written."""
     outlet_events: Any = None
     message: Any = None
     """What the supervisor was told last."""
@@ -67,6 +69,7 @@ class ExecutionApi:
         self.store = store
         self.max_tries = max_tries
         self.xcom = dict(xcom)
+        self.pushed: list[tuple[str, Any]] = []
         self.rendered: dict[str, Any] = {}
         self.resume: dict[str, Any] = {}
         self.rescheduled_since: str | None = None
@@ -104,6 +107,7 @@ class ExecutionApi:
     def _xcom(self, method: str, key: str, body: Any) -> httpx.Response:
         if method == "POST":
             self.xcom[key] = body
+            self.pushed.append((key, body))
             return httpx.Response(201, json={"message": "ok"})
         if method == "GET" and key in self.xcom:
             return httpx.Response(200, json={"key": key, "value": self.xcom[key]})
@@ -198,7 +202,7 @@ def run_task(
         "dag_version_id": uuid.uuid4(),
     }
     ti = TaskInstance(**{k: v for k, v in fields.items() if k in TaskInstance.model_fields})
-    outcome = Outcome(state="", error=None, xcom=api.xcom, rendered=api.rendered)
+    outcome = Outcome(state="", error=None, xcom=api.xcom, rendered=api.rendered, pushed=api.pushed)
     with (
         mock.patch.object(InProcessTestSupervisor, "_api_client", client),
         # Airflow 3.0 leaves the parsing of this one to the pipe that there is none of here.

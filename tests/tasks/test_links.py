@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 
 import pytest
+from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.execution_time import task_runner, xcom
 from support.task_instances import dag, run_task
 
 from airflow_provider_reportrun.connection import ApiAccess
@@ -17,7 +20,7 @@ from airflow_provider_reportrun.operators.report_run import (
     ReportRunToStorageOperator,
 )
 from airflow_provider_reportrun.sandbox import Answer, Fault, Patch, Refuse
-from airflow_provider_reportrun.sensors.report_run import ReportRunSensor
+from airflow_provider_reportrun.sensors.report_run import ReportDataSensor, ReportRunSensor
 
 INTERVAL = {
     "interval_start": "2026-10-26T00:00:00.000Z",
@@ -209,3 +212,138 @@ def test_mapped_tasks_have_a_button_each(sandbox):
     with dag():
         mapped = CreateReportRunOperator.partial(task_id="t").expand(report=["balance_summary"])
     assert [type(each) for each in mapped.operator_extra_links] == [ReportRunLink]
+
+
+# What Airflow logs, and what a custom XCom backend makes of it
+
+NO_ROOM = Answer(status=429, body={"error": {"code": "report_run_rate_limit_exceeded"}})
+TOMORROW = {"interval_end": "2100-01-01T00:00:00Z", "validate": False}
+NOT_YET = {
+    "before its data are there": lambda _: create(deferrable=True, wait_for_data=True, **TOMORROW),
+    "before there is room": lambda _: create(deferrable=True, wait_for_completion=True),
+    "in one task": lambda path: make(
+        ReportRunToStorageOperator,
+        report="balance_summary",
+        destination=str(path / "r.csv"),
+        **FAST,
+    ),
+    "a sensor of data": lambda _: make(
+        ReportDataSensor,
+        report="balance_summary",
+        interval_end="2100-01-01T00:00:00Z",
+        deferrable=True,
+    ),
+}
+
+
+class StorageXCom(BaseXCom):
+    """An XCom backend that keeps values elsewhere, and paths to them in the database."""
+
+    stored: dict = {}  # noqa: RUF012 - one store, as a bucket is
+
+    @staticmethod
+    def serialize_value(value, *, key=None, **_):
+        """Store a value."""
+        path = f"bucket/{key}/{len(StorageXCom.stored)}"
+        StorageXCom.stored[path] = value
+        return BaseXCom.serialize_value(path)
+
+    @staticmethod
+    def deserialize_value(result):
+        """Fetch a value."""
+        return StorageXCom.stored[BaseXCom.deserialize_value(result)]
+
+
+@pytest.fixture(params=["Airflow's own", "custom"])
+def backend(request, monkeypatch):
+    """Airflow's own XCom backend, and one that a deployment has chosen."""
+    if request.param == "custom":
+        for module in (xcom, task_runner):
+            monkeypatch.setattr(module, "XCom", StorageXCom)
+    return request.param
+
+
+def looked_up(capsys):
+    """What is said of look-ups that found nothing."""
+    return re.findall("XCom not found", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("what", NOT_YET)
+def test_a_wait_before_there_is_a_report_run(sandbox, capsys, tmp_path, backend, what):
+    """Has no button, and nothing is looked up that is not there."""
+    sandbox.faults.add(Fault("create", NO_ROOM, times=None))
+    outcome = run_task(NOT_YET[what](tmp_path), event_of=None)
+    assert outcome.state == "deferred", outcome.error
+    assert outcome.xcom.get(KEY, "") == ""
+    assert looked_up(capsys) == []
+
+
+@pytest.mark.parametrize("error", ["Trigger failure", "Trigger timeout"])
+def test_a_wait_that_airflow_ends(sandbox, capsys, backend, error):
+    """Keeps its button, or has none still: by then there is a link, if only an empty one."""
+    for link in ("", "http://127.0.0.1/kept"):
+        resume = {"next_method": "__fail__", "next_kwargs": {"error": error}}
+        task = create(deferrable=True, retries=3)
+        outcome = run_task(task, resume=resume, xcom={KEY: link})
+        assert outcome.state == ("failed" if "timeout" in error else "up_for_retry")
+        assert outcome.xcom[KEY] == link
+    assert looked_up(capsys) == []
+
+
+def test_a_wait_that_ends_in_an_error_before_there_is_a_report_run(sandbox, capsys, backend):
+    """Has no button, and nothing is looked up that is not there."""
+    sandbox.faults.add(Fault("create", NO_ROOM, times=None))
+    outcome = run_task(create(deferrable=True, wait_for_completion=True, timeout=0.3))
+    assert (outcome.state, len(outcome.deferrals)) == ("failed", 1)
+    assert outcome.xcom[KEY] == ""
+    assert looked_up(capsys) == []
+
+
+def test_a_kept_file(sandbox, capsys, tmp_path, backend):
+    """Has no button, and nothing is looked up that is not there."""
+    (tmp_path / "r.csv").write_text("kept")
+    task = make(
+        ReportRunToStorageOperator,
+        report="balance_summary",
+        destination=str(tmp_path / "r.csv"),
+        if_exists="skip",
+    )
+    outcome = run_task(task)
+    assert outcome.state == "success", outcome.error
+    assert outcome.xcom[KEY] == ""
+    assert looked_up(capsys) == []
+
+
+def test_what_never_gets_to_a_report_run(sandbox, capsys, backend):
+    """Has no button, and nothing is looked up that is not there."""
+    sandbox.faults.add(Fault("any", Answer(status=401), times=None))
+    for task in (create(retries=3), create(interval_end="never"), wait("not an id")):
+        outcome = run_task(task)
+        assert outcome.state == "failed"
+        assert not outcome.xcom[KEY] or isinstance(task, ReportRunSensor)
+    assert looked_up(capsys) == []
+
+
+@pytest.mark.parametrize("kind", ["create", "wait"])
+@pytest.mark.parametrize("goes", ["waits", "succeeds", "fails"])
+def test_the_link_is_a_url_whatever_the_backend(sandbox, capsys, backend, kind, goes):
+    """The UI reads what lies in the database, while a task waits and after it has ended."""
+    report_run_id = ReportRunHook().create_report_run("balance_summary", INTERVAL).id
+    sandbox.faults.add(Fault("create", RUNNING, times=None))
+    sandbox.faults.add(Fault("get_run", RUNNING, times=None if goes == "waits" else 1))
+    if goes == "fails":
+        sandbox.faults.add(Fault("get_run", Answer(status=404), times=None))
+    task = wait(report_run_id, deferrable=True)
+    if kind == "create":
+        task = create(deferrable=True, wait_for_completion=True)
+    waits = {"event_of": None} if goes == "waits" else {}
+    outcome = run_task(task, **waits)
+    assert outcome.state == {"waits": "deferred", "succeeds": "success", "fails": "failed"}[goes]
+    sandbox.faults.clear()
+    assert linked(outcome) == sandbox.runs[-1 if kind == "create" else 0].id
+    shown = [value for key, value in outcome.pushed if key == KEY]
+    assert len(shown) >= 2, "by the task while it is at work, and by Airflow after it"
+    assert set(shown) == {outcome.xcom[KEY]}
+    assert looked_up(capsys) == []
+    if goes == "succeeds" and backend == "custom":
+        assert outcome.returned.startswith("bucket/"), "what the backend is for"
