@@ -10,10 +10,11 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from airflow_provider_reportrun.errors import InvalidInput
+from airflow_provider_reportrun.secret import Secret
 
 CONNECTION_TYPE = "reportrun"
 DEFAULT_BASE_URL = "https://api.stripe.com"
@@ -47,10 +48,14 @@ class AirflowConnection(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiAccess:
-    """How to reach the API, and as whom. The key stays out of ``repr``."""
+    """
+    How to reach the API, and as whom.
+
+    :param api_key: kept as a ``Secret``, as is the proxy, whose address may hold a password.
+    """
 
     conn_id: str
-    api_key: str = field(repr=False)
+    api_key: Secret = field(repr=False)
     base_url: str = DEFAULT_BASE_URL
     """Scheme, host and port; no trailing slash."""
     stripe_version: str = DEFAULT_STRIPE_VERSION
@@ -61,7 +66,32 @@ class ApiAccess:
     """Further hosts that may serve result files, lower case."""
     idempotency_namespace: str = ""
     ca_bundle: str | None = None
-    proxy: str | None = field(default=None, repr=False)
+    proxy: Secret | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "api_key", Secret.of(self.api_key))
+        if self.proxy is not None:
+            object.__setattr__(self, "proxy", Secret.of(self.proxy))
+
+    def __copy__(self) -> ApiAccess:
+        return self
+
+    def __deepcopy__(self, memo: object) -> ApiAccess:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        self.serialize()
+
+    def serialize(self) -> NoReturn:
+        """
+        Refuse to be written into an XCom, for which Airflow calls this, or pickled.
+
+        :raises InvalidInput: always.
+        """
+        raise InvalidInput(
+            "hook.access must not leave the task: it holds the API key. Return what you need of "
+            "it, such as access.base_url, and make a ReportRunHook in the task that needs the key."
+        )
 
     @property
     def is_plain_loopback(self) -> bool:
@@ -78,7 +108,7 @@ class ApiAccess:
         ``/test``: https://docs.stripe.com/cli/open.
         """
         base = self.base_url if self.is_plain_loopback else DASHBOARD_URL
-        return f"{base}/test" if "_test_" in self.api_key else base
+        return f"{base}/test" if "_test_" in self.api_key.reveal() else base
 
     def allows_download_from(self, host: str) -> bool:
         """
@@ -100,14 +130,25 @@ def read_connection(connection: AirflowConnection) -> ApiAccess:
 
     :raises InvalidInput: when the key is missing or a field cannot be used; names the field.
     """
+    try:
+        return _read(connection)
+    except InvalidInput as error:
+        refusal = error.with_traceback(None)
+    # Whoever records the local variables under a traceback must not find the key there: Airflow
+    # prints a connection with its password, and the key may stand in another field.
+    del connection
+    raise refusal
+
+
+def _read(connection: AirflowConnection) -> ApiAccess:
     fields = _Fields(connection.conn_id, connection.extra_dejson)
-    api_key = (connection.password or "").strip()
-    if not api_key:
+    api_key = Secret((connection.password or "").strip())
+    if not api_key.reveal():
         raise InvalidInput(
             f"The connection {connection.conn_id!r} holds no API key. Put a Stripe secret or "
             "restricted key (sk_... or rk_...) into its password field."
         )
-    if not api_key.isprintable() or not api_key.isascii() or " " in api_key:
+    if not re.fullmatch(r"[!-~]+", api_key.reveal()):
         raise fields.bad("password", "holds blanks or characters that no API key has")
     return ApiAccess(
         conn_id=connection.conn_id,
@@ -182,7 +223,7 @@ class _Fields:
             raise self.bad(name, f"must be ASCII text, for it is sent as a header, not {text!r}")
         return text
 
-    def proxy(self, name: str) -> str | None:
+    def proxy(self, name: str) -> Secret | None:
         text = self.text(name)
         try:
             parts = urlsplit(text or "")
@@ -191,7 +232,7 @@ class _Fields:
             is_address = False
         if text is not None and not is_address:
             raise self.bad(name, "must be an address such as http://proxy:3128")
-        return text
+        return Secret(text) if text else None
 
     def number(self, name: str, default: float) -> float:
         value = self._extras.get(name)

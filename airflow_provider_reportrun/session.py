@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import aiohttp
     from aiolimiter import AsyncLimiter
 
+    from airflow_provider_reportrun.secret import Secret
+
 log = logging.getLogger(__name__)
 
 LOOK_UP_SECONDS: Final = 300.0
@@ -123,7 +125,7 @@ class SharedSession:
     :param lines: the lines of all API keys in the event loop.
     """
 
-    def __init__(self, look_up: LookUp, lines: dict[tuple[str, str], CapacityLine]) -> None:
+    def __init__(self, look_up: LookUp, lines: dict[tuple[str, Secret], CapacityLine]) -> None:
         self._look_up = look_up
         self._lines = lines
         self._looked_up_at = float("-inf")
@@ -308,7 +310,7 @@ class _Loop:
     """What is shared in one event loop."""
 
     sessions: dict[str, SharedSession]
-    lines: dict[tuple[str, str], CapacityLine]
+    lines: dict[tuple[str, Secret], CapacityLine]
 
 
 _loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()

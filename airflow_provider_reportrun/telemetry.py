@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_reportrun.protocol.messages import Request
     from airflow_provider_reportrun.protocol.metrics import Metric
+    from airflow_provider_reportrun.secret import Secret
 
 PREFIX: Final = "reportrun."
 """Of each metric, after Airflow's own prefix, and of the attributes of spans that are ours."""
@@ -70,7 +71,7 @@ def api_call(request: Request, base_url: str) -> AbstractContextManager[Answered
     return _traced(tracer, f"{request.method} {request.template}".strip(), attributes)
 
 
-def download_call(url: str) -> AbstractContextManager[Answered]:
+def download_call(url: Secret) -> AbstractContextManager[Answered]:
     """
     Trace one request for a result file, where tracing is on.
 
@@ -79,7 +80,12 @@ def download_call(url: str) -> AbstractContextManager[Answered]:
     tracer = _tracer()
     if tracer is None:
         return _OFF
-    return _traced(tracer, "GET", {"http.request.method": "GET", **_server(url)})
+    return _traced(tracer, "GET", {"http.request.method": "GET", **_server(_origin(url))})
+
+
+def _origin(url: Secret) -> str:
+    """Cut a URL off after host and port."""
+    return urlsplit(url.reveal())._replace(path="", query="", fragment="").geturl()
 
 
 def _ignore(_status: int, _request_id: str | None) -> None:

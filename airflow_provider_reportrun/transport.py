@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import requests
 
     from airflow_provider_reportrun.connection import ApiAccess
+    from airflow_provider_reportrun.secret import Secret
 
 CHUNK_BYTES: Final = 1 << 20
 """What is read at once of a result file."""
@@ -43,7 +44,8 @@ class Stream:
     """An answer whose body is read as it comes."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
+    """Of a redirect, ``Location`` is a credential too."""
     chunks: Iterator[bytes]
     """Raises ``TransportError`` when the body is cut off."""
     length: int | None = None
@@ -54,12 +56,11 @@ class Stream:
 
 def api_headers(access: ApiAccess) -> dict[str, str]:
     """
-    Put together what every request to the API carries.
+    Put together what every request to the API carries, besides the key.
 
     Source: https://docs.stripe.com/api-v2-overview
     """
     headers = {
-        "Authorization": f"Bearer {access.api_key}",
         "Stripe-Version": access.stripe_version,
         "Accept": "application/json",
         "User-Agent": USER_AGENT,
@@ -69,6 +70,11 @@ def api_headers(access: ApiAccess) -> dict[str, str]:
     return headers
 
 
+def _bearer(access: ApiAccess) -> str:
+    """Make the value of ``Authorization``, to be used in place: local variables may be recorded."""
+    return f"Bearer {access.api_key.reveal()}"
+
+
 def new_session(access: ApiAccess) -> requests.Session:
     """
     Open a blocking session for the API.
@@ -76,10 +82,9 @@ def new_session(access: ApiAccess) -> requests.Session:
     :return: the caller closes it. It carries the key: never use it for another host.
     """
     session = new_bare_session()
-    key = access.api_key
 
     def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {key}"
+        request.headers["Authorization"] = _bearer(access)
         return request
 
     session.auth = authorize
@@ -113,7 +118,9 @@ def network(access: ApiAccess) -> dict[str, Any]:
     return {
         "timeout": (CONNECT_TIMEOUT_SECONDS, access.request_timeout_seconds),
         "verify": ca_bundle(access),
-        "proxies": {"http": access.proxy, "https": access.proxy} if access.proxy else None,
+        "proxies": dict.fromkeys(("http", "https"), access.proxy.reveal())
+        if access.proxy
+        else None,
         "allow_redirects": False,
     }
 
@@ -168,7 +175,7 @@ def _send(session: requests.Session, access: ApiAccess, request: Request) -> Res
 
 @contextmanager
 def open_stream(
-    session: requests.Session, access: ApiAccess, url: str, headers: Mapping[str, str]
+    session: requests.Session, access: ApiAccess, url: Secret, headers: Mapping[str, str]
 ) -> Iterator[Stream]:
     """
     Ask for a result file and hand its bytes on as they come, undecoded.
@@ -187,19 +194,19 @@ def open_stream(
 
 @contextmanager
 def _open_stream(
-    session: requests.Session, access: ApiAccess, url: str, headers: Mapping[str, str]
+    session: requests.Session, access: ApiAccess, url: Secret, headers: Mapping[str, str]
 ) -> Iterator[Stream]:
     from http.client import HTTPException
 
     import requests
     import urllib3
 
-    what = f"download a result file from {urlsplit(url).hostname}"
+    what = f"download a result file from {urlsplit(url.reveal()).hostname}"
     answer = failure = None
     try:
         with _unlogged():
             answer = session.get(
-                url,
+                url.reveal(),
                 headers={**headers, "Accept-Encoding": "identity"},
                 stream=True,
                 **network(access),
@@ -284,7 +291,7 @@ def new_async_session(access: ApiAccess) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector,
         timeout=timeout,
-        proxy=access.proxy or _environment_proxy(access.base_url),
+        proxy=access.proxy.reveal() if access.proxy else _environment_proxy(access.base_url),
         cookie_jar=aiohttp.DummyCookieJar(),
     )
 
@@ -335,7 +342,7 @@ async def _asend(
             request.method,
             access.base_url + request.path,
             data=request.encoded_body(),
-            headers={**headers, **_headers(request)},
+            headers={**headers, **_headers(request), "Authorization": _bearer(access)},
             allow_redirects=False,
         ) as answer:
             body = await answer.read()
@@ -358,7 +365,7 @@ def _headers(request: Request) -> Mapping[str, str]:
 
 def _response(access: ApiAccess, status: int, headers: Mapping[str, str], body: bytes) -> Response:
     """Make the answer, without the key where the server repeats it back."""
-    key = access.api_key
+    key = access.api_key.reveal()
     kept = {
         name: value.replace(key, "***")
         for name in _READ_HEADERS

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import requests
+    from airflow.sdk import Connection
     from typing_extensions import Self
 
     from airflow_provider_reportrun.protocol.messages import Flow, Pause, Request, Response
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         ResultFacts,
         ResultFile,
     )
+    from airflow_provider_reportrun.secret import Secret
     from airflow_provider_reportrun.transport import Stream
 
 log = logging.getLogger(__name__)
@@ -112,28 +114,32 @@ class ReportRunHook(BaseHook):
 
         :raises InvalidInput: when there is no such connection, or a field of it cannot be used.
         """
+        return read_connection(self._connection())
+
+    # Two methods each, so that no frame under an error of ``read_connection`` holds Airflow's
+    # connection, which shows its password to whoever records local variables.
+    def _connection(self) -> Connection:
         try:
-            connection = self.get_connection(self.reportrun_conn_id)
+            return self.get_connection(self.reportrun_conn_id)
         except AirflowNotFoundException:
             outage = look_up_outage(self.reportrun_conn_id)
             failure = _no_connection(self.reportrun_conn_id, outage)
         except Exception as error:  # noqa: BLE001 - whatever Airflow's side raises
             failure = _no_connection(self.reportrun_conn_id, type(error).__name__)
-        else:
-            return read_connection(connection)
         raise failure
 
     async def _aaccess(self) -> ApiAccess:
+        return read_connection(await self._aconnection())
+
+    async def _aconnection(self) -> Connection:
         try:
-            connection = await aget_connection(self.reportrun_conn_id)
+            return await aget_connection(self.reportrun_conn_id)
         except AirflowNotFoundException:
             outage = await asyncio.to_thread(look_up_outage, self.reportrun_conn_id)
             # Transient: the operator has read the connection before it deferred.
             failure = _no_connection(self.reportrun_conn_id, outage, transient=True)
         except Exception as error:  # noqa: BLE001 - whatever Airflow's side raises
             failure = _no_connection(self.reportrun_conn_id, type(error).__name__)
-        else:
-            return read_connection(connection)
         raise failure
 
     @property
@@ -326,7 +332,7 @@ class ReportRunHook(BaseHook):
         return download_to_file(self, report_run_id, path)
 
     @contextmanager
-    def open_result(self, url: str, headers: Mapping[str, str]) -> Iterator[Stream]:
+    def open_result(self, url: Secret, headers: Mapping[str, str]) -> Iterator[Stream]:
         """
         Open a result file over a session that does not hold the key.
 

@@ -34,6 +34,7 @@ from airflow_provider_reportrun.protocol.models import (
     ResultFile,
 )
 from airflow_provider_reportrun.protocol.retry import RetryPolicy
+from airflow_provider_reportrun.secret import Secret
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.connection import ApiAccess
@@ -80,7 +81,9 @@ class ResultSource(Protocol):
     def get_result_file(self, report_run_id: str) -> ResultFile | None:
         """Get what the API says of a result, columns too; for conversions alone."""
 
-    def open_result(self, url: str, headers: Mapping[str, str]) -> AbstractContextManager[Stream]:
+    def open_result(
+        self, url: Secret, headers: Mapping[str, str]
+    ) -> AbstractContextManager[Stream]:
         """Open a result file."""
 
 
@@ -140,7 +143,7 @@ def _tell_of(run: ReportRun, file: ResultFile) -> None:
 def _ready_file(run: ReportRun) -> ResultFile:
     if run.failure is not None:
         raise run.failure
-    if run.status != SUCCEEDED or run.file is None or not run.file.url:
+    if run.status != SUCCEEDED or run.file is None or run.file.url is None:
         raise UnexpectedAnswer(
             f"Report run {run.id} has no result to download: its status is {run.status!r}. "
             "Wait for it with a ReportRunSensor first.",
@@ -180,7 +183,7 @@ class _Transfer:
         headers: dict[str, str] = {}
         if self.received and self._validator:
             headers = {"Range": f"bytes={self.received}-", "If-Range": self._validator}
-        with _opened(source, file.url or "", headers) as stream:
+        with _opened(source, file.url or Secret(""), headers) as stream:
             self._begin(stream, file.size, is_rest=bool(headers))
             for chunk in stream.chunks:
                 self._out.write(chunk)
@@ -292,7 +295,7 @@ class _Progress:
 
 
 @contextmanager
-def _opened(source: ResultSource, url: str, headers: Mapping[str, str]) -> Iterator[Stream]:
+def _opened(source: ResultSource, url: Secret, headers: Mapping[str, str]) -> Iterator[Stream]:
     """Open a result file, following redirects to allowed hosts."""
     for _ in range(MOST_REDIRECTS + 1):
         host = _allowed_host(source.access, url)
@@ -300,7 +303,7 @@ def _opened(source: ResultSource, url: str, headers: Mapping[str, str]) -> Itera
             if stream.status not in _REDIRECTS:
                 yield stream
                 return
-            url = _redirected(url, stream.headers.get("Location", ""))
+            url = _redirected(url, Secret(stream.headers.get("Location", "")))
     raise DownloadRefused(
         f"The result file was redirected more than {MOST_REDIRECTS} times. Nothing was published; "
         "check any proxy on the way.",
@@ -308,21 +311,21 @@ def _opened(source: ResultSource, url: str, headers: Mapping[str, str]) -> Itera
     )
 
 
-def _redirected(url: str, location: str) -> str:
+def _redirected(url: Secret, location: Secret) -> Secret:
     """Say where a redirect leads; empty, which is refused, where that cannot be read."""
     try:
-        return urljoin(url, location)
+        return Secret(urljoin(url.reveal(), location.reveal()))
     except ValueError:
-        return ""
+        return Secret("")
 
 
-def _allowed_host(access: ApiAccess, url: str) -> str:
+def _allowed_host(access: ApiAccess, url: Secret) -> str:
     """
     Give the host of a URL that leads to result files.
 
     :raises DownloadRefused: names the host alone; the URL is a credential.
     """
-    parts = _PLAIN_URL.match(url)
+    parts = _PLAIN_URL.match(url.reveal())
     if parts is None:
         raise DownloadRefused(
             "The result file would come from an address that is no plain https://host/path, so "

@@ -18,6 +18,7 @@ from airflow_provider_reportrun.errors import (
     ServerError,
     UnexpectedAnswer,
 )
+from airflow_provider_reportrun.secret import Secret
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.protocol.messages import Response
@@ -118,9 +119,17 @@ def _meaning(status: int, code: str, error_type: str) -> tuple[type[ApiError], s
 
 def _decode(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        return json.loads(body, object_hook=_with_url_hidden)
     except (ValueError, RecursionError):
         return None
+
+
+def _with_url_hidden(data: dict[str, Any]) -> dict[str, Any]:
+    """Wrap a result's URL at once: whoever reads the answer keeps it in local variables."""
+    download = data.get("download_url")
+    if isinstance(download, dict) and isinstance(download.get("url"), str):
+        download["url"] = Secret(download["url"])
+    return data
 
 
 def _flag(value: str | None) -> bool | None:

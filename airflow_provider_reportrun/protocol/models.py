@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_reportrun.errors import ReportRunFailed, UnexpectedAnswer
+from airflow_provider_reportrun.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,26 @@ _INSTANT = re.compile(
 )
 
 
+class _Told(dict[str, Any]):
+    """
+    A value that is also the dict of its summary, for whoever writes it down.
+
+    Airflow's XCom and ``json`` write a dict as it is. Of another dataclass, Airflow writes all
+    fields, secret ones too, and the next task reads it back only if an administrator allows that.
+
+    Source: ``airflow.sdk.serde.serialize``; ``airflow.serialization.serde`` on Airflow 3.0.
+    """
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        self.update(self.summary())
+
+    def summary(self) -> dict[str, Any]:
+        """Return what may leave the task: plain JSON values."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of a result."""
@@ -45,9 +66,9 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResultFile:
+class ResultFile(_Told):
     """
-    The file that a report run ended in.
+    The file that a report run ended in. As a dict it is its ``summary``.
 
     Source: Stripe OpenAPI, ``v2.reporting.report_run``, ``result.file``.
     """
@@ -56,18 +77,32 @@ class ResultFile:
     """``csv`` or ``zip`` today."""
     size: int | None
     """Bytes; the API sends a string, older versions a number."""
-    url: str | None = field(repr=False)
-    """Pre-signed, so a credential: never logged, stored or passed on."""
+    url: Secret | None = field(repr=False)
+    """Pre-signed, so a credential: ``url.reveal()`` returns it for a download, at once."""
     url_expires_at: datetime | None
     """UTC; None where the API does not say."""
     schema: tuple[Column, ...] | None = None
     """The columns in their order; None where it was not asked for, or the API does not say."""
 
+    def __post_init__(self) -> None:
+        if self.url is not None:
+            object.__setattr__(self, "url", Secret.of(self.url))
+        _Told.__post_init__(self)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what may leave the task: plain JSON values, and never the URL."""
+        schema = self.schema
+        return {
+            "content_type": self.content_type,
+            "size": self.size,
+            "schema": schema and [{"name": each.name, "type": each.type} for each in schema],
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportRun:
+class ReportRun(_Told):
     """
-    One report run.
+    One report run. As a dict it is its ``summary``, so a task may return it.
 
     Source: https://docs.stripe.com/api/v2/reporting/report-runs/object
     """
@@ -126,9 +161,9 @@ class ReportRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportParameter:
+class ReportParameter(_Told):
     """
-    One parameter that a report takes.
+    One parameter that a report takes. As a dict it is its ``summary``.
 
     Source: Stripe OpenAPI, ``v2.reporting.report``, ``parameters``.
     """
@@ -144,11 +179,22 @@ class ReportParameter:
     latest: datetime | None
     """For ``timestamp``: the last instant the report accepts now, UTC."""
 
+    def summary(self) -> dict[str, Any]:
+        """Return what may leave the task: plain JSON values."""
+        return {
+            "type": self.type,
+            "required": self.required,
+            "description": self.description,
+            "allowed_values": None if self.allowed_values is None else [*self.allowed_values],
+            "earliest": self.earliest and self.earliest.isoformat(),
+            "latest": self.latest and self.latest.isoformat(),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(_Told):
     """
-    A report template.
+    A report template. As a dict it is its ``summary``, so a task may return it.
 
     Source: https://docs.stripe.com/api/v2/reporting/reports/object
     """
@@ -158,10 +204,19 @@ class Report:
     livemode: bool | None
     parameters: Mapping[str, ReportParameter]
 
+    def summary(self) -> dict[str, Any]:
+        """Return what may leave the task: plain JSON values."""
+        return {
+            "report": self.id,
+            "report_name": self.name,
+            "livemode": self.livemode,
+            "parameters": {name: each.summary() for name, each in self.parameters.items()},
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResultFacts:
-    """What a download verified."""
+class ResultFacts(_Told):
+    """What a download verified. As a dict it is its ``summary``, so a task may return it."""
 
     report_run_id: str
     report: str
@@ -171,6 +226,17 @@ class ResultFacts:
     """Bytes as delivered."""
     sha256: str
     livemode: bool | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """Return what may leave the task: plain JSON values."""
+        return {
+            "report_run_id": self.report_run_id,
+            "report": self.report,
+            "report_parameters": dict(self.report_parameters),
+            "content_type": self.content_type,
+            "size": self.size,
+            "sha256": self.sha256,
+        }
 
 
 def read_report_run(data: Any) -> ReportRun:
@@ -225,7 +291,7 @@ def _read_file(data: Any) -> ResultFile | None:
     return ResultFile(
         content_type=_text(file.get("content_type")) or "",
         size=_size(file.get("size")),
-        url=_text(download.get("url")),
+        url=_secret(download.get("url")),
         url_expires_at=read_instant(download.get("expires_at")),
         schema=_read_schema(file.get("schema")),
     )
@@ -265,6 +331,13 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _secret(value: Any) -> Secret | None:
+    """Read a credential, which ``answers.py`` has wrapped as it was decoded."""
+    if isinstance(value, str):
+        value = Secret(value)
+    return value if isinstance(value, Secret) and value.reveal() else None
 
 
 def _required(data: Mapping[str, Any], name: str, noun: str) -> str:

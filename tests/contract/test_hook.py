@@ -69,7 +69,7 @@ def test_gets_a_report_run(sandbox, form):
     assert (first.id, first.status) == (report_run_id, "succeeded")
     assert first.file.content_type == "csv"
     assert first.file.size > 0
-    assert first.file.url.startswith(sandbox.url)
+    assert first.file.url.reveal().startswith(sandbox.url)
     assert first.file.url != second.file.url
     assert first.file.url_expires_at > datetime.now(timezone.utc)
 

@@ -42,7 +42,7 @@ def test_a_ca_bundle_is_trusted(sandbox, form, connect, authority):
     """The one of the connection, for all requests."""
     connect({"ca_bundle": str(authority / "ca.pem")})
     run = form.get_run(form.create().id)
-    assert run.file.url.startswith("https://127.0.0.1")
+    assert run.file.url.reveal().startswith("https://127.0.0.1")
     assert len(sandbox.requests) == 2
 
 

@@ -16,6 +16,7 @@ from requests.structures import CaseInsensitiveDict
 from airflow_provider_reportrun import transport
 from airflow_provider_reportrun.connection import ApiAccess
 from airflow_provider_reportrun.protocol.models import ReportRun, ResultFile
+from airflow_provider_reportrun.secret import Secret
 from airflow_provider_reportrun.transport import Stream
 
 if TYPE_CHECKING:
@@ -67,14 +68,17 @@ class Script:
     def get_report_run(self, report_run_id: str) -> ReportRun:
         """Give a report run that has succeeded."""
         file = ResultFile(
-            content_type=self.content_type, size=self.size, url=self.url, url_expires_at=None
+            content_type=self.content_type,
+            size=self.size,
+            url=Secret(self.url),
+            url_expires_at=None,
         )
         return ReportRun(id=report_run_id, status="succeeded", report="r", file=file)
 
     @contextmanager
-    def open_result(self, url: str, headers: Mapping[str, str]) -> Iterator[Stream]:
+    def open_result(self, url: Secret, headers: Mapping[str, str]) -> Iterator[Stream]:
         """Give the next answer, and note what was asked for."""
-        self.asked.append((url, dict(headers)))
+        self.asked.append((url.reveal(), dict(headers)))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         yield answer()
 
@@ -142,7 +146,7 @@ class Meanwhile:
         return self.hook.get_report_run(report_run_id)
 
     @contextmanager
-    def open_result(self, url: str, headers: Mapping[str, str]) -> Iterator[Stream]:
+    def open_result(self, url: Secret, headers: Mapping[str, str]) -> Iterator[Stream]:
         """Open it with the hook, and let the other thing happen."""
         with self.hook.open_result(url, headers) as opened:
             self.happens()

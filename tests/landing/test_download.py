@@ -569,7 +569,7 @@ def test_a_redirect_to_the_same_host_is_followed(
 ):
     """A redirect, a relative one too, leads on, without the key."""
     run_id = result(BODY)
-    url = hook.get_report_run(run_id).file.url
+    url = hook.get_report_run(run_id).file.url.reveal()
     redirect(sandbox, "/" + url.split("/", 3)[3])
     good(download(hook, run_id, path))
     assert len(downloads()) == 2
@@ -586,14 +586,14 @@ def test_a_redirect_to_an_allowed_host_is_followed(
     uri = f"{sandbox.connection_uri}?download_hosts=LOCALHOST"
     monkeypatch.setenv("AIRFLOW_CONN_REPORTRUN_DEFAULT", uri)
     with ReportRunHook() as hook:
-        redirect(sandbox, local_name(sandbox, hook.get_report_run(run_id).file.url))
+        redirect(sandbox, local_name(sandbox, hook.get_report_run(run_id).file.url.reveal()))
         good(download(hook, run_id, path))
 
 
 def test_a_redirect_to_another_host_is_refused(sandbox, hook, result, download, path, downloads):
     """The host is named, the URL is not, and nobody asks there."""
     run_id = result(BODY)
-    redirect(sandbox, local_name(sandbox, hook.get_report_run(run_id).file.url))
+    redirect(sandbox, local_name(sandbox, hook.get_report_run(run_id).file.url.reveal()))
     with pytest.raises(DownloadRefused, match=r"localhost.*download_hosts") as caught:
         download(hook, run_id, path)
     assert caught.value.host == "localhost"
@@ -722,7 +722,7 @@ def test_the_key_stays_away_from_the_file_host(
     monkeypatch.setenv("NETRC", str(netrc))
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", Delivery(cut_after=CUT)))
-    url = hook.get_report_run(run_id).file.url
+    url = hook.get_report_run(run_id).file.url.reveal()
     redirect(sandbox, url)
     good(download(hook, run_id, path))
     seen = [request.headers for request in downloads()]

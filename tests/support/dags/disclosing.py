@@ -73,7 +73,8 @@ class LeakyOperator(BaseOperator):
             run = hook.create_report_run("balance_summary", INTERVAL)
             file = hook.wait_for_report_run(run.id, poll_interval=0.05, timeout=60).file
             assert file is not None
-            secrets = f"{file.url} {hook.access.api_key}"
+            assert file.url is not None
+            secrets = f"{file.url.reveal()} {hook.access.api_key.reveal()}"
         self.log.info("The secrets are %s", secrets)
         context["ti"].xcom_push(key="leak", value=secrets)
         if "task_state_store" in context:

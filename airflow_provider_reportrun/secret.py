@@ -1,0 +1,74 @@
+"""
+A text that must not be read anywhere: an API key, a pre-signed URL, a proxy with its login.
+
+It shows nothing when it is printed, copied into a dict or recorded as a local variable, and it is
+left out when it is pickled. ``reveal`` stands only in the expression that sends it.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from airflow_provider_reportrun.errors import InvalidInput
+
+
+class Secret:
+    """
+    A text with a blank ``repr``, equal to the same text.
+
+    :param value: the text; None for one that was left out.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str | None = None) -> None:
+        self._value = value
+
+    @classmethod
+    def of(cls, value: str | Secret) -> Secret:
+        """Wrap a plain text; a secret stays as it is."""
+        return value if isinstance(value, Secret) else cls(value)
+
+    def reveal(self) -> str:
+        """
+        Return the text, to be used in place and kept in no variable.
+
+        :raises InvalidInput: if the text was left out when this was pickled.
+        """
+        if self._value is None:
+            raise InvalidInput(
+                "The key or URL was left out when this value was pickled. Ask for it again with a "
+                "ReportRunHook in the process that needs it."
+            )
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Secret):
+            return self._value == other._value
+        return self._value == other if isinstance(other, str) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> tuple[type[Secret], tuple[()]]:
+        return Secret, ()
+
+    def serialize(self) -> NoReturn:
+        """
+        Refuse to be written into an XCom; Airflow calls this.
+
+        :raises InvalidInput: always.
+        """
+        raise InvalidInput(
+            "An API key or a URL of a result must not go into an XCom. Return the report run or "
+            "its id, and ask for the URL again in the task that needs it."
+        )
