@@ -96,12 +96,12 @@ class Spoken(Script):
     requests: list[bytes] = field(default_factory=list)
 
     @contextmanager
-    def open_result(self, url: str, headers: Mapping[str, str]) -> Iterator[Stream]:
+    def open_result(self, url: Secret, headers: Mapping[str, str]) -> Iterator[Stream]:
         """Ask the server, as the hook does."""
         answer = self.spoken.pop(0) if len(self.spoken) > 1 else self.spoken[0]
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(5)
-            url = f"http://127.0.0.1:{server.getsockname()[1]}/r.csv"
+            url = Secret(f"http://127.0.0.1:{server.getsockname()[1]}/r.csv")
             speaker = threading.Thread(target=self._speak, args=(server, answer))
             speaker.start()
             try:
