@@ -15,6 +15,8 @@ Ten times the 5 GB that Stripe's results may have; a ZIP bomb unpacks to far mor
 
 Here, where operators find it without importing what unpacks.
 """
+MAX_MEMBERS: Final = 1_000
+"""Stripe's ZIPs hold a few files; each one is told in XCom, a row of Airflow's database."""
 REPLACE: Final = "replace"
 SKIP: Final = "skip"
 FAIL: Final = "fail"

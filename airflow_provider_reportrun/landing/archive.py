@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import lzma
 import stat
+import struct
+import unicodedata
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Final
 
 from airflow_provider_reportrun.errors import InvalidInput, ResultCorrupt
-from airflow_provider_reportrun.landing import MAX_UNPACKED_BYTES
+from airflow_provider_reportrun.landing import MAX_MEMBERS, MAX_UNPACKED_BYTES
 from airflow_provider_reportrun.landing.spool import open_staged
 
 if TYPE_CHECKING:
@@ -38,8 +41,35 @@ _DAMAGE: Final = (
     ValueError,
     NotImplementedError,
     RuntimeError,
+    IndexError,
+    OverflowError,
+    struct.error,
 )
 """What ``zipfile`` and its decompressors raise on bytes that are no good ZIP."""
+
+
+_LOCAL_HEADER_BYTES: Final = 30
+_LONGEST_NAME: Final = 255
+"""Bytes of a file's or a folder's name, which no usual file system exceeds."""
+_LONGEST_PATH: Final = 900
+"""Bytes of a path in a ZIP: a key of S3 or GCS has 1,024, the destination included."""
+_UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode's categories of what breaks a line of a log, or cannot be encoded."""
+_MOST_SHOWN: Final = 100
+"""Characters of a name, or of a library's words, in an error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """
+    How much a ZIP may hold.
+
+    :param unpacked_bytes: of all members together.
+    :param members: entries, folders included.
+    """
+
+    unpacked_bytes: int = MAX_UNPACKED_BYTES
+    members: int = MAX_MEMBERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,33 +88,32 @@ class LocalFile:
     """In the types that they landed in; None where the file was not read as rows."""
 
 
-def verify(path: Path, max_unpacked_bytes: int = MAX_UNPACKED_BYTES) -> None:
+def verify(path: Path, bounds: Bounds = Bounds()) -> None:
     """
     Read a ZIP through, comparing every member with its checksum.
 
-    :raises ResultCorrupt: when it is no ZIP, or is damaged.
-    :raises InvalidInput: when it would unpack to more than ``max_unpacked_bytes``.
+    :raises ResultCorrupt: when it is no ZIP, is damaged, or holds no file.
+    :raises InvalidInput: when it holds more than ``bounds`` let it.
     """
     with _opened(path) as archive:
-        for member in _members(archive, max_unpacked_bytes):
+        for member in _members(archive, bounds):
             for _ in _chunks(archive, member):
                 pass
 
 
-def unpack(
-    path: Path, spool: Spool, max_unpacked_bytes: int = MAX_UNPACKED_BYTES
-) -> list[LocalFile]:
+def unpack(path: Path, spool: Spool, bounds: Bounds = Bounds()) -> list[LocalFile]:
     """
     Unpack a ZIP into the spool, comparing every member with its checksum.
 
     :return: its members in the order of the ZIP; folders are left out.
-    :raises ResultCorrupt: when it is no ZIP, is damaged, or names a member that would land outside
-        of the destination, is no plain file, or stands in the way of another.
-    :raises InvalidInput: when it would unpack to more than ``max_unpacked_bytes``.
+    :raises ResultCorrupt: when it is no ZIP, is damaged, holds no file, or names a member that
+        would land outside of the destination, is no plain file, stands in the way of another, or
+        has a name that stores do not take.
+    :raises InvalidInput: when it holds more than ``bounds`` let it.
     :raises LandingFailed: when the spool cannot be written.
     """
     with _opened(path) as archive:
-        members = _members(archive, max_unpacked_bytes)
+        members = _members(archive, bounds)
         names = [_name(member) for member in members]
         check_room_for_each(names)
         return [
@@ -127,42 +156,106 @@ def _reading(what: str) -> Iterator[None]:
         yield
     except _DAMAGE as error:
         raise ResultCorrupt(
-            f"{what} cannot be read ({type(error).__name__}: {error}). Nothing was published; "
+            f"{what} cannot be read ({type(error).__name__}: {_shown(str(error))}). Nothing was "
+            "published; "
             "download it anew."
         ) from None
 
 
-def _members(archive: zipfile.ZipFile, max_unpacked_bytes: int) -> list[zipfile.ZipInfo]:
-    members = [member for member in archive.infolist() if not member.is_dir()]
+def _members(archive: zipfile.ZipFile, bounds: Bounds) -> list[zipfile.ZipInfo]:
+    entries = archive.infolist()
+    if len(entries) > bounds.members:
+        raise InvalidInput(
+            f"The ZIP holds {len(entries)} entries, more than max_members={bounds.members}. "
+            "Nothing was published; raise it if the report has that many files."
+        )
+    # Of an entry without a name, Python 3.11 cannot tell whether it is a folder.
+    members = [entry for entry in entries if not entry.filename or not entry.is_dir()]
+    if not members:
+        raise ResultCorrupt(
+            "The ZIP holds no file. Nothing was published; download it anew, and look at the "
+            "report run at Stripe if that does not help."
+        )
     for member in members:
         mode = member.external_attr >> 16
         if (mode and stat.S_IFMT(mode) not in {0, stat.S_IFREG}) or member.flag_bits & _ENCRYPTED:
             raise ResultCorrupt(
-                f"The member {member.filename!r} of the ZIP is no plain file. {_UNTRUSTED}"
+                f"The member {_named(member)} of the ZIP is no plain file. {_UNTRUSTED}"
             )
+    _check_apart(entries, archive.start_dir)
     # zipfile never reads more of a member than this, and then compares the checksum.
     unpacked = sum(member.file_size for member in members)
-    if unpacked > max_unpacked_bytes:
+    if unpacked > bounds.unpacked_bytes:
         raise InvalidInput(
             f"The ZIP would unpack to {unpacked} bytes, more than max_unpacked_bytes="
-            f"{max_unpacked_bytes}. Nothing was published; raise it if the report is that large."
+            f"{bounds.unpacked_bytes}. Nothing was published; raise it if the report is that large."
         )
     return members
+
+
+def _check_apart(entries: list[zipfile.ZipInfo], end: int) -> None:
+    """
+    Refuse entries that share bytes, as those of bombs do.
+
+    :param end: where the directory of the ZIP begins.
+    :raises ResultCorrupt: names the first one.
+    """
+    in_order = sorted(entries, key=lambda entry: entry.header_offset)
+    starts = [*(entry.header_offset for entry in in_order), end]
+    for entry, (start, following) in zip(in_order, pairwise(starts), strict=True):
+        if start + _LOCAL_HEADER_BYTES + entry.compress_size > following:
+            raise ResultCorrupt(
+                f"The member {_named(entry)} of the ZIP overlaps with what follows it. Nothing was "
+                "published; download it anew."
+            )
+
+
+def _named(member: zipfile.ZipInfo) -> str:
+    """Name a member in an error, escaped, for whoever made the ZIP chose its name."""
+    return _shown(ascii(member.filename))
+
+
+def _shown(text: str) -> str:
+    text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def _name(member: zipfile.ZipInfo) -> PurePosixPath:
     """
     Read the name of a member, once for all that is done with it.
 
-    :raises ResultCorrupt: when it would land outside of its folder.
+    :raises ResultCorrupt: when it would land outside of its folder, or stores do not take it.
     """
+    if not member.filename:
+        raise ResultCorrupt(f"The ZIP holds a member without a name. {_UNTRUSTED}")
+    _check_spelling(member)
     path = PurePosixPath(member.filename)
     first = path.parts[0] if path.parts else ""
     if not first or path.is_absolute() or ".." in path.parts or "\\" in str(path) or ":" in first:
         raise ResultCorrupt(
-            f"The ZIP holds {member.filename!r}, which would land outside its folder. {_UNTRUSTED}"
+            f"The ZIP holds {_named(member)}, which would land outside its folder. {_UNTRUSTED}"
         )
     return path
+
+
+def _check_spelling(member: zipfile.ZipInfo) -> None:
+    """
+    Refuse names that a store would refuse after it has taken others, or that break a log's line.
+
+    :raises ResultCorrupt: says what is wrong with the name.
+    """
+    # zipfile itself cuts names at a null.
+    if any(unicodedata.category(each) in _UNPRINTABLE for each in member.orig_filename):
+        raise ResultCorrupt(
+            f"The ZIP holds {_shown(ascii(member.orig_filename))}, a name with control characters. "
+            f"{_UNTRUSTED}"
+        )
+    encoded = member.filename.encode()
+    if len(encoded) > _LONGEST_PATH or max(map(len, encoded.split(b"/"))) > _LONGEST_NAME:
+        raise ResultCorrupt(
+            f"The ZIP holds a name of {len(encoded)} bytes, too long for a file: {_named(member)}. "
+            f"{_UNTRUSTED}"
+        )
 
 
 def check_room_for_each(names: list[PurePosixPath]) -> None:
@@ -175,25 +268,26 @@ def check_room_for_each(names: list[PurePosixPath]) -> None:
     clashes = {name for name, count in Counter(names).items() if count > 1 or name in folders}
     if clashes:
         raise ResultCorrupt(
-            f"The ZIP holds {sorted(map(str, clashes))} more than once, or as file and as folder. "
-            f"{_UNTRUSTED}"
+            f"The ZIP holds {_shown(str(sorted(map(str, clashes))))} more than once, or as file "
+            f"and as folder. {_UNTRUSTED}"
         )
 
 
 def _unpacked(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, target: Path
 ) -> LocalFile:
-    digest = hashlib.sha256()
+    digest, size = hashlib.sha256(), 0
     with open_staged(target) as out:
         for chunk in _chunks(archive, member):
             digest.update(chunk)
-            out.write(chunk)
-    return LocalFile(name=name, path=target, size=member.file_size, sha256=digest.hexdigest())
+            # A member may hold less than the ZIP declares, with a checksum that is right.
+            size += out.write(chunk)
+    return LocalFile(name=name, path=target, size=size, sha256=digest.hexdigest())
 
 
 def _chunks(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
     """Read one member through; zipfile compares its checksum at the end."""
-    what = f"The member {member.filename!r} of the ZIP"
+    what = f"The member {_named(member)} of the ZIP"
     with _reading(what), archive.open(member) as source:
         while chunk := source.read(_CHUNK_BYTES):
             yield chunk

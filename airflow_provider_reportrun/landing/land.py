@@ -16,6 +16,7 @@ from airflow_provider_reportrun.errors import InvalidInput, LandingExists, Resul
 from airflow_provider_reportrun.landing import (
     FAIL,
     LAND,
+    MAX_MEMBERS,
     MAX_UNPACKED_BYTES,
     PARQUET,
     REPLACE,
@@ -147,6 +148,7 @@ class Destination:
     :param marker: name of an empty file that is published in a folder after all others; None for
         none.
     :param max_unpacked_bytes: a ZIP that holds more is refused.
+    :param max_members: a ZIP with more entries is refused.
     :param output_format: ``parquet``, or None to land what Stripe sends.
     :param column_types: types of columns, over those that Stripe announces; see ``columns.py``.
     :param if_empty: ``land``, ``skip`` or ``fail`` a result without rows.
@@ -161,6 +163,7 @@ class Destination:
     owner: str
     marker: str | None = None
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES
+    max_members: int = MAX_MEMBERS
     output_format: str | None = None
     column_types: Mapping[str, str] | None = None
     if_empty: str = LAND
@@ -179,13 +182,14 @@ class Destination:
             )
         self._check_marker()
         self._check_format()
-        if isinstance(self.max_unpacked_bytes, bool) or not (
-            isinstance(self.max_unpacked_bytes, int) and self.max_unpacked_bytes > 0
-        ):
-            raise InvalidInput(
-                "max_unpacked_bytes must be a whole number above 0, "
-                f"not {self.max_unpacked_bytes!r}."
-            )
+        for name in ("max_unpacked_bytes", "max_members"):
+            most = getattr(self, name)
+            if isinstance(most, bool) or not (isinstance(most, int) and most > 0):
+                raise InvalidInput(f"{name} must be a whole number above 0, not {most!r}.")
+
+    @property
+    def _bounds(self) -> archive.Bounds:
+        return archive.Bounds(unpacked_bytes=self.max_unpacked_bytes, members=self.max_members)
 
     def _check_marker(self) -> None:
         if self.marker is None:
@@ -364,7 +368,7 @@ class Destination:
     def _files(self, spool: Spool, staged: Path, facts: ResultFacts) -> list[LocalFile]:
         """Say which verified files are to be published under which names."""
         if self.decompress and facts.content_type == ZIP:
-            files = archive.unpack(staged, spool, self.max_unpacked_bytes)
+            files = archive.unpack(staged, spool, self._bounds)
             if self.is_folder:
                 return files
             if len(files) != 1:
@@ -374,7 +378,7 @@ class Destination:
                 )
             return [replace(files[0], name=self.name)]
         if facts.content_type == ZIP:
-            archive.verify(staged, self.max_unpacked_bytes)
+            archive.verify(staged, self._bounds)
         name = self.name or f"{_file_name(facts.report_run_id)}.{_file_name(facts.content_type)}"
         return [LocalFile(name=name, path=staged, size=facts.size, sha256=facts.sha256)]
 

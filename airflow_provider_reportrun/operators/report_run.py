@@ -49,6 +49,7 @@ from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.landing import (
     FAIL,
     LAND,
+    MAX_MEMBERS,
     MAX_UNPACKED_BYTES,
     PARQUET,
     REPLACE,
@@ -123,6 +124,7 @@ _LANDING_CHECKS: Final[Mapping[str, Check]] = {
     "decompress": flag,
     "marker": optional(file_name),
     "max_unpacked_bytes": whole_number,
+    "max_members": whole_number,
     "output_format": optional(choice(PARQUET)),
     "column_types": optional(_column_types),
 }
@@ -762,6 +764,7 @@ class _LandingOperator(_ReportRunOperator):
         "decompress",
         "marker",
         "max_unpacked_bytes",
+        "max_members",
         "spool_dir",
         "output_format",
         "column_types",
@@ -777,6 +780,7 @@ class _LandingOperator(_ReportRunOperator):
         decompress: bool | Late = False,
         marker: Late | None = None,
         max_unpacked_bytes: int | Late = MAX_UNPACKED_BYTES,
+        max_members: int | Late = MAX_MEMBERS,
         spool_dir: str | None = None,
         output_format: Late | None = None,
         column_types: Mapping[str, str] | Late | None = None,
@@ -791,6 +795,7 @@ class _LandingOperator(_ReportRunOperator):
         self.decompress: Any = decompress
         self.marker: Any = marker
         self.max_unpacked_bytes: Any = max_unpacked_bytes
+        self.max_members: Any = max_members
         self.spool_dir = spool_dir
         self.output_format: Any = output_format
         self.column_types: Any = column_types
@@ -812,6 +817,7 @@ class _LandingOperator(_ReportRunOperator):
             decompress=self.decompress,
             marker=self.marker,
             max_unpacked_bytes=self.max_unpacked_bytes,
+            max_members=self.max_members,
             spool_dir=self.spool_dir or None,
             output_format=self.output_format,
             column_types=self.column_types,
@@ -872,6 +878,8 @@ class DownloadReportResultOperator(_LandingOperator):
         away while its folder is landed in anew (templated).
     :param max_unpacked_bytes: a ZIP that would unpack to more is refused; by default 50 GB, ten
         times what Stripe lets a result have, so that no ZIP fills the disk by surprise (templated).
+    :param max_members: a ZIP with more entries is refused (templated); by default 1,000, for each
+        file of a folder is told in XCom.
     :param spool_dir: local folder for temporary files, for stores (templated); by default the
         system's.
     :param output_format: ``"parquet"`` to convert CSV while landing, in blocks, for which the extra

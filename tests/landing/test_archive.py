@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import stat
 import struct
 import zipfile
@@ -9,7 +10,14 @@ import zipfile
 import pytest
 from landing.sources import zipped
 
-from airflow_provider_reportrun.errors import InvalidInput, LandingFailed, ResultCorrupt
+from airflow_provider_reportrun.errors import (
+    InvalidInput,
+    LandingFailed,
+    ReportRunError,
+    ResultCorrupt,
+)
+from airflow_provider_reportrun.landing import archive
+from airflow_provider_reportrun.landing.spool import Spool
 
 BODY = b"".join(b"%07d\n" % number for number in range(2_000))
 METHODS = {
@@ -54,7 +62,41 @@ def overwritten(body):
     return body[:at] + b"\xff" * 40 + body[at + 40 :]
 
 
+def without_name():
+    """A ZIP whose member has no name, in its header and in the directory."""
+    import io
+
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        member = zipfile.ZipInfo("a")
+        member.filename = ""
+        archive.writestr(member, BODY)
+    return file.getvalue()
+
+
+def overlapping(count=3):
+    """A ZIP whose directory names the same bytes several times."""
+    body = zipped({"a0.csv": b"\0" * 100_000})
+    at, end = body.index(b"PK\x01\x02"), body.index(b"PK\x05\x06")
+    entry = body[at:end]
+    entries = b"".join(entry.replace(b"a0.csv", b"a%d.csv" % each) for each in range(count))
+    tail = bytearray(body[end:])
+    tail[8:20] = struct.pack("<HHLL", count, count, len(entries), at)
+    return body[:at] + entries + bytes(tail)
+
+
 HOSTILE = {
+    "no name": without_name(),
+    "a name of 300 letters": zipped({"a.csv": BODY, "b" * 300: BODY}),
+    "a name of 100 letters and 300 bytes": zipped({"a.csv": BODY, "\u6771" * 100: BODY}),
+    "a folder of 300 letters": zipped({"a.csv": BODY, f"{'b' * 300}/b.csv": BODY}),
+    "a path of 1,000 letters": zipped({"a.csv": BODY, f"{'b/' * 500}b.csv": BODY}),
+    "a line feed": zipped({"a.csv": BODY, "b\n2026 ERROR all is lost.csv": BODY}),
+    "an escape": zipped({"a.csv": BODY, "\x1b[2Jb.csv": BODY}),
+    "a C1 control": zipped({"a.csv": BODY, "\x9bb.csv": BODY}),
+    "a line separator": zipped({"a.csv": BODY, "b\u2028.csv": BODY}),
+    "a null": zipped({"a.csv": BODY, "bxcsv": BODY}).replace(b"bxcsv", b"b\0csv"),
+    "overlapping": overlapping(),
     "parent": zipped({"a.csv": BODY, "../b.csv": BODY}),
     "parent inside": zipped({"a/../../b.csv": BODY}),
     "parent at the end": zipped({"a/..": BODY}),
@@ -166,7 +208,7 @@ def test_a_bomb_that_lies_is_refused(land, folder, hook, result):
 def test_a_bad_bound(land, most):
     """The bound is a whole number above 0."""
     with pytest.raises(InvalidInput, match="max_unpacked_bytes must be"):
-        land.to("x/", max_unpacked_bytes=most)
+        land.to("./x/", max_unpacked_bytes=most)
 
 
 def test_no_room_to_unpack(land, folder, small_files, hook, result):
@@ -175,3 +217,90 @@ def test_no_room_to_unpack(land, folder, small_files, hook, result):
     with small_files(1_000_000), pytest.raises(LandingFailed, match="space"):
         land(hook, run_id, folder.destination("x/"), decompress=True)
     assert folder.files() == {}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_errors_hold_no_bytes_of_a_name(land, folder, request, kind, hook, result):
+    """Names are escaped and bounded, for they go into a log."""
+    body = HOSTILE[kind] or request.getfixturevalue(kind)
+    with pytest.raises(ResultCorrupt) as caught:
+        land(hook, result(body, "zip"), folder.destination("x/"), decompress=True)
+    assert str(caught.value).isascii()
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(("name", "decompress"), [("report.zip", False), ("x/", True)])
+@pytest.mark.parametrize("body", [zipped({}), zipped({"x/": b""})], ids=["none", "a folder"])
+def test_a_zip_without_a_file_is_refused(land, folder, name, decompress, body, hook, result):
+    """There is nothing to land, and a reader would wait for it."""
+    with pytest.raises(ResultCorrupt, match=r"holds no file.*Nothing was published"):
+        land(hook, result(body, "zip"), folder.destination(name), decompress=decompress)
+    assert folder.files() == {}
+
+
+@pytest.mark.parametrize(("name", "decompress"), [("report.zip", False), ("x/", True)])
+def test_a_zip_of_many_members_is_refused(land, folder, name, decompress, hook, result):
+    """A bound of its own, for each of them becomes a file and a part of a row."""
+    body = zipped({f"{number}.csv": b"" for number in range(1_001)})
+    run_id = result(body, "zip")
+    with pytest.raises(InvalidInput, match=r"1001 entries.*max_members=1000") as caught:
+        land(hook, run_id, folder.destination(name), decompress=decompress)
+    assert not caught.value.transient
+    assert folder.files() == {}
+    land(hook, run_id, folder.destination(name), decompress=decompress, max_members=1_001)
+    assert folder.files()
+
+
+@pytest.mark.parametrize("most", [0, -1, True, 1.5, "1", None])
+def test_a_bad_bound_of_members(land, most):
+    """The bound is a whole number above 0."""
+    with pytest.raises(InvalidInput, match="max_members must be"):
+        land.to("./x/", max_members=most)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_the_size_that_is_told_is_of_what_was_written(land, folder, method, hook, result):
+    """Whatever the ZIP declares."""
+    body = changed(zipped({"a.csv": BODY}, method), b"PK\x01\x02", 24, len(BODY) + 500)
+    try:
+        landing = land(hook, result(body, "zip"), folder.destination("x/"), decompress=True)
+    except ResultCorrupt:
+        assert method == zipfile.ZIP_STORED  # there, as many bytes are missing
+        return
+    assert landing.size == landing.members[0].size == len(BODY)
+    assert folder.files() == {"x/a.csv": BODY}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_a_zip_holds(tmp_path, seed):
+    """Some thousand ZIPs with other bytes are unpacked, or end in an error of ours."""
+    rng = random.Random(seed)  # noqa: S311 - made-up damage
+    small = b"id,net\n1,2.00\n" * 3
+    seeds = [
+        *(zipped({"a.csv": small, "x/b.csv": small}, method) for method in METHODS.values()),
+        without_name(),
+        zipped({"a" * 40: b"", "\u00e9/": b""}),
+    ]
+    path = tmp_path / "r.zip"
+    unpacked, said = 0, []
+    for _ in range(1_000):
+        body = bytearray(rng.choice(seeds))
+        for _ in range(rng.randint(0, 4)):
+            at = rng.randrange(len(body))
+            if rng.random() < 0.2:
+                del body[at : at + rng.randint(1, 40)]
+            body[at : at + 1] = rng.choice([b"\0", b"\xff", b"\x01", b"/", rng.randbytes(4)])
+        path.write_bytes(body)
+        bounds = archive.Bounds(unpacked_bytes=100_000)
+        try:
+            archive.verify(path, bounds)
+            with Spool(tmp_path / "spool", "o") as spool:
+                files = archive.unpack(path, spool, bounds)
+                assert all(file.size == file.path.stat().st_size for file in files)
+        except ReportRunError as error:
+            said.append(str(error))
+        else:
+            unpacked += 1
+    assert all(each.isprintable() for each in said)
+    assert unpacked
