@@ -152,6 +152,7 @@ class Destination:
     :param output_format: ``parquet``, or None to land what Stripe sends.
     :param column_types: types of columns, over those that Stripe announces; see ``columns.py``.
     :param if_empty: ``land``, ``skip`` or ``fail`` a result without rows.
+    :param storage_options: how the store is to keep files; see ``stores.check_options``.
     :param is_first_try: whether there is no earlier try that may have left something in a store.
     """
 
@@ -168,6 +169,7 @@ class Destination:
     column_types: Mapping[str, str] | None = None
     if_empty: str = LAND
     is_first_try: bool = False
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "uri", as_text(self.uri))
@@ -260,7 +262,8 @@ class Destination:
 
         :raises InvalidInput: when there is no filesystem or connection for it.
         """
-        target = open_target(self.uri[: len(self.uri) - len(self.name)], self.storage_conn_id)
+        folder = self.uri[: len(self.uri) - len(self.name)]
+        target = open_target(folder, self.storage_conn_id, self.storage_options)
         if self.name:
             target.check(self.name)
         return target

@@ -9,13 +9,14 @@ Stores that results are published in, each by its own way to show an object whol
 from __future__ import annotations
 
 import contextlib
+import difflib
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_reportrun.errors import LandingFailed
+from airflow_provider_reportrun.errors import InvalidInput, LandingFailed
 from airflow_provider_reportrun.landing.spool import is_leftover, temporary_name
 
 if TYPE_CHECKING:
@@ -26,6 +27,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 S3_SCHEMES: Final = frozenset({"s3", "s3a", "s3n"})
+_OURS: Final = frozenset({"autocommit", "block_size", "mode", "path"})
+"""Arguments of fsspec's ``open`` that make a file visible whole or not at all."""
+_OF_LOOKS: Final = frozenset(
+    {
+        "ExpectedBucketOwner",
+        "RequestPayer",
+        "SSECustomerAlgorithm",
+        "SSECustomerKey",
+        "SSECustomerKeyMD5",
+    }
+)
+"""Arguments of uploads that S3 wants when an object is looked at, too."""
+_OF_CLEAN_UPS: Final = frozenset({"ExpectedBucketOwner", "RequestPayer"})
 _BLOCK_BYTES: Final = 16 << 20
 """Size of an upload's parts: larger ones cost memory, smaller ones time."""
 
@@ -49,6 +63,35 @@ def failing_as_ours(what: str, uri: str) -> Iterator[None]:
         ) from error
 
 
+def check_options(scheme: str, options: Mapping[str, Any]) -> None:
+    """
+    Check how a store is asked to keep files.
+
+    :param options: for S3 ``ExtraArgs`` of boto3's ``upload_file``; for other stores arguments of
+        ``open`` of their fsspec filesystem.
+    :raises InvalidInput: names those that cannot be used, and never shows a value.
+    """
+    names = sorted(map(str, options))
+    if scheme not in S3_SCHEMES:
+        if ours := sorted(_OURS.intersection(names)):
+            raise InvalidInput(
+                f"Leave {', '.join(ours)} out of storage_options: the landing itself decides them."
+            )
+        return
+    from boto3.s3.transfer import S3Transfer  # type: ignore[import-untyped]
+
+    known = S3Transfer.ALLOWED_UPLOAD_ARGS
+    for name in names:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, 1, 0.4)
+            raise InvalidInput(
+                f"storage_options names {name!r}, which boto3 does not take for an upload to S3. "
+                + (f"Did you mean {nearest[0]!r}?" if nearest else f"Take of {', '.join(known)}.")
+            )
+    if not isinstance(options.get("SSECustomerKey", ""), str):
+        raise InvalidInput("SSECustomerKey in storage_options must be a text.")
+
+
 @contextlib.contextmanager
 def _cleaning(what: str, advice: str) -> Iterator[None]:
     """
@@ -70,13 +113,15 @@ class _Store:
 
     :param scheme: of the URIs to tell.
     :param root: the folder, as the store names it.
+    :param options: how it is to keep files; see ``check_options``.
     """
 
     spool_folder: Path | None = None
     holder: str | None = None
 
-    def __init__(self, scheme: str, root: str) -> None:
+    def __init__(self, scheme: str, root: str, options: Mapping[str, Any] | None = None) -> None:
         self._scheme = scheme
+        self._options = dict(options or {})
         self._root = root.removesuffix("/")
 
     def uri(self, name: str) -> str:
@@ -133,8 +178,10 @@ class StoreTarget(_Store):
     :param fs: an fsspec filesystem, authenticated by Airflow.
     """
 
-    def __init__(self, fs: Any, scheme: str, root: str) -> None:
-        super().__init__(scheme, root)
+    def __init__(
+        self, fs: Any, scheme: str, root: str, options: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(scheme, root, options)
         self._fs = fs
         self.holder = self._holder()
 
@@ -154,19 +201,19 @@ class StoreTarget(_Store):
         return None if info.get("type") == "directory" else int(info["size"] or 0)
 
     def _upload(self, file: LocalFile, path: str, owner: str) -> None:  # noqa: ARG002
-        with file.path.open("rb") as source, _held_back(self._fs, path) as out:
+        with file.path.open("rb") as source, _held_back(self._fs, path, self._options) as out:
             shutil.copyfileobj(source, out, _BLOCK_BYTES)
 
 
 @contextlib.contextmanager
-def _held_back(fs: Any, path: str) -> Iterator[Any]:
+def _held_back(fs: Any, path: str, options: Mapping[str, Any]) -> Iterator[Any]:
     """
     Write an object that becomes visible when the block ends well, and not at all otherwise.
 
     ``with fs.open(...)`` would commit what was written so far on an error: leaving the block closes
     the file, and closing it uploads the rest.
     """
-    out = fs.open(path, "wb", autocommit=False, block_size=_BLOCK_BYTES)
+    out = fs.open(path, "wb", autocommit=False, block_size=_BLOCK_BYTES, **options)
     try:
         yield out
         out.close()
@@ -244,8 +291,10 @@ class S3Target(_Store):
     :param client: boto3's, authenticated by Airflow.
     """
 
-    def __init__(self, client: Any, scheme: str, root: str) -> None:
-        super().__init__(scheme, root)
+    def __init__(
+        self, client: Any, scheme: str, root: str, options: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(scheme, root, options)
         self._client = client
 
     def clean(self, name: str, owner: str) -> None:  # noqa: ARG002 - an upload bears no name
@@ -256,24 +305,26 @@ class S3Target(_Store):
         in it tells whose it is, but what it would end in is the object that this try replaces.
         """
         bucket, key = self._bucket_and_key(self._path(name))
+        asked = {name: self._options[name] for name in _OF_CLEAN_UPS.intersection(self._options)}
         advice = (
             "Allow s3:ListBucketMultipartUploads and s3:AbortMultipartUpload, or let a lifecycle "
             "rule of the bucket abort incomplete uploads"
         )
         with _cleaning(self.uri(name), advice):
             pages = self._client.get_paginator("list_multipart_uploads")
-            for page in pages.paginate(Bucket=bucket, Prefix=key):
+            for page in pages.paginate(Bucket=bucket, Prefix=key, **asked):
                 for upload in page.get("Uploads", ()):
                     if upload["Key"] == key:
                         log.info("Aborting an upload of %s that is open", self.uri(name))
                         self._client.abort_multipart_upload(
-                            Bucket=bucket, Key=key, UploadId=upload["UploadId"]
+                            Bucket=bucket, Key=key, UploadId=upload["UploadId"], **asked
                         )
 
     def _size(self, path: str) -> int | None:
         bucket, key = self._bucket_and_key(path)
+        looks = {name: self._options[name] for name in _OF_LOOKS.intersection(self._options)}
         try:
-            return int(self._client.head_object(Bucket=bucket, Key=key)["ContentLength"])
+            return int(self._client.head_object(Bucket=bucket, Key=key, **looks)["ContentLength"])
         except self._client.exceptions.ClientError as error:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if status == 404:  # noqa: PLR2004
@@ -284,7 +335,7 @@ class S3Target(_Store):
 
     def _upload(self, file: LocalFile, path: str, owner: str) -> None:  # noqa: ARG002
         bucket, key = self._bucket_and_key(path)
-        self._client.upload_file(str(file.path), bucket, key)
+        self._client.upload_file(str(file.path), bucket, key, ExtraArgs=self._options)
 
     @staticmethod
     def _bucket_and_key(path: str) -> tuple[str, str]:

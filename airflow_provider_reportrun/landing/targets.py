@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from airflow_provider_reportrun._compat import (
     AirflowNotFoundException,
@@ -18,17 +18,25 @@ from airflow_provider_reportrun._compat import (
     has_filesystem,
 )
 from airflow_provider_reportrun.errors import InvalidInput
-from airflow_provider_reportrun.landing.places import SFTP_SCHEMES, Place, read_place
+from airflow_provider_reportrun.landing.places import (
+    LOCAL_SCHEMES,
+    SFTP_SCHEMES,
+    Place,
+    read_place,
+)
 from airflow_provider_reportrun.landing.spool import make_folder, sync
 from airflow_provider_reportrun.landing.stores import (
     S3_SCHEMES,
     S3Target,
     SftpTarget,
     StoreTarget,
+    check_options,
     failing_as_ours,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_provider_reportrun.landing.archive import LocalFile
 
 
@@ -111,23 +119,32 @@ class LocalTarget:
         """Leave it to the spool, which stands in the same folder."""
 
 
-def open_target(folder: str, storage_conn_id: str | None) -> Target:
+def open_target(
+    folder: str, storage_conn_id: str | None, storage_options: Mapping[str, Any] | None = None
+) -> Target:
     """
     Open the folder that files are to be published in.
 
     :param folder: a local path or a URI, perhaps with a connection id before ``@``.
     :param storage_conn_id: the Airflow connection of the store.
+    :param storage_options: how the store is to keep files, in its own words; see ``stores``.
     :raises InvalidInput: when it names no folder, no filesystem is installed for the scheme, no
         such connection is there, or two are named.
     """
     place = read_place(folder, storage_conn_id)
+    options = {k: v for k, v in (storage_options or {}).items() if v is not None}
+    if options and place.scheme in LOCAL_SCHEMES | SFTP_SCHEMES:
+        raise InvalidInput(
+            f"Leave out storage_options for {place.scheme or 'local'} destinations: they are for "
+            f"objects of a store such as S3, not {sorted(map(str, options))}."
+        )
     if not place.scheme:
         path = os.path.abspath(re.sub("^/+", "/", place.path))  # noqa: PTH100 - keeps symlinks
         return LocalTarget(Path(path))
-    return _store(place)
+    return _store(place, options)
 
 
-def _store(place: Place) -> Target:
+def _store(place: Place, options: dict[str, Any]) -> Target:
     """
     Open a store as Airflow does; not inside an event loop, where S3's would fail.
 
@@ -135,16 +152,17 @@ def _store(place: Place) -> Target:
     """
     scheme, conn_id, path = place.scheme, place.conn_id, place.path
     _check_is_there(scheme, conn_id)
+    check_options(scheme, options)
     with failing_as_ours("open", f"{scheme}://{path}"):
         if scheme in S3_SCHEMES:
             from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-            return S3Target(S3Hook(aws_conn_id=conn_id).get_conn(), scheme, path)
+            return S3Target(S3Hook(aws_conn_id=conn_id).get_conn(), scheme, path, options)
         from airflow.sdk import ObjectStoragePath
 
         root = ObjectStoragePath(f"{scheme}://{path}", conn_id=conn_id)
         kind = SftpTarget if scheme in SFTP_SCHEMES else StoreTarget
-        target = kind(root.fs, scheme, root.path)
+        target = kind(root.fs, scheme, root.path, options)
     if place.account and target.holder and place.account != target.holder:
         raise InvalidInput(
             f"destination names the storage account {place.account!r}, and its connection "

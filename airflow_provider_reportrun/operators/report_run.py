@@ -119,6 +119,7 @@ _CREATE_CHECKS: Final[Mapping[str, Check]] = {
     "timeout": seconds,
 }
 _LANDING_CHECKS: Final[Mapping[str, Check]] = {
+    "storage_options": optional(mapping),
     "if_exists": choice(REPLACE, SKIP, FAIL),
     "if_empty": choice(LAND, SKIP, FAIL),
     "decompress": flag,
@@ -759,6 +760,7 @@ class _LandingOperator(_ReportRunOperator):
     landing_fields: Sequence[str] = (
         "destination",
         "storage_conn_id",
+        "storage_options",
         "if_exists",
         "if_empty",
         "decompress",
@@ -776,6 +778,7 @@ class _LandingOperator(_ReportRunOperator):
         *,
         destination: str | PurePath | ObjectStoragePath,
         storage_conn_id: str | None = None,
+        storage_options: Mapping[str, Any] | Late | None = None,
         if_exists: Late = REPLACE,
         decompress: bool | Late = False,
         marker: Late | None = None,
@@ -791,6 +794,7 @@ class _LandingOperator(_ReportRunOperator):
         # Airflow renders no template in a path of pathlib.
         self.destination: Any = as_text(destination) if is_path(destination) else destination
         self.storage_conn_id = storage_conn_id
+        self.storage_options: Any = storage_options
         self.if_exists: Any = if_exists
         self.decompress: Any = decompress
         self.marker: Any = marker
@@ -813,6 +817,7 @@ class _LandingOperator(_ReportRunOperator):
         return Destination(
             uri=self.destination,
             storage_conn_id=self.storage_conn_id or None,
+            storage_options=self.storage_options,
             if_exists=self.if_exists,
             decompress=self.decompress,
             marker=self.marker,
@@ -865,6 +870,10 @@ class DownloadReportResultOperator(_LandingOperator):
         ``ObjectStoragePath`` does as well. A text that ends in ``/`` is a folder, in which the file
         is named after the report run.
     :param storage_conn_id: the Airflow connection of the store (templated).
+    :param storage_options: how the store is to keep files, in its own words (templated). For S3
+        they are ``ExtraArgs`` of boto3's ``upload_file``, such as ``{"ServerSideEncryption":
+        "aws:kms", "SSEKMSKeyId": "..."}``, an ``ACL`` or a ``StorageClass``; for other stores
+        arguments of ``open`` of their fsspec filesystem. By default none.
     :param if_exists: what to do when something stands there: ``"replace"``, ``"skip"`` (keep it,
         and say so) or ``"fail"`` (templated).
     :param if_empty: what to do with a result without rows, be it a header alone, nothing at all, or

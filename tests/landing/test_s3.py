@@ -15,10 +15,16 @@ from urllib.parse import urlsplit
 import pytest
 from landing.sources import RUN_ID, Meanwhile, serving, zipped
 from landing.stores import BUCKET, BucketStore, aws_connection
+from support.task_instances import dag, run_task
 
 from airflow_provider_reportrun.errors import InvalidInput, LandingFailed
 from airflow_provider_reportrun.landing.archive import LocalFile
+from airflow_provider_reportrun.landing.stores import StoreTarget, check_options
 from airflow_provider_reportrun.landing.targets import open_target
+from airflow_provider_reportrun.operators.report_run import (
+    DownloadReportResultOperator,
+    ReportRunToStorageOperator,
+)
 
 OLD = b"a,b\nold,0\n"
 BODY = b"a,b\n1,2\n"
@@ -299,6 +305,138 @@ def test_the_spool_is_the_systems_own_by_default(s3, land, tmp_path, monkeypatch
     land(serving(BODY), RUN_ID, s3.destination("report.csv"), spool_dir=None)
     assert s3.files() == {"report.csv": BODY}
     assert list((tmp_path / "system").iterdir()) == []
+
+
+# How objects are kept
+
+KMS = {
+    "ServerSideEncryption": "aws:kms",
+    "SSEKMSKeyId": "arn:aws:kms:us-east-1:1:key/a",
+    "StorageClass": "STANDARD_IA",
+    "Metadata": {"team": "finance"},
+    "ACL": None,
+}
+
+
+@pytest.mark.parametrize("body", [BODY, LARGE], ids=["single", "multipart"])
+def test_an_object_is_kept_as_asked(s3, land, body):
+    """What boto3 calls ExtraArgs reaches S3, in one request as in parts; None is left out."""
+    land(serving(body), RUN_ID, s3.destination("a.csv"), storage_options=KMS)
+    head = s3.client.head_object(Bucket=BUCKET, Key=f"{s3.prefix}/a.csv")
+    kept = {name: head[name] for name in ("ServerSideEncryption", "SSEKMSKeyId", "StorageClass")}
+    assert kept == {name: KMS[name] for name in kept}
+    assert head["Metadata"] == {"team": "finance"}
+    assert s3.files() == {"a.csv": body}
+
+
+def test_members_and_marker_are_kept_as_asked(s3, land):
+    """So are all that a ZIP holds, and the marker."""
+    source = serving(zipped({"a.csv": BODY, "b.csv": BODY}), "zip")
+    options = {"decompress": True, "marker": "_SUCCESS", "storage_options": KMS}
+    land(source, RUN_ID, s3.destination("x/"), **options)
+    for name in ("a.csv", "b.csv", "_SUCCESS"):
+        head = s3.client.head_object(Bucket=BUCKET, Key=f"{s3.prefix}/x/{name}")
+        assert head["SSEKMSKeyId"] == KMS["SSEKMSKeyId"]
+
+
+def test_an_object_that_only_its_key_opens(gate, gated, land):
+    """With a key of the customer's own, S3 wants it for looks as for uploads."""
+    asked: list[tuple[str, str | None]] = []
+    forwarded = Forward.forwarded
+
+    class Noting(Forward):
+        def forwarded(self, body):
+            key = self.headers.get("x-amz-server-side-encryption-customer-key")
+            asked.append((self.command, key))
+            return forwarded(self, body)
+
+    gate.RequestHandlerClass = Noting
+    options = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}
+    land(
+        serving(BODY),
+        RUN_ID,
+        gated.destination("a.csv"),
+        storage_options=options,
+        is_first_try=True,
+    )
+    sent = {command for command, key in asked if key}
+    assert sent == {"PUT", "HEAD"}
+    assert all(key for _, key in asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"ServerSideEncription": "aws:kms"}, "'ServerSideEncription'.*'ServerSideEncryption'"),
+        ({"acl": "private"}, "'acl'"),
+        ({"SSEKMSKeyId": "a", "zzz": "secret"}, "'zzz'.*ServerSideEncryption"),
+        ({"SSECustomerKey": 5}, "SSECustomerKey"),
+    ],
+)
+def test_options_that_s3_does_not_take(s3, land, options, words):
+    """A wrong name is refused before a report run is spent, with the nearest; no value is shown."""
+    with pytest.raises(InvalidInput, match=words) as caught:
+        land.to(s3.destination("a.csv"), storage_options=options).look()
+    assert "secret" not in str(caught.value)
+
+
+def test_options_of_a_local_path(land, folder):
+    """A local file knows no such options."""
+    with pytest.raises(InvalidInput, match="Leave out storage_options"):
+        land.to(folder.destination("a.csv"), storage_options=KMS).look()
+
+
+def test_options_of_another_store(tmp_path):
+    """The cousins of S3 take them as arguments of their fsspec filesystem's open."""
+    import fsspec
+
+    path = tmp_path / "x"
+    path.write_bytes(BODY)
+    opened: dict[str, object] = {}
+    fs = fsspec.filesystem("memory")
+
+    class Noting(type(fs)):
+        def _open(self, path, mode="rb", **options):
+            opened.update(options)
+            return super()._open(path, mode)
+
+    check_options("gs", {"metadata": {"team": "finance"}})
+    target = StoreTarget(Noting(), "gs", f"/{tmp_path.name}", {"metadata": {"team": "finance"}})
+    target.publish(LocalFile(name="a.csv", path=path, size=len(BODY), sha256=""), "owner")
+    assert opened["metadata"] == {"team": "finance"}
+    assert fs.cat(f"/{tmp_path.name}/a.csv") == BODY
+    with pytest.raises(InvalidInput, match="Leave autocommit out"):
+        check_options("gs", {"autocommit": True})
+
+
+def test_the_operators_take_options(s3, result):
+    """They are an argument, and their values are templated."""
+    options = {"StorageClass": "{{ 'STANDARD' ~ '_IA' }}"}
+    with dag():
+        task = DownloadReportResultOperator(
+            task_id="land",
+            report_run_id=result(BODY),
+            destination=s3.destination("a.csv"),
+            storage_options=options,
+        )
+    outcome = run_task(task)
+    assert outcome.state == "success", outcome.error
+    head = s3.client.head_object(Bucket=BUCKET, Key=f"{s3.prefix}/a.csv")
+    assert head["StorageClass"] == "STANDARD_IA"
+
+
+def test_wrong_options_spend_no_report_run(s3, sandbox):
+    """A wrong name fails the task before any request."""
+    with dag():
+        task = ReportRunToStorageOperator(
+            task_id="land",
+            report="balance_summary",
+            destination=s3.destination("a.csv"),
+            storage_options={"Acl": "private"},
+        )
+    outcome = run_task(task)
+    assert isinstance(outcome.error, InvalidInput)
+    assert sandbox.requests == []
 
 
 # Names
