@@ -71,10 +71,6 @@ class ResultSource(Protocol):
     def access(self) -> ApiAccess:
         """How to reach the API."""
 
-    @property
-    def effective_context(self) -> str | None:
-        """The account that is asked for."""
-
     def get_report_run(self, report_run_id: str) -> ReportRun:
         """Get a report run with a fresh URL."""
 

@@ -94,7 +94,7 @@ class Landing:
     report_parameters: dict[str, Any] | None = None
     """As the API tells them."""
     stripe_context: str | None = None
-    """The account that was asked for; None for the key's own."""
+    """The account that the task asked for; None for the key's own."""
     livemode: bool | None = None
     interval_start: str | None = None
     interval_end: str | None = None
@@ -317,7 +317,7 @@ class Destination:
             facts = download(source, report_run_id, staged, policy=policy, sleep=sleep)
             files = self._files(spool, staged, facts)
             if self.if_empty != LAND and is_empty(staged, facts.content_type):
-                return self._passed_over(target, facts, source.effective_context)
+                return self._passed_over(target, facts)
             if types is not None:
                 files = self._converted(spool, files, types)
             marker = self._marker(spool, files)
@@ -326,11 +326,9 @@ class Destination:
         if landing.skipped:
             return landing
         measure_landing(facts.report, sum(member.size for member in members if member.sha256))
-        return _made_of(landing, facts, files, source.effective_context)
+        return _made_of(landing, facts, files)
 
-    def _passed_over(
-        self, target: Target, facts: ResultFacts, stripe_context: str | None
-    ) -> Landing:
+    def _passed_over(self, target: Target, facts: ResultFacts) -> Landing:
         """
         Leave everything as it is, for the result has no rows.
 
@@ -346,7 +344,7 @@ class Destination:
                 uri=uri,
             )
         landing = Landing(uri=uri, size=0, sha256=None, skipped=True, is_empty=True)
-        return _made_of(landing, facts, [], stripe_context)
+        return _made_of(landing, facts, [])
 
     def _types(self, source: ResultSource, report_run_id: str) -> ColumnTypes | None:
         """Say which types the columns are to have, or None where nothing is to be converted."""
@@ -453,9 +451,7 @@ def measure_landing(report: str, size: int) -> None:
     telemetry.measure(Metric(LANDED_BYTES, {"report": report}, amount=size))
 
 
-def _made_of(
-    landing: Landing, facts: ResultFacts, files: list[LocalFile], stripe_context: str | None
-) -> Landing:
+def _made_of(landing: Landing, facts: ResultFacts, files: list[LocalFile]) -> Landing:
     """Add the report run that the files, or some of them, are of, and what was read of them."""
     of_files = {file.columns for file in files}
     columns = next(iter(of_files)) if len(of_files) == 1 else None
@@ -465,7 +461,6 @@ def _made_of(
         report_run_id=facts.report_run_id,
         report=facts.report,
         report_parameters=dict(facts.report_parameters),
-        stripe_context=stripe_context,
         livemode=facts.livemode,
         interval_start=facts.report_parameters.get(INTERVAL_START),
         interval_end=facts.report_parameters.get(INTERVAL_END),

@@ -831,6 +831,12 @@ class _LandingOperator(_ReportRunOperator):
             is_first_try=ti.try_number <= 1,
         )
 
+    def _land(self, context: Context, hook: ReportRunHook, report_run_id: str) -> str | list[str]:
+        landing = self._destination(context).land(hook, report_run_id)
+        if landing.report_run_id is not None:
+            landing = replace(landing, stripe_context=hook.effective_context)
+        return self._tell(context, landing)
+
     def _tell(self, context: Context, landing: Landing) -> str | list[str]:
         """
         Put the facts into XCom and onto the events of the outlet assets.
@@ -942,8 +948,7 @@ class DownloadReportResultOperator(_LandingOperator):
         ):
             self._report_run_id = report_run_id = checked_id(self.report_run_id, "report_run_id")
             show_link(self, context, hook.access, report_run_id)
-            landing = self._destination(context).land(hook, report_run_id)
-            return self._tell(context, landing)
+            return self._land(context, hook, report_run_id)
 
 
 class ReportRunToStorageOperator(CreateReportRunOperator, _LandingOperator):
@@ -989,7 +994,7 @@ class ReportRunToStorageOperator(CreateReportRunOperator, _LandingOperator):
         self, context: Context, hook: ReportRunHook, report_run_id: str, attempt: _Attempt
     ) -> Any:
         try:
-            return self._tell(context, self._destination(context).land(hook, report_run_id))
+            return self._land(context, hook, report_run_id)
         except ResultGone as error:
             gone = error
         return self._land_another(context, hook, attempt, report_run_id, gone)

@@ -177,14 +177,20 @@ def test_what_to_do_is_one_of_three(value):
         single_task("/srv/r.csv", if_empty=value)
 
 
-def test_the_account_is_told(folder, sandbox):
+@pytest.mark.parametrize("account", [None, "acct_1"])
+def test_the_account_is_told(folder, sandbox, account):
     """Which account the report is about, under which parameters."""
     sandbox.deliver_next(BODY)
     outcome = run_task(
-        single_task(folder.destination("r.csv"), report_parameters={"currency": "eur"})
+        single_task(
+            folder.destination("r.csv"),
+            report_parameters={"currency": "eur"},
+            stripe_context=account,
+        )
     )
     assert outcome.state == "success", outcome.error
     (run,) = sandbox.runs
     assert outcome.xcom["landing"]["report_parameters"] == run.report_parameters
     assert outcome.xcom["landing"]["report_parameters"]["currency"] == "eur"
+    assert outcome.xcom["landing"]["stripe_context"] == account
     assert outcome.xcom["landing"]["livemode"] is False

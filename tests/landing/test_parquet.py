@@ -445,6 +445,12 @@ def test_the_tasks_tell_what_they_landed(folder, make, sandbox):
         "content_type": "csv",
         "report_run_id": sandbox.runs[0].id,
         "report": "balance_summary",
+        "report_parameters": {
+            "interval_start": "2026-10-26T00:00:00.000Z",
+            "interval_end": "2026-11-02T00:00:00.000Z",
+        },
+        "stripe_context": None,
+        "livemode": False,
         "interval_start": "2026-10-26T00:00:00.000Z",
         "interval_end": "2026-11-02T00:00:00.000Z",
         "members": [],
