@@ -6,9 +6,10 @@ Knows the fields and their defaults, and nothing of how Airflow finds a connecti
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
+import json
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 from urllib.parse import urlsplit
@@ -40,10 +41,32 @@ class AirflowConnection(Protocol):
     port: int | None
     schema: str | None
     password: str | None
+    extra: str | None
+    """JSON."""
 
-    @property
-    def extra_dejson(self) -> dict[str, Any]:
-        """The extras as a mapping."""
+
+EXTRAS = (
+    "stripe_version",
+    "stripe_context",
+    "max_requests_per_second",
+    "request_timeout",
+    "download_hosts",
+    "idempotency_namespace",
+    "ca_bundle",
+    "proxy",
+    "allow_plain_http",
+)
+_OLD_PREFIX = f"extra__{CONNECTION_TYPE}__"
+"""What forms of old Airflows put before the names of extras."""
+_KEY = re.compile(
+    r"(?<![a-z0-9_])(sk|rk|ek|pk)_[a-z0-9]|(sk|rk|ek|pk)_(live|test|org)_", re.ASCII | re.IGNORECASE
+)
+"""How Stripe's keys begin."""
+
+
+def looks_like_a_key(text: str) -> bool:
+    """Tell whether a text holds what looks like an API key, which must not be shown."""
+    return _KEY.search(text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +164,7 @@ def read_connection(connection: AirflowConnection) -> ApiAccess:
 
 
 def _read(connection: AirflowConnection) -> ApiAccess:
-    fields = _Fields(connection.conn_id, connection.extra_dejson)
+    fields = _Fields(connection)
     api_key = Secret((connection.password or "").strip())
     if not api_key.reveal():
         raise InvalidInput(
@@ -150,10 +173,13 @@ def _read(connection: AirflowConnection) -> ApiAccess:
         )
     if not re.fullmatch(r"[!-~]+", api_key.reveal()):
         raise fields.bad("password", "holds blanks or characters that no API key has")
+    proxy = fields.proxy("proxy")
+    base_url = _base_url(connection, fields)
+    _check_plain_http(base_url, proxy, fields)
     return ApiAccess(
         conn_id=connection.conn_id,
         api_key=api_key,
-        base_url=_base_url(connection, fields),
+        base_url=base_url,
         stripe_version=fields.header("stripe_version") or DEFAULT_STRIPE_VERSION,
         stripe_context=fields.header("stripe_context"),
         max_requests_per_second=fields.number(
@@ -163,12 +189,36 @@ def _read(connection: AirflowConnection) -> ApiAccess:
         download_hosts=fields.hosts("download_hosts"),
         idempotency_namespace=fields.text("idempotency_namespace") or "",
         ca_bundle=fields.text("ca_bundle"),
-        proxy=fields.proxy("proxy"),
+        proxy=proxy,
     )
 
 
+def _check_plain_http(base_url: str, proxy: Secret | None, fields: _Fields) -> None:
+    """
+    Refuse to send the key over a network unencrypted.
+
+    :raises InvalidInput: names the extra that allows it.
+    """
+    parts = urlsplit(base_url)
+    if fields.flag("allow_plain_http") or parts.scheme != "http":
+        return
+    if not _is_loopback(parts.hostname or ""):
+        raise fields.bad(
+            "host",
+            "must be https://..., for over http:// anybody on the way reads the API key. On a "
+            'private network that you trust, the extra "allow_plain_http": true allows it',
+        )
+    # A proxy gets a request in plain http as it is, with the key, and not through a tunnel.
+    if proxy is not None and not _is_loopback(urlsplit(proxy.reveal()).hostname or ""):
+        raise fields.bad(
+            "proxy",
+            "must not be used with a host of http://, whose API key it would get unencrypted. "
+            'Take the proxy out, or allow it with the extra "allow_plain_http": true',
+        )
+
+
 def _base_url(connection: AirflowConnection, fields: _Fields) -> str:
-    host = (connection.host or "").strip()
+    host = fields.checked("host", connection.host or "")
     if not host:
         return DEFAULT_BASE_URL
     if "://" not in host:
@@ -177,17 +227,35 @@ def _base_url(connection: AirflowConnection, fields: _Fields) -> str:
     try:
         parts = urlsplit(host)
         port = parts.port or connection.port
-    except ValueError as error:
-        raise fields.bad("host", f"is no address: {error}") from None
+    except ValueError:
+        raise fields.bad("host", f"must be an address such as {DEFAULT_BASE_URL}") from None
+    if not isinstance(port, int | None) or (port and not 0 < port < _PORTS):
+        raise fields.bad("port", "must be a number from 1 to 65535, or empty")
     if "@" in parts.netloc:
         raise fields.bad("host", "must hold no user; the key belongs into the password field")
     name = (parts.hostname or "").rstrip(".")
     if parts.scheme not in {"http", "https"} or not _HOST.fullmatch(name):
-        raise fields.bad("host", f"must look like {DEFAULT_BASE_URL}, not {host!r}")
+        raise fields.bad("host", f"must look like {DEFAULT_BASE_URL}; it is {_kind(host)}")
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise fields.bad("host", "must hold a scheme, a host and perhaps a port, nothing else")
     hostname = f"[{name}]" if ":" in name else name
     return f"{parts.scheme}://{hostname}:{port}" if port else f"{parts.scheme}://{hostname}"
+
+
+_PORTS = 1 << 16
+_SHORTEST_KEY = 8
+"""Of keys that are looked for in other fields: a shorter one may stand in any word."""
+
+
+def _kind(value: Any) -> str:
+    """Describe a value that must not be shown, for it may be a key in the wrong field."""
+    if isinstance(value, str):
+        return f"text of {len(value)} characters"
+    if isinstance(value, bool | None):
+        return json.dumps(value)
+    if isinstance(value, int | float):
+        return "another number"
+    return f"a {type(value).__name__}"
 
 
 def _is_loopback(host: str) -> bool:
@@ -200,27 +268,75 @@ def _is_loopback(host: str) -> bool:
 
 
 class _Fields:
-    """The extras of one connection, with errors that name connection and field."""
+    """
+    The fields of one connection, with errors that name connection and field, and show no value.
 
-    def __init__(self, conn_id: str, extras: Mapping[str, Any]) -> None:
-        self._conn_id = conn_id
-        self._extras = extras
+    :raises InvalidInput: when the extras are no object, or one of them is unknown.
+    """
+
+    def __init__(self, connection: AirflowConnection) -> None:
+        self._conn_id = connection.conn_id
+        self._api_key = Secret((connection.password or "").strip().lower())
+        self._extras: dict[str, Any] = {}
+        for name, value in self._read_extras(connection.extra).items():
+            known = name.removeprefix(_OLD_PREFIX)
+            if known not in EXTRAS:
+                raise self._unknown(known)
+            self._extras.setdefault(known, value)
+
+    def _read_extras(self, extra: Any) -> dict[str, Any]:
+        """Read the JSON by hand: Airflow takes what it cannot read for no extras at all."""
+        try:
+            extras = json.loads(extra.strip() or "{}") if isinstance(extra, str) else extra
+        except (ValueError, RecursionError):
+            extras = extra
+        if not isinstance(extras, dict | None):
+            raise self.bad(
+                "extra",
+                f'must be a JSON object such as {{"stripe_context": "acct_123"}}; it is '
+                f"{_kind(extras)}",
+            )
+        return extras or {}
+
+    def _unknown(self, name: str) -> InvalidInput:
+        nearest = difflib.get_close_matches(name.lower(), EXTRAS, n=1, cutoff=0.5)
+        advice = f"did you mean {nearest[0]!r}? " if nearest else ""
+        is_shown = name.isidentifier() and name.isascii() and not self._is_a_key(name)
+        shown = repr(name[:60]) if is_shown else f"of {len(name)} characters"
+        return InvalidInput(
+            f"The connection {self._conn_id!r} has an unknown extra {shown}: {advice}"
+            f"It would be without effect. Known extras: {', '.join(EXTRAS)}."
+        )
+
+    def _is_a_key(self, text: str) -> bool:
+        key = self._api_key.reveal()
+        return looks_like_a_key(text) or (len(key) >= _SHORTEST_KEY and key in text.lower())
 
     def bad(self, name: str, why: str) -> InvalidInput:
         return InvalidInput(f"The field {name!r} of the connection {self._conn_id!r} {why}.")
+
+    def checked(self, name: str, value: str) -> str:
+        """
+        Cut blanks around a text off.
+
+        :raises InvalidInput: when it holds an API key; it is not shown.
+        """
+        if self._is_a_key(value):
+            raise self.bad(name, "looks like an API key: move it into the password field")
+        return value.strip()
 
     def text(self, name: str) -> str | None:
         value = self._extras.get(name)
         if value is None or value == "":
             return None
         if not isinstance(value, str) or not value.isprintable():
-            raise self.bad(name, f"must be one line of text, not {value!r}")
-        return value.strip() or None
+            raise self.bad(name, f"must be one line of text; it is {_kind(value)}")
+        return self.checked(name, value) or None
 
     def header(self, name: str) -> str | None:
         text = self.text(name)
         if text is not None and not text.isascii():
-            raise self.bad(name, f"must be ASCII text, for it is sent as a header, not {text!r}")
+            raise self.bad(name, "must be ASCII text, for it is sent as a header")
         return text
 
     def proxy(self, name: str) -> Secret | None:
@@ -243,18 +359,27 @@ class _Fields:
         except (TypeError, ValueError, OverflowError):
             number = 0.0
         if isinstance(value, bool) or not 0 < number < float("inf"):
-            raise self.bad(name, f"must be a number above 0, not {value!r}")
+            raise self.bad(name, f"must be a number above 0; it is {_kind(value)}")
         return number
+
+    def flag(self, name: str) -> bool:
+        value = self._extras.get(name)
+        if isinstance(value, str):
+            value = {"true": True, "false": False, "": False}.get(value.strip().lower(), value)
+        if not isinstance(value, bool | None):
+            raise self.bad(name, f"must be true or false; it is {_kind(value)}")
+        return bool(value)
 
     def hosts(self, name: str) -> frozenset[str]:
         value = self._extras.get(name) or ()
         names = value.split(",") if isinstance(value, str) else value
-        if not isinstance(names, Iterable) or not all(isinstance(item, str) for item in names):
-            raise self.bad(name, f"must be a list of host names, not {value!r}")
-        hosts = frozenset(item.strip().lower().rstrip(".") for item in names if item.strip())
-        for host in hosts:
-            if set(host) & set("/:@*?# "):
+        if not isinstance(names, list | tuple) or not all(isinstance(item, str) for item in names):
+            raise self.bad(name, f"must be a list of host names; it is {_kind(value)}")
+        hosts = [self.checked(name, item).lower().rstrip(".") for item in names if item.strip()]
+        for index, host in enumerate(hosts):
+            if set(host) & set("/:@*?# ") or not host.isprintable():
                 raise self.bad(
-                    name, f"must hold host names alone, such as files.internal: {host!r}"
+                    name,
+                    f"must hold host names such as files.internal; entry {index + 1} is none",
                 )
-        return hosts
+        return frozenset(hosts)

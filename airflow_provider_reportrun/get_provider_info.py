@@ -115,6 +115,14 @@ def get_provider_info() -> dict[str, Any]:
                         "description": "Such as http://proxy:3128. Empty: from the environment.",
                         "schema": {"type": ["string", "null"]},
                     },
+                    "allow_plain_http": {
+                        "label": "Allow plain http",
+                        "description": (
+                            "Whether the API key may be sent unencrypted, to an http:// address "
+                            "on a private network. This machine's own address never needs it."
+                        ),
+                        "schema": {"type": ["boolean", "null"]},
+                    },
                 },
             }
         ],

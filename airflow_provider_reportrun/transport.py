@@ -138,7 +138,9 @@ def ca_bundle(access: ApiAccess) -> str | None:
         if not bundle and os.environ.get(name):
             where, bundle = f"The environment variable {name}", os.environ[name]
     if bundle and not os.path.exists(bundle):  # noqa: PTH110 - a path as requests takes it
-        raise InvalidInput(f"{where} names {bundle!r}, a ca_bundle that is not on this machine.")
+        # What does not look like a path is not shown: it may be a secret in the wrong field.
+        path = repr(bundle) if "/" in bundle or "." in bundle else "what is no path"
+        raise InvalidInput(f"{where} names {path}, a ca_bundle that is not on this machine.")
     return bundle
 
 

@@ -22,6 +22,13 @@ def read(extra=None, **fields):
     )
 
 
+def refusal(extra=None, **fields):
+    """What is said of a connection that is refused."""
+    with pytest.raises(InvalidInput) as refused:
+        read(extra, **fields)
+    return str(refused.value)
+
+
 def access(base_url="https://api.stripe.com", *hosts):
     """Make an access to some address."""
     return ApiAccess(
@@ -86,7 +93,7 @@ def test_a_field_that_is_filled_in(field, expected, name, given):
 @pytest.mark.parametrize("empty", [None, ""], ids=repr)
 def test_an_empty_field_is_its_default(name, empty):
     """Forms send what was not filled in as empty text."""
-    assert read() == read({name: empty, "unknown": 5})
+    assert read() == read({name: empty})
 
 
 @pytest.mark.parametrize(
@@ -296,3 +303,170 @@ def test_the_sandbox_says_how_it_is_reached(sandbox, monkeypatch):
         found = read_connection(BaseHook.get_connection("stripe"))
         assert (found.base_url, found.api_key.reveal()) == (sandbox.url, sandbox.api_key)
         assert found.is_plain_loopback
+
+
+# Keys in the wrong place, and other values that are not shown
+
+MISPLACED = ["sk_live_5ec4e7", "SK_LIVE_5EC4E7", "x-rk_test_5ec4e7", "rk_5ec4e7", "ek_5ec4e7", KEY]
+TEXTS = [
+    "stripe_version",
+    "stripe_context",
+    "download_hosts",
+    "idempotency_namespace",
+    "ca_bundle",
+    "proxy",
+    "max_requests_per_second",
+    "request_timeout",
+    "allow_plain_http",
+]
+
+
+@pytest.mark.parametrize("given", MISPLACED)
+@pytest.mark.parametrize("form", ["{}", "https://{}", "https://{}.example", "https://a.example/{}"])
+def test_a_key_in_the_host_is_refused_and_not_shown(given, form):
+    """Neither as it is nor in lower case."""
+    said = refusal(host=form.format(given))
+    assert "'host' of the connection 'stripe' looks like an API key: move it into the pass" in said
+    assert "5ec4e7" not in said.lower()
+    assert KEY not in said
+
+
+@pytest.mark.parametrize(
+    "given", [*MISPLACED, "5ec4e7\n5ec4e7", ["5ec4e7\n5ec4e7"], {"a": "5ec4e7"}]
+)
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_value_that_is_refused_is_not_shown(name, given):
+    """Its kind and length say enough; the field is named."""
+    said = refusal({name: given})
+    assert f"The field '{name}' of the connection 'stripe'" in said
+    assert "5ec4e7" not in said.lower()
+    assert KEY not in said
+
+
+@pytest.mark.parametrize("host", ["https://a.example:5ec4e7", "ftp://5ec4e7", "https://[5ec4e7"])
+def test_an_address_that_is_refused_is_not_shown(host):
+    """Neither by us nor in the words of a library."""
+    assert "5ec4e7" not in refusal(host=host)
+
+
+@pytest.mark.parametrize(
+    "given", ["risk_prod", "task_eu", "acct_1", "desk_1", "production", "brisk_live"]
+)
+def test_what_is_no_key_is_taken(given):
+    """Words that only end like one."""
+    assert read({"idempotency_namespace": given}).idempotency_namespace == given
+
+
+# Plain http
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"host": "http://stripe-proxy.example"},
+        {"host": "HTTP://stripe-proxy.example:8080"},
+        {"host": "stripe-proxy.example", "schema": "http"},
+        {"host": "http://10.0.0.1"},
+        {"host": "http://localhost.example"},
+        {"host": "http://0.0.0.0"},
+        {"host": "http://[fd00::1]:80"},
+    ],
+    ids=str,
+)
+def test_plain_http_is_for_this_machine_alone(fields):
+    """For the key would be sent in the clear; an extra may allow it."""
+    assert "must be https://..., for over http:// anybody on the way reads" in refusal(**fields)
+    assert "must be https://" in refusal({"allow_plain_http": False}, **fields)
+    for yes in (True, "true", " True "):
+        assert read({"allow_plain_http": yes}, **fields).base_url.startswith("http://")
+
+
+@pytest.mark.parametrize("given", ["yes", "1", 1, 0, [], {}, "on"], ids=repr)
+def test_whether_plain_http_is_allowed_is_said_plainly(given):
+    """Nothing but true and false."""
+    assert "'allow_plain_http' of the connection 'stripe' must be true or false" in refusal(
+        {"allow_plain_http": given}
+    )
+
+
+def test_a_proxy_does_not_get_the_key():
+    """What is sent in plain http to this machine would reach a proxy of another with the key."""
+    proxy = {"proxy": "http://proxy.example:3128"}
+    assert "The field 'proxy'" in refusal(proxy, host="http://127.0.0.1:8080")
+    assert read(proxy, host="https://127.0.0.1:8080").proxy == proxy["proxy"]
+    assert read({"proxy": "http://127.0.0.1:3128"}, host="http://localhost").proxy
+
+
+# Extras
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("stripe_account", "stripe_context"),
+        ("stripe-context", "stripe_context"),
+        ("Stripe_Version", "stripe_version"),
+        ("timeout", "request_timeout"),
+        ("proxies", "proxy"),
+        ("download_host", "download_hosts"),
+    ],
+)
+def test_an_unknown_extra_is_named_with_the_nearest(name, nearest):
+    """It would be dropped without a word."""
+    said = refusal({name: "acct_1"})
+    assert name in said or name.replace("-", "") not in said
+    assert f"did you mean '{nearest}'?" in said[:140]
+
+
+@pytest.mark.parametrize("name", ["sk_live_5ec4e7", "5ec4e7" * 50, KEY, "a\nb5ec4e7"])
+def test_an_extra_whose_name_must_not_be_shown(name):
+    """A key may have been pasted where a name belongs."""
+    said = refusal({name: 1})
+    assert "unknown extra" in said
+    assert KEY not in said
+    assert "\n" not in said
+    assert "sk_live" not in said
+    assert len(said) < 400
+
+
+@pytest.mark.parametrize("extra", ["[1]", '"text"', "5", "true", "no json", "{", '[{"a": 1}]'])
+def test_extras_that_are_no_object(extra):
+    """Airflow takes what it cannot read for none at all."""
+    connection = Connection(conn_id="stripe", conn_type="reportrun", password=KEY, extra=extra)
+    with pytest.raises(InvalidInput, match="'extra' of the connection 'stripe' must be a JSON obj"):
+        read_connection(connection)
+
+
+@pytest.mark.parametrize("extra", [None, "", " ", "{}", "null"])
+def test_no_extras(extra):
+    """However that is written."""
+    connection = Connection(conn_id="stripe", conn_type="reportrun", password=KEY, extra=extra)
+    assert read_connection(connection) == read()
+
+
+def test_extras_as_airflow_writes_them(monkeypatch):
+    """In a URI, nested in one, and with the prefix of old forms."""
+    for form in (
+        f"reportrun://:{KEY}@/?stripe_context=acct_1",
+        f"reportrun://:{KEY}@/?__extra__=%7B%22stripe_context%22%3A+%22acct_1%22%7D",
+        f"reportrun://:{KEY}@/?extra__reportrun__stripe_context=acct_1",
+        json.dumps(
+            {"conn_type": "reportrun", "password": KEY, "extra": {"stripe_context": "acct_1"}}
+        ),
+    ):
+        monkeypatch.setenv("AIRFLOW_CONN_STRIPE", form)
+        assert read_connection(BaseHook.get_connection("stripe")).stripe_context == "acct_1"
+
+
+@pytest.mark.parametrize("host", ["HTTPS://api.example", "Https://API.example"])
+def test_a_scheme_in_capitals(host):
+    """Schemes and hosts have no case."""
+    assert read(host=host).base_url == "https://api.example"
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 99999, "443"])
+def test_a_port_that_is_none(port):
+    """Refused where it is read, not by a library later."""
+    assert "'port' of the connection 'stripe' must be a number from 1" in refusal(
+        host="https://a.example", port=port
+    )

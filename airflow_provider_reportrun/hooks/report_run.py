@@ -17,7 +17,12 @@ from airflow_provider_reportrun._compat import (
     aget_connection,
     look_up_outage,
 )
-from airflow_provider_reportrun.connection import CONNECTION_TYPE, ApiAccess, read_connection
+from airflow_provider_reportrun.connection import (
+    CONNECTION_TYPE,
+    ApiAccess,
+    looks_like_a_key,
+    read_connection,
+)
 from airflow_provider_reportrun.errors import (
     AuthenticationError,
     InvalidInput,
@@ -454,8 +459,10 @@ def _checked_context(stripe_context: Any) -> str | None:
         isinstance(stripe_context, str)
         and stripe_context.isascii()
         and stripe_context.isprintable()
+        and not looks_like_a_key(stripe_context)
     ):
         return stripe_context.strip() or None
     raise InvalidInput(
-        f"stripe_context must be an account such as acct_123, not {stripe_context!r}."
+        "stripe_context must be an account such as acct_123: one line of ASCII text, and no API "
+        f"key. It is a {type(stripe_context).__name__}, not shown here for it may be one."
     )
