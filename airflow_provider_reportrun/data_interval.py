@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from datetime import tzinfo
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pendulum
 
 from airflow_provider_reportrun.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow.sdk import Context
 
 DATA_INTERVAL_START: Final = "{{ (data_interval_start | default(none)) or '' }}"
 """Renders to nothing where a run has no data interval; a plain template would die in rendering."""
 DATA_INTERVAL_END: Final = "{{ (data_interval_end | default(none)) or '' }}"
+_UTC_NAMES: Final = frozenset(
+    f"{area}{name}"
+    for area in ("", "Etc/")
+    for name in ("UTC", "UCT", "Universal", "Zulu", "GMT", "GMT+0", "GMT-0", "GMT0", "Greenwich")
+)
+_AIRFLOWS_OWN: Final = ("airflow.timetables.", "airflow.sdk.")
+"""Where the timetables are whose dates are known to be the DAG's, if they have no zone."""
+_KEYS_FROM_ELSEWHERE: Final = frozenset({"PartitionedAssetTimetable", "PartitionedAtRuntime"})
+"""Timetables whose partition keys others make, in zones of their own."""
+_WITH_INTERVALS: Final = frozenset({"CronDataIntervalTimetable", "DeltaDataIntervalTimetable"})
 
 
 def zone_of(timezone: str | tzinfo | None, context: Context) -> tzinfo | None:
     """
     Give the zone that dates and naive stamps are meant in.
 
-    :param timezone: the task's own, a name or a zone, or None for the DAG's where that is UTC.
+    The zone of ``start_date`` says nothing of the schedule's: templates such as ``{{ ds }}`` are
+    formatted in UTC, so they mean the day of the interval only if the timetable is in UTC too.
+
+    :param timezone: the task's own, a name or a zone, or None for the timetable's if that is UTC.
     :return: None where the zone is not certain.
     :raises InvalidInput: when there is no zone of that name.
     """
@@ -35,21 +50,85 @@ def zone_of(timezone: str | tzinfo | None, context: Context) -> tzinfo | None:
                 f"timezone must be the name of a zone such as 'Europe/Paris', not {timezone!r}."
             ) from None
     dag = context.get("dag")
-    is_utc = dag is not None and str(dag.timezone) in {"UTC", "Etc/UTC"}
-    return pendulum.UTC if is_utc else None
+    zones = [] if dag is None else list(_zones(dag.timetable, dag.timezone))
+    return pendulum.UTC if zones and all(map(_is_utc, zones)) else None
+
+
+def _zones(timetable: Any, of_dag: Any) -> Iterator[Any]:
+    """Give the zones that a timetable schedules in; None where it does not say."""
+    zone = getattr(timetable, "timezone", None) or getattr(timetable, "_timezone", None)
+    events = getattr(timetable, "event_dates", None)
+    kind = type(timetable)
+    if zone is not None:
+        yield zone
+    elif parts := _parts(timetable):
+        for part in parts:
+            yield from _zones(part, of_dag)
+    elif events:
+        yield from (event.tzinfo for event in events)
+    elif kind.__module__.startswith(_AIRFLOWS_OWN) and kind.__name__ not in _KEYS_FROM_ELSEWHERE:
+        yield of_dag
+    else:
+        yield None
+
+
+def _parts(timetable: Any) -> list[Any]:
+    """Give the timetables that one is made of."""
+    inner = getattr(timetable, "timetable", None)
+    several = getattr(timetable, "timetables", None) or getattr(timetable, "_timetables", None)
+    return [inner] if inner is not None else list(several or ())
+
+
+def _is_utc(zone: Any) -> bool:
+    if isinstance(zone, str):
+        return zone in _UTC_NAMES
+    # A named zone has no offset of its own; a fixed one is UTC by its offset, whatever its name.
+    is_fixed = isinstance(zone, tzinfo) and zone.utcoffset(None) is not None
+    return not zone.utcoffset(None) if is_fixed else str(zone) in _UTC_NAMES
 
 
 def no_interval(name: str, context: Context) -> InvalidInput:
     """Make the error of a run that has no data interval, for the argument that wants it."""
-    partition = getattr(context.get("dag_run"), "partition_key", None)  # from Airflow 3.2 on
+    run, dag = context.get("dag_run"), context.get("dag")
+    partition = getattr(run, "partition_key", None)  # from Airflow 3.2 on
     if partition:
         return InvalidInput(
-            f"{name} is empty: the run has no data interval, but the partition key {partition!r}. "
-            "Pass interval_start and interval_end made from {{ dag_run.partition_key }}, or "
-            "schedule the DAG with CronDataIntervalTimetable."
+            f"{name} is empty: make it from {{{{ dag_run.partition_key }}}}, because the run has "
+            f"no data interval, but the partition key {partition!r}. Or schedule the DAG with "
+            "CronDataIntervalTimetable."
+        )
+    run_type = getattr(run, "run_type", None)
+    has_intervals = dag is not None and _has_intervals(dag.timetable)
+    if str(getattr(run_type, "value", run_type)).startswith("asset"):
+        return InvalidInput(
+            f"{name} is empty: runs by assets have no data interval. Pass interval_start and "
+            "interval_end, or schedule the DAG with CronDataIntervalTimetable."
+        )
+    if has_intervals:
+        return InvalidInput(
+            f"{name} is empty: the run has no logical date. Trigger it with --logical-date (in the "
+            "UI: Logical Date), of which the timetable makes the data interval, or pass "
+            "interval_start and interval_end."
         )
     return InvalidInput(
-        f"{name} is empty: the run has no data interval, as runs that were triggered by hand or by "
-        "an asset may have none. Schedule the DAG with CronDataIntervalTimetable, or pass "
-        "interval_start and interval_end."
+        f"{name} is empty: the run has no data interval. Use CronDataIntervalTimetable, or pass "
+        "interval_start and interval_end. Runs that are triggered by hand also need "
+        "--logical-date, of which a timetable with data intervals makes the run's."
+    )
+
+
+def _has_intervals(timetable: Any) -> bool:
+    """Tell whether the timetable gives a run that has a logical date an interval with a length."""
+    if any(kind.__name__ in _WITH_INTERVALS for kind in type(timetable).__mro__):
+        return True
+    if getattr(timetable, "interval", None) or getattr(timetable, "_interval", None):
+        return True
+    return any(map(_has_intervals, _parts(timetable)))
+
+
+def rendered_to_nothing(name: str) -> InvalidInput:
+    """Make the error of a bound that the user gave, and that is empty when the task runs."""
+    return InvalidInput(
+        f"{name} is empty: its template rendered to nothing. Check the template, or leave {name} "
+        f"out for the data interval of the run; {name}=None in the DAG file sends none."
     )
