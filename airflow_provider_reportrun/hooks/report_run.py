@@ -33,8 +33,10 @@ from airflow_provider_reportrun.errors import (
     TransportError,
 )
 from airflow_provider_reportrun.protocol import calls, flows
+from airflow_provider_reportrun.protocol.calls import is_nothing, required
 from airflow_provider_reportrun.protocol.drivers import adrive, drive
 from airflow_provider_reportrun.protocol.flows import Patience
+from airflow_provider_reportrun.protocol.interval import INTERVAL_END, half_open, missed_midnight
 from airflow_provider_reportrun.protocol.interval import report_parameters as checked_parameters
 from airflow_provider_reportrun.protocol.messages import AwaitRoom, Sleep
 from airflow_provider_reportrun.protocol.retry import Pace
@@ -77,8 +79,9 @@ class ReportRunHook(BaseHook):
     session; close it, or use the hook as a context manager.
 
     :param reportrun_conn_id: the connection.
-    :param stripe_context: the account that the reports are about, over the connection's own; None
-        or empty leaves that.
+    :param stripe_context: the account that the reports are about, over the connection's own; None,
+        or what a template renders to without a value, leaves that.
+    :raises InvalidInput: when ``reportrun_conn_id`` is such, or ``stripe_context`` cannot be used.
     """
 
     conn_name_attr = "reportrun_conn_id"
@@ -94,7 +97,7 @@ class ReportRunHook(BaseHook):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.reportrun_conn_id = reportrun_conn_id
+        self.reportrun_conn_id: str = required(reportrun_conn_id, "reportrun_conn_id")
         self.stripe_context = _checked_context(stripe_context)
         self._session: requests.Session | None = None
 
@@ -435,12 +438,14 @@ def _creation(
     result_options: Mapping[str, Any] | None,
     idempotency_key: str | None,
 ) -> Flow[ReportRun]:
+    checked = checked_parameters(report_parameters, start=None, end=None, zone=None)
+    midnight = missed_midnight(report_parameters.get(INTERVAL_END), zone=None)
+    if midnight is not None:
+        log.warning("%s", half_open(checked[INTERVAL_END], midnight))
     return flows.ask(
         calls.create_report_run(
             report=report,
-            report_parameters=checked_parameters(
-                report_parameters, start=None, end=None, zone=None
-            ),
+            report_parameters=checked,
             result_options=result_options,
             idempotency_key=idempotency_key or str(uuid.uuid4()),
         )
@@ -453,7 +458,7 @@ def _checked_context(stripe_context: Any) -> str | None:
 
     :raises InvalidInput: names the argument.
     """
-    if stripe_context is None or stripe_context == "":
+    if is_nothing(stripe_context):
         return None
     if (
         isinstance(stripe_context, str)

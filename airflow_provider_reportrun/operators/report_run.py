@@ -28,6 +28,7 @@ from airflow_provider_reportrun.data_interval import (
     DATA_INTERVAL_END,
     DATA_INTERVAL_START,
     no_interval,
+    rendered_to_nothing,
     zone_of,
 )
 from airflow_provider_reportrun.errors import (
@@ -70,13 +71,22 @@ from airflow_provider_reportrun.outcomes import (
 )
 from airflow_provider_reportrun.outlets import tell_outlets
 from airflow_provider_reportrun.protocol import flows
-from airflow_provider_reportrun.protocol.calls import checked_id, checked_key, create_body
+from airflow_provider_reportrun.protocol.calls import (
+    checked_id,
+    checked_key,
+    create_body,
+    if_any,
+    is_nothing,
+    required,
+)
 from airflow_provider_reportrun.protocol.checks import check_parameters, is_covered, not_available
 from airflow_provider_reportrun.protocol.flows import Order, Patience
 from airflow_provider_reportrun.protocol.identity import TaskIdentity, body_digest, idempotency_key
 from airflow_provider_reportrun.protocol.interval import (
     INTERVAL_END,
     INTERVAL_START,
+    half_open,
+    missed_midnight,
     report_parameters,
 )
 from airflow_provider_reportrun.protocol.metrics import ATTACHES, Metric
@@ -117,6 +127,23 @@ _CREATE_CHECKS: Final[Mapping[str, Check]] = {
     "poll_interval": seconds,
     "max_poll_interval": seconds,
     "timeout": seconds,
+}
+_RENDERED_CHECKS: Final[Mapping[str, Check]] = {
+    "reportrun_conn_id": required,
+    "stripe_context": if_any,
+}
+"""Of what only rendering can make nothing of."""
+_CREATE_RENDERED: Final = {
+    **_RENDERED_CHECKS,
+    "report_parameters": if_any,
+    "result_options": if_any,
+    "idempotency_key": if_any,
+}
+_LANDING_RENDERED: Final = {
+    **_RENDERED_CHECKS,
+    "destination": required,
+    "storage_conn_id": if_any,
+    "spool_dir": if_any,
 }
 _LANDING_CHECKS: Final[Mapping[str, Check]] = {
     "storage_options": optional(mapping),
@@ -169,13 +196,13 @@ class CreateReportRunOperator(_ReportRunOperator):
     :param report: id of the report template (templated).
     :param interval_start: first instant of the report, inclusive (templated); by default the start
         of the data interval, unless the report's definition does not list it. An aware datetime,
-        an ISO 8601 string with an offset, or, where ``timezone`` is given or the DAG's timezone is
-        UTC, a date or a stamp without one. None sends none.
+        an ISO 8601 string with an offset, or, where ``timezone`` is given or the DAG's timetable is
+        in UTC, a date or a stamp without one. None sends none.
     :param interval_end: instant after the last, exclusive (templated); likewise.
     :param timezone: name of the zone that dates and stamps without an offset are meant in
         (templated).
     :param report_parameters: further parameters of the report: strings, lists of strings, dates or
-        datetimes (templated). An interval named here is sent in place of the default.
+        datetimes (templated); any sequence is a list. An interval named here is sent in place of the default.
     :param result_options: ``{"compress_file": True}`` for a ZIP (templated).
     :param idempotency_key: stands in for the task instance in the key (templated), to share a
         report run between tasks; the clear generation and the parameters are still part of it.
@@ -215,7 +242,7 @@ class CreateReportRunOperator(_ReportRunOperator):
         "stripe_context",
         "reportrun_conn_id",
     )
-    argument_checks = _CREATE_CHECKS
+    argument_checks = {**_CREATE_CHECKS, **_CREATE_RENDERED}  # noqa: RUF012 - of the base
     template_fields_renderers = {"report_parameters": "json", "result_options": "json"}  # noqa: RUF012 - as Airflow declares it
     operator_extra_links = (ReportRunLink(),)
     overwrite_rtif_after_execution = True
@@ -269,6 +296,9 @@ class CreateReportRunOperator(_ReportRunOperator):
             )
             if value == default
         }
+        bounds = {INTERVAL_START: interval_start, INTERVAL_END: interval_end}
+        self._unset = {name for name, value in bounds.items() if value is None}
+        self._empty = {name for name, value in bounds.items() if value == ""}
         self._max_tries: int | None = None
         self._left_out: frozenset[str] = frozenset()
         check_known(self, _CREATE_CHECKS)
@@ -291,7 +321,9 @@ class CreateReportRunOperator(_ReportRunOperator):
             failures_linked(self, context, hook),
         ):
             definition = _Definition(hook, self.report)
+            end = self.interval_end
             order = self._settle(context, hook, definition)
+            self._warn_of_last_second(context, end, order)
             try:
                 return self._carry_out(context, hook, order, patience, definition)
             except (InvalidRequest, DataWindowUnknown):
@@ -636,6 +668,21 @@ class CreateReportRunOperator(_ReportRunOperator):
             left_out = self._not_taken(defaulted, definition, needed=needed)
         return self._show(self._order(context, hook, left_out))
 
+    def _warn_of_last_second(self, context: Context, end: Any, order: Order) -> None:
+        """
+        Warn of an end that was meant to be inclusive; a timetable's own may be at 23:59.
+
+        :param end: the argument as it was given.
+        """
+        midnight = missed_midnight(
+            (self.report_parameters or {}).get(INTERVAL_END, end),
+            zone=zone_of(self.timezone, context),
+            from_second=59 if INTERVAL_END in self._defaulted() else 0,
+        )
+        if midnight is not None and INTERVAL_END in order.report_parameters:
+            sent = order.report_parameters[INTERVAL_END]
+            self.log.warning("%s", half_open(sent, midnight))
+
     def _corrected(self, context: Context, hook: ReportRunHook) -> Order | None:
         """
         Say what to send after a refusal that may be about a defaulted bound.
@@ -746,8 +793,10 @@ class CreateReportRunOperator(_ReportRunOperator):
                     f"{name} is named twice, as an argument and in report_parameters. "
                     "Keep one of them."
                 )
-            if name not in given and value == "":
-                raise no_interval(name, context)
+            is_none = name in left_out or name in self._unset
+            if name not in given and is_nothing(value) and not is_none:
+                is_own = name not in self._defaults | self._empty
+                raise rendered_to_nothing(name) if is_own else no_interval(name, context)
         zone = zone_of(self.timezone, context)
         return report_parameters(
             given, start=bounds[INTERVAL_START], end=bounds[INTERVAL_END], zone=zone
@@ -771,7 +820,7 @@ class _LandingOperator(_ReportRunOperator):
         "output_format",
         "column_types",
     )
-    argument_checks = _LANDING_CHECKS
+    argument_checks = {**_LANDING_CHECKS, **_LANDING_RENDERED}  # noqa: RUF012 - of the base
 
     def __init__(
         self,
@@ -967,7 +1016,10 @@ class ReportRunToStorageOperator(CreateReportRunOperator, _LandingOperator):
         *CreateReportRunOperator.template_fields,
         *_LandingOperator.landing_fields,
     )
-    argument_checks = {**_CREATE_CHECKS, **_LANDING_CHECKS}  # noqa: RUF012 - of the base
+    argument_checks = {  # noqa: RUF012 - of the base
+        **CreateReportRunOperator.argument_checks,
+        **_LandingOperator.argument_checks,
+    }
 
     def __init__(
         self, *, deferrable: bool = True, wait_for_data: bool | Late = True, **kwargs: Any

@@ -141,14 +141,38 @@ def get_report(report_id: str, *, fresh_for_seconds: float = 0.0) -> Call[Report
     )
 
 
+def is_nothing(value: Any) -> bool:
+    """Tell whether a value is None, or what a template makes of None or of nothing."""
+    return value is None or (isinstance(value, str) and value.strip() in {"", "None"})
+
+
+def required(value: Any, name: str) -> Any:
+    """
+    Refuse what a template renders to where there is no value.
+
+    :raises InvalidInput: names the argument.
+    """
+    if is_nothing(value):
+        raise InvalidInput(
+            f"{name} is {value!r}: a value is needed here. Check what its template renders to."
+        )
+    return value
+
+
+def if_any(value: Any, name: str) -> Any:  # noqa: ARG001 - as a check is called
+    """Take what a template renders to where there is no value for an argument not given."""
+    return None if is_nothing(value) else value
+
+
 def checked_id(value: Any, argument: str) -> str:
     """
     Refuse what cannot be an id before it is sent.
 
     :raises InvalidInput: when it is no text, empty, or holds blanks; names the argument.
     """
-    if isinstance(value, str) and value.strip() and not any(map(str.isspace, value.strip())):
-        return value.strip()
+    is_text = isinstance(value, str) and not is_nothing(value)
+    if is_text and not any(map(str.isspace, value.strip())):
+        return str(value.strip())
     raise InvalidInput(
         f"{argument} must be the id of a {argument.removesuffix('_id').replace('_', ' ')}, "
         f"not {value!r}. Where it comes from a template, check what that renders to."
@@ -164,10 +188,11 @@ def checked_key(value: Any) -> str:
     Source: https://docs.stripe.com/api/idempotent_requests
     """
     is_text = isinstance(value, str) and value.isascii() and value.isprintable()
-    if is_text and 1 <= len(value) <= LONGEST_KEY:
+    if is_text and not is_nothing(value) and len(value) <= LONGEST_KEY:
         return str(value)
     raise InvalidInput(
-        f"idempotency_key must be 1 to {LONGEST_KEY} printable ASCII characters, not {value!r}."
+        f"idempotency_key must be 1 to {LONGEST_KEY} printable ASCII characters, not {value!r}. "
+        "If it comes from a template, check what that renders to."
     )
 
 

@@ -8,8 +8,9 @@ with milliseconds, ``2025-08-18T00:00:00.000Z``, the form of all of Stripe's sam
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from datetime import date, datetime, time, tzinfo
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Any
 
 import pendulum
@@ -19,6 +20,7 @@ from airflow_provider_reportrun.errors import InvalidInput
 INTERVAL_START = "interval_start"
 INTERVAL_END = "interval_end"
 
+_LAST_MINUTE = (23, 59)
 _STAMP = re.compile(
     r"\d{4}-\d{2}-\d{2}"
     r"(?P<time>[T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?(?P<offset> ?Z|[+-]\d{2}(:?\d{2})?)?)?",
@@ -67,10 +69,10 @@ def parse_instant(value: Any, *, argument: str, zone: tzinfo | None) -> datetime
             return _as_sent(_midnight_or_time(value, zone), argument, given)
         case date():
             raise InvalidInput(
-                f"{argument} is {value} without an offset from UTC, and the DAG's timezone is not "
-                "UTC: it could mean two instants. Pass timezone=..., or a stamp with an offset, "
-                'such as "{{ data_interval_start }}" ({{ ds }} is formatted in UTC and would shift '
-                "the day)."
+                f"{argument} is {value} without an offset: pass timezone=..., or a stamp with an "
+                'offset, such as "{{ data_interval_start }}". The DAG\'s timetable is not in UTC, '
+                "as far as can be told, so it could mean two instants ({{ ds }} is formatted in "
+                "UTC and would shift the day)."
             )
         case _:
             raise InvalidInput(
@@ -119,10 +121,43 @@ def check_order(start: datetime, end: datetime) -> None:
         return
     what = "has no length" if start == end else "ends before it starts"
     raise InvalidInput(
-        f"The interval [{format_instant(start)}, {format_instant(end)}) {what}. "
-        "A plain cron schedule gives runs without a length since Airflow 3, and runs that were "
-        "triggered by hand have none either: schedule the DAG with CronDataIntervalTimetable, or "
-        "pass interval_start and interval_end."
+        "interval_end must come after interval_start: pass other ones, or use "
+        f"CronDataIntervalTimetable. The interval [{format_instant(start)}, {format_instant(end)}) "
+        f"{what}. Plain cron schedules give runs without a length since Airflow 3, also to runs "
+        "that are triggered by hand."
+    )
+
+
+def missed_midnight(value: Any, *, zone: tzinfo | None, from_second: int = 0) -> datetime | None:
+    """
+    Tell which midnight an end stops short of, as one does that was meant to be inclusive.
+
+    Intervals are half-open, so an end at 23:59:59 loses the last second of the day.
+
+    :param value: what was given for ``interval_end``.
+    :param zone: the zone of dates and naive stamps, looked at beside the value's own and UTC.
+    :param from_second: of the last minute of a day; 59 takes an end at 23:59:00 for meant so.
+    :return: aware, in the zone whose day it is; None for any other end.
+    """
+    try:
+        instant = parse_instant(value, argument=INTERVAL_END, zone=zone)
+        given = _parse_text(value.strip(), INTERVAL_END) if isinstance(value, str) else value
+    except InvalidInput:
+        return None
+    for one in (getattr(given, "tzinfo", None), zone, pendulum.UTC):
+        local = instant.astimezone(one) if one is not None else None
+        if local and (local.hour, local.minute) == _LAST_MINUTE and local.second >= from_second:
+            return datetime.combine(local.date() + timedelta(days=1), time.min, tzinfo=one)
+    return None
+
+
+def half_open(value: Any, midnight: datetime) -> str:
+    """Say what an end that stops short of a midnight leaves out, and what to give instead."""
+    sent = format_instant(midnight)
+    local = "" if not midnight.utcoffset() else f", which is {midnight.isoformat()}"
+    return (
+        f"interval_end is {value}, and intervals are half-open: what comes after it on that day is "
+        f"not in the report. For the whole day pass {sent}{local}."
     )
 
 
@@ -130,23 +165,54 @@ def json_value(value: Any, *, argument: str, zone: tzinfo | None) -> str | list[
     """
     Turn the value of a report parameter into what the API takes.
 
-    :param value: a string, a list of strings, a date or a datetime.
+    :param value: a string, a sequence of strings (outputs of mapped tasks are some), a date or a
+        datetime.
     :raises InvalidInput: for anything else; names the argument and the fix.
 
     Source: Stripe OpenAPI, ``v2.reporting.report_run``, ``report_parameters``.
     """
     match value:
         case str():
-            return value
+            return _text(value, argument)
         case date():
             return format_instant(parse_instant(value, argument=argument, zone=zone))
-        case list() | tuple() if all(isinstance(item, str) for item in value):
-            return list(value)
+        case bytes() | bytearray() | memoryview():
+            raise _not_taken(value, argument, value)
+        case Sequence():
+            items = list(value)
+            for item in items:
+                if not isinstance(item, str):
+                    raise _not_taken(value if isinstance(value, tuple) else items, argument, item)
+            return [_text(item, argument) for item in items]
         case _:
-            raise InvalidInput(
-                f"{argument} is {value!r} ({type(value).__name__}). The API takes strings, lists "
-                "of strings and timestamps: write numbers and booleans as strings."
-            )
+            raise _not_taken(value, argument, value)
+
+
+def _text(value: str, argument: str) -> str:
+    if value.strip() == "None":
+        raise InvalidInput(
+            f"{argument} is 'None', because its template rendered to nothing. Check the template, "
+            "or leave the parameter out."
+        )
+    return value
+
+
+def _not_taken(value: Any, argument: str, culprit: Any) -> InvalidInput:
+    """Make the error of a value that is no text, or a sequence that holds such a culprit."""
+    match culprit:
+        case bool() | int() | float():
+            text = str(culprit).lower() if isinstance(culprit, bool) else str(culprit)
+            fix = f"Write text: '{text}', or in native rendering \"'{{{{ ... }}}}'\"."
+        case None:
+            fix = "Leave it out, or check its template."
+        case AbstractSet() | Iterator() if culprit is value:
+            fix = "Make it a list, in an order that stays."
+        case _:
+            fix = "Write it as text."
+    return InvalidInput(
+        f"{argument} is {value!r} ({type(value).__name__}). {fix} The API takes strings, lists of "
+        "strings and timestamps, and nothing is guessed."
+    )
 
 
 def report_parameters(

@@ -24,7 +24,12 @@ from airflow_provider_reportrun.arguments import (
     plain_flag,
     zone,
 )
-from airflow_provider_reportrun.data_interval import DATA_INTERVAL_END, no_interval, zone_of
+from airflow_provider_reportrun.data_interval import (
+    DATA_INTERVAL_END,
+    no_interval,
+    rendered_to_nothing,
+    zone_of,
+)
 from airflow_provider_reportrun.errors import (
     DeadlinePassed,
     ReportRunError,
@@ -34,7 +39,7 @@ from airflow_provider_reportrun.errors import (
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.links.report_run import ReportRunLink, keep_link, show_link
 from airflow_provider_reportrun.outcomes import sensor_outcomes
-from airflow_provider_reportrun.protocol.calls import checked_id
+from airflow_provider_reportrun.protocol.calls import checked_id, if_any, is_nothing, required
 from airflow_provider_reportrun.protocol.checks import available_through
 from airflow_provider_reportrun.protocol.flows import OUTAGE_TOLERANCE_SECONDS, finished, poll
 from airflow_provider_reportrun.protocol.interval import (
@@ -65,6 +70,11 @@ if TYPE_CHECKING:
     from airflow_provider_reportrun.arguments import Late
 
 _CHECKS: Final[Mapping[str, Check]] = {"deferrable": plain_flag, "poke_interval": seconds}
+_RENDERED_CHECKS: Final[Mapping[str, Check]] = {
+    "reportrun_conn_id": required,
+    "stripe_context": if_any,
+}
+"""Of what only rendering can make nothing of."""
 
 RESUME_PAUSE_SECONDS = 5.0
 """Longest pause between two looks after a wait in the triggerer, for the end has come already."""
@@ -89,7 +99,7 @@ class _ApiSensor(BaseSensorOperator):
     """What is looked at, as metrics name it."""
     measured_as: str
     """The metric of the wait."""
-    argument_checks: ClassVar[Mapping[str, Check]] = _CHECKS
+    argument_checks: ClassVar[Mapping[str, Check]] = {**_CHECKS, **_RENDERED_CHECKS}
 
     def __init__(
         self,
@@ -362,7 +372,11 @@ class ReportDataSensor(_ApiSensor):
         "reportrun_conn_id",
         "stripe_context",
     )
-    argument_checks = {**_CHECKS, "timezone": optional(zone)}  # noqa: RUF012 - of the base
+    argument_checks = {  # noqa: RUF012 - of the base
+        **_CHECKS,
+        **_RENDERED_CHECKS,
+        "timezone": optional(zone),
+    }
     looks_at = DATA
     measured_as = DATA_WAIT
 
@@ -378,6 +392,8 @@ class ReportDataSensor(_ApiSensor):
         self.report = report
         self.interval_end = interval_end
         self.timezone: Any = timezone
+        self._is_default = interval_end == DATA_INTERVAL_END
+        self._is_empty = interval_end == ""
         check_known(self, self.argument_checks)
 
     def look(self, context: Context, hook: ReportRunHook) -> str | None:
@@ -409,7 +425,10 @@ class ReportDataSensor(_ApiSensor):
         resumed_after_data(event)
 
     def _end(self, context: Context) -> datetime:
-        if self.interval_end == "":
-            raise no_interval(INTERVAL_END, context)
+        if is_nothing(self.interval_end):
+            is_own = not self._is_default and not self._is_empty
+            raise (
+                rendered_to_nothing(INTERVAL_END) if is_own else no_interval(INTERVAL_END, context)
+            )
         zone = zone_of(self.timezone, context)
         return parse_instant(self.interval_end, argument=INTERVAL_END, zone=zone)
