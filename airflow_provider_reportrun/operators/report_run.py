@@ -202,7 +202,8 @@ class CreateReportRunOperator(_ReportRunOperator):
     :param timezone: name of the zone that dates and stamps without an offset are meant in
         (templated).
     :param report_parameters: further parameters of the report: strings, lists of strings, dates or
-        datetimes (templated); any sequence is a list. An interval named here is sent in place of the default.
+        datetimes (templated); any sequence is a list. An interval named here is sent in place of
+        the default.
     :param result_options: ``{"compress_file": True}`` for a ZIP (templated).
     :param idempotency_key: stands in for the task instance in the key (templated), to share a
         report run between tasks; the clear generation and the parameters are still part of it.
