@@ -64,7 +64,6 @@ class Script:
         default_factory=lambda: ApiAccess(conn_id="reportrun_default", api_key="rk_test_1")
     )
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    effective_context: str | None = None
 
     def get_report_run(self, report_run_id: str) -> ReportRun:
         """Give a report run that has succeeded."""
@@ -141,11 +140,6 @@ class Meanwhile:
     def access(self) -> ApiAccess:
         """Give the hook's own."""
         return self.hook.access
-
-    @property
-    def effective_context(self) -> str | None:
-        """Give the hook's own."""
-        return self.hook.effective_context
 
     def get_report_run(self, report_run_id: str) -> ReportRun:
         """Ask the hook."""
