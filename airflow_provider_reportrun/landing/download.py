@@ -90,11 +90,13 @@ def download(
     *,
     policy: RetryPolicy = POLICY,
     sleep: Sleep = time.sleep,
+    check_type: Callable[[str], object] = str,
 ) -> ResultFacts:
     """
     Download the result of a succeeded report run into a local file.
 
     :param path: written from its beginning; on an error the caller removes it.
+    :param check_type: called with the content type before the download, to refuse it.
     :param policy: how often to try in a row without anything new, and how long to wait before.
     :return: facts that were verified: the size against what the API announced.
     :raises ReportRunFailed: when the report run has no result because it failed.
@@ -111,6 +113,7 @@ def download(
             run = source.get_report_run(report_run_id)
             file = _ready_file(run)
             if not failures and not had:
+                check_type(file.content_type)
                 _tell_of(run, file)
             try:
                 transfer.take(source, file)

@@ -28,7 +28,6 @@ from airflow_provider_reportrun.landing.archive import ZIP, LocalFile
 from airflow_provider_reportrun.landing.columns import ColumnTypes, checked_types
 from airflow_provider_reportrun.landing.download import POLICY, Sleep, download
 from airflow_provider_reportrun.landing.emptiness import is_empty
-from airflow_provider_reportrun.landing.parquet import SUFFIX
 from airflow_provider_reportrun.landing.places import as_text, read_place
 from airflow_provider_reportrun.landing.spool import Spool
 from airflow_provider_reportrun.landing.targets import Target, open_target
@@ -46,6 +45,22 @@ log = logging.getLogger(__name__)
 
 CSV: Final = "csv"
 """``content_type`` of a result that is not compressed."""
+_OTHER_KINDS: Final = "7z avro bz2 gz json jsonl ndjson orc tgz xls xlsx xml xz zst"
+_KINDS: Final = {
+    ".csv": CSV,
+    ".zip": ZIP,
+    ".parquet": PARQUET,
+    ".pq": PARQUET,
+    **{f".{kind}": kind for kind in _OTHER_KINDS.split()},
+}
+"""What readers take a file for by the end of its name; other names are not looked at."""
+_MADE: Final = {
+    (CSV,): "what lands is CSV; for a ZIP, ask for compress_file and leave decompress out",
+    (ZIP,): "what lands is a ZIP, which decompress=True unpacks",
+    (CSV, ZIP): "Stripe sends CSV or ZIP, and output_format='parquet' makes Parquet of them",
+    (PARQUET,): "output_format is 'parquet'",
+}
+"""What a file may be: why."""
 IF_EXISTS: Final = (REPLACE, SKIP, FAIL)
 IF_EMPTY: Final = (LAND, SKIP, FAIL)
 
@@ -213,27 +228,46 @@ class Destination:
                 raise InvalidInput(
                     "column_types is for conversions: add output_format='parquet', or leave it out."
                 )
+            self._check_name(*((CSV,) if self.decompress else (CSV, ZIP)))
             return
         if self.output_format != PARQUET:
             raise InvalidInput(
                 f"output_format must be {PARQUET!r}, or left out to land what Stripe sends, "
                 f"not {self.output_format!r}."
             )
-        if PurePosixPath(self.name).suffix.lower() in {".csv", ".zip"}:
-            raise InvalidInput(
-                f"output_format is {PARQUET!r}, and readers would take the destination "
-                f"{self.uri} for something else. End it in {SUFFIX}, or in / for a folder."
-            )
+        self._check_name(PARQUET)
         parquet.check_available()
+
+    def _check_name(self, *kinds: str) -> None:
+        """
+        Refuse a name that readers would take for something else.
+
+        :param kinds: what the file may be.
+        """
+        suffix = PurePosixPath(self.name).suffix.lower()
+        named = _KINDS.get(suffix)
+        if named is None or named in kinds:
+            return
+        ends = " or ".join(f".{kind}" for kind in kinds)
+        raise InvalidInput(
+            f"The destination ends in {suffix}. End it in {ends}, or in / for a folder: "
+            f"{_MADE[kinds]}. It is {self.uri}."
+        )
 
     def check_result(self, content_type: str) -> None:
         """
-        Refuse a result that cannot be landed in the format that was asked for.
+        Refuse a result that cannot be landed in the format, or under the name, that was asked for.
 
         :param content_type: what the API announces or is asked for.
         :raises InvalidInput: says what to change.
         """
-        if self.output_format is None or content_type == CSV:
+        if self.output_format is None:
+            if content_type not in {CSV, ZIP}:
+                log.warning("%s will hold a result of the type %r", self.uri, content_type)
+            elif not self.decompress:
+                self._check_name(content_type)
+            return
+        if content_type == CSV:
             return
         if content_type != ZIP:
             raise InvalidInput(
@@ -314,7 +348,14 @@ class Destination:
         # Beside a local destination, what is renamed has the rights of a file there.
         with Spool(folder, self.owner, private=target.spool_folder is None) as spool:
             staged = spool.new_file()
-            facts = download(source, report_run_id, staged, policy=policy, sleep=sleep)
+            facts = download(
+                source,
+                report_run_id,
+                staged,
+                policy=policy,
+                sleep=sleep,
+                check_type=self.check_result,
+            )
             files = self._files(spool, staged, facts)
             if self.if_empty != LAND and is_empty(staged, facts.content_type):
                 return self._passed_over(target, facts)

@@ -305,7 +305,7 @@ def test_decompress_leaves_a_csv_alone(store, land, result, hook, name, returned
 
 
 @pytest.mark.parametrize(
-    ("name", "decompress"), [("report.zip", False), ("report.zip", True), ("x/", True)]
+    ("name", "decompress"), [("report.zip", False), ("report.csv", True), ("x/", True)]
 )
 def test_refuses_a_damaged_zip(store, land, result, hook, name, decompress):
     """A ZIP with one bad checksum publishes nothing, not even its good members."""

@@ -225,12 +225,12 @@ def test_a_running_report_run_is_tried_again(sandbox, folder, result):
 
 def test_a_corrupt_result_is_tried_again(folder, result):
     """A result that does not add up leaves the old file, and Airflow tries again."""
-    folder.put("r.csv", OLD)
+    folder.put("r.zip", OLD)
     run_id = result(b"no zip", "zip")
-    outcome = run_task(download_task(run_id, folder.destination("r.csv"), retries=3))
+    outcome = run_task(download_task(run_id, folder.destination("r.zip"), retries=3))
     assert isinstance(outcome.error, ResultCorrupt)
     assert outcome.state == "up_for_retry"
-    assert folder.files() == {"r.csv": OLD}
+    assert folder.files() == {"r.zip": OLD}
 
 
 @pytest.fixture

@@ -1,0 +1,79 @@
+"""Names that promise something else than what lands."""
+
+from __future__ import annotations
+
+import pytest
+from landing.sources import RUN_ID, serving, zipped
+from support.task_instances import dag, run_task
+
+from airflow_provider_reportrun.errors import InvalidInput
+from airflow_provider_reportrun.operators.report_run import ReportRunToStorageOperator
+
+BODY = b"a,b\n1,2\n"
+ZIPPED = zipped({"a.csv": BODY})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("x.parquet", {}, r"\.csv or \.zip.*output_format"),
+        ("x.csv.gz", {}, r"\.csv or \.zip"),
+        ("x.XLSX", {}, r"\.csv or \.zip"),
+        ("x.zip", {"decompress": True}, r"\.csv.*decompress"),
+        ("x.parquet", {"decompress": True}, r"\.csv"),
+    ],
+)
+def test_what_can_never_be(land, folder, name, options, words):
+    """No result lands as that, so it is refused before anything is looked at."""
+    with pytest.raises(InvalidInput, match=words):
+        land.to(folder.destination(name), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "kind"), [("weekly.csv", ZIPPED, "zip"), ("weekly.zip", BODY, "csv")]
+)
+def test_what_the_api_announces_is_compared_before_the_download(land, folder, name, body, kind):
+    """The type that the API announces decides; no byte is fetched, and what stood there stays."""
+    folder.put(name, b"old")
+    source = serving(body, kind)
+    with pytest.raises(InvalidInput, match=rf"End it in \.{kind}"):
+        land(source, RUN_ID, folder.destination(name))
+    assert source.asked == []
+    assert folder.files() == {name: b"old"}
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "kind", "options"),
+    [
+        ("a.txt", ZIPPED, "zip", {}),
+        ("a", BODY, "csv", {}),
+        ("a.CSV", BODY, "csv", {}),
+        ("a.csv", ZIPPED, "zip", {"decompress": True}),
+        ("a.csv", BODY, "csv", {"decompress": True}),
+        ("a.ZIP", ZIPPED, "zip", {}),
+    ],
+)
+def test_names_that_promise_nothing_else(land, folder, name, body, kind, options):
+    """Any other name is taken."""
+    land(serving(body, kind), RUN_ID, folder.destination(name), **options)
+    assert list(folder.files()) == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("weekly.csv", {"compress_file": True}), ("weekly.zip", {}), ("weekly.pq", {})],
+)
+def test_no_report_run_is_spent(sandbox, folder, name, options):
+    """What is asked for decides before a report run is spent."""
+    with dag():
+        task = ReportRunToStorageOperator(
+            task_id="land",
+            report="balance_summary",
+            destination=folder.destination(name),
+            result_options=options,
+            wait_for_data=False,
+        )
+    outcome = run_task(task)
+    assert isinstance(outcome.error, InvalidInput), outcome.error
+    assert sandbox.runs == []
+    assert folder.files() == {}
