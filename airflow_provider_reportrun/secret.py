@@ -7,7 +7,8 @@ left out when it is pickled. ``reveal`` stands only in the expression that sends
 
 from __future__ import annotations
 
-from typing import NoReturn
+import re
+from typing import Any, NoReturn
 
 from airflow_provider_reportrun.errors import InvalidInput
 
@@ -42,6 +43,27 @@ class Secret:
             )
         return self._value
 
+    def cut(self, data: Any) -> Any:
+        """
+        Replace the text in decoded JSON, or in a text, by ``***``.
+
+        In either case of letters, and as percent, JSON or HTML escapes write it.
+
+        :return: ``data``, or a copy of it.
+        """
+        if isinstance(data, str):
+            return self._cut_text(data) if self._value else data
+        if isinstance(data, dict):
+            return {self.cut(name): self.cut(value) for name, value in data.items()}
+        return [self.cut(value) for value in data] if isinstance(data, list) else data
+
+    def _cut_text(self, text: str) -> str:
+        # Most texts hold neither, and the pattern is slow.
+        is_plain = not any(mark in text for mark in ("%", "\\", "&#"))
+        if is_plain and self.reveal().lower() not in text.lower():
+            return text
+        return re.sub("".join(map(_spelled, self.reveal())), "***", text, flags=re.IGNORECASE)
+
     def __repr__(self) -> str:
         return "***"
 
@@ -72,3 +94,10 @@ class Secret:
             "An API key or a URL of a result must not go into an XCom. Return the report run or "
             "its id, and ask for the URL again in the task that needs it."
         )
+
+
+def _spelled(letter: str) -> str:
+    """Return a pattern of all spellings of an ASCII letter."""
+    code = f"{ord(letter):02x}"
+    escaped = rf"%(?:25)*{code}|\\+(?:u00|x){code}|&#(?:0*{ord(letter)}|x0*{code});"
+    return f"(?:{re.escape(letter)}|{escaped})"

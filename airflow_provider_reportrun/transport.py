@@ -221,7 +221,7 @@ def _open_stream(
     def chunks() -> Iterator[bytes]:
         broken = None
         try:
-            yield from answer.raw.stream(CHUNK_BYTES, decode_content=False)
+            yield from _read_unlogged(answer.raw.stream(CHUNK_BYTES, decode_content=False))
         except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
             # ValueError: a chunk of a size below zero.
             broken = _cut(what, error, transient=True)
@@ -238,23 +238,49 @@ def _open_stream(
             is_end_certain=length is not None or answer.raw.chunked,
         )
     finally:
-        answer.close()
+        with _unlogged():
+            answer.close()
+
+
+class _Unlogged(threading.local):
+    """Drops what a thread lets the HTTP libraries log while it asks for a result file."""
+
+    is_on = False
+
+    def __call__(self, _record: logging.LogRecord) -> bool:
+        return not self.is_on
+
+
+_unlogged_here: Final = _Unlogged()
+_LOGGERS_OF_HTTP: Final = ("urllib3", "requests", "http.client", "charset_normalizer")
 
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """Keep what this thread asks for out of urllib3's log at DEBUG, which holds each path."""
-    logger = logging.getLogger("urllib3.connectionpool")
-    thread = threading.get_ident()
+    """
+    Keep what this thread asks for out of the logs of the HTTP libraries, which hold its URL.
 
-    def is_of_others(record: logging.LogRecord) -> bool:
-        return record.thread != thread
-
-    logger.addFilter(is_of_others)
+    At DEBUG they log each path, and at WARNING the whole URL where a header cannot be read. The
+    filter stays, for adding and removing one is not safe while another thread logs.
+    """
+    for name in [*logging.root.manager.loggerDict, *_LOGGERS_OF_HTTP]:
+        if f"{name}.".startswith(tuple(f"{each}." for each in _LOGGERS_OF_HTTP)):
+            logging.getLogger(name).addFilter(_unlogged_here)
+    before, _unlogged_here.is_on = _unlogged_here.is_on, True
     try:
         yield
     finally:
-        logger.removeFilter(is_of_others)
+        _unlogged_here.is_on = before
+
+
+def _read_unlogged(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Read a body, and let the libraries log again what is done between its chunks."""
+    while True:
+        with _unlogged():
+            chunk = next(chunks, None)
+        if chunk is None:
+            return
+        yield chunk
 
 
 def _cut(what: str, error: Exception, *, transient: bool) -> TransportError:
@@ -367,13 +393,12 @@ def _headers(request: Request) -> Mapping[str, str]:
 
 def _response(access: ApiAccess, status: int, headers: Mapping[str, str], body: bytes) -> Response:
     """Make the answer, without the key where the server repeats it back."""
-    key = access.api_key.reveal()
     kept = {
-        name: value.replace(key, "***")
+        name: access.api_key.cut(value)
         for name in _READ_HEADERS
         if (value := headers.get(name)) is not None
     }
-    return Response(status=status, headers=kept, body=body.replace(key.encode(), b"***"))
+    return Response(status=status, headers=kept, body=body, api_key=access.api_key)
 
 
 def _failure(request: Request, access: ApiAccess, error: Exception, is_tls: bool) -> TransportError:

@@ -68,7 +68,7 @@ def read_json(response: Response, tried: str) -> Any:
     :raises ApiError: when the API refused; the leaf says why.
     :raises UnexpectedAnswer: when this is not the API speaking.
     """
-    data = _decode(response.body)
+    data = _decode(response)
     if response.status == 200 and isinstance(data, dict):  # noqa: PLR2004
         return data
     if response.status >= 400 and (isinstance(data, dict) or response.status in _OUTAGE):  # noqa: PLR2004
@@ -117,9 +117,11 @@ def _meaning(status: int, code: str, error_type: str) -> tuple[type[ApiError], s
     return _BY_STATUS.get(status, _INVALID)
 
 
-def _decode(body: bytes) -> Any:
+def _decode(response: Response) -> Any:
+    """Decode the body, and cut the key out after that: escapes and UTF-16 may hide it before."""
     try:
-        return json.loads(body, object_hook=_with_url_hidden)
+        data = json.loads(response.body, object_hook=_with_url_hidden)
+        return response.api_key.cut(data) if response.api_key else data
     except (ValueError, RecursionError):
         return None
 

@@ -13,9 +13,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from airflow_provider_reportrun.protocol.metrics import Metric
+
+if TYPE_CHECKING:
+    from airflow_provider_reportrun.secret import Secret
 
 T = TypeVar("T")
 
@@ -52,6 +55,8 @@ class Response:
     headers: Mapping[str, str]
     """Those that are read here, in the case that they are read in."""
     body: bytes = field(repr=False)
+    api_key: Secret | None = field(default=None, repr=False)
+    """Cut out of what is read of the body, should the server repeat it."""
 
     @property
     def request_id(self) -> str | None:
