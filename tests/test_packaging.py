@@ -279,6 +279,7 @@ def test_the_connection_form_has_the_documented_fields(form):
         "idempotency_namespace": "Idempotency namespace",
         "ca_bundle": "CA bundle",
         "proxy": "Proxy",
+        "allow_plain_http": "Allow plain http",
     }
     assert all(field["description"] for field in form.extra_fields.values())
     assert all("null" in field["schema"]["type"] for field in form.extra_fields.values())
