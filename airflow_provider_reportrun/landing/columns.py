@@ -35,8 +35,12 @@ Type that the API announces: type that it lands as.
 
 Source: Stripe OpenAPI, ``v2.reporting.report_run``, ``result.file.schema[].type``.
 """
+_LOOKS: Final = {"<": "XML or HTML", "{": "JSON", "[": "JSON"}
+"""What a file is that begins so."""
+_SEPARATORS: Final = {";": "values separated by semicolons", "\t": "values separated by tabs"}
+"""What a header of one column is that holds one of these."""
 _DECIMAL: Final = re.compile(r"decimal\( *([0-9]{1,2}) *, *([0-9]{1,2}) *\)")
-_MOST_DIGITS: Final = 38
+MOST_DIGITS: Final = 38
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +61,19 @@ class ColumnTypes:
 
         :param names: in the order of the file; None for a file without a header, which has the
             columns that were announced, if any were.
-        :raises ConversionFailed: when there are no columns, or two of one name.
+        :raises ConversionFailed: when there are no columns, two of one name, or none that was
+            announced, as of an error page.
         :raises InvalidInput: when a type was asked for of a column that is not there.
         """
         announced = {column.name: column.type for column in self.announced or ()}
         if names is None:
             names = list(announced)
         _check_names(names)
+        announced = _as_spelled(announced, names)
+        if announced:
+            self._check_shared(announced, names)
+        elif not set(self.wanted).intersection(names):
+            _check_looks(names)
         absent = sorted(set(self.wanted) - set(names))
         if absent:
             raise InvalidInput(
@@ -82,6 +92,46 @@ class ColumnTypes:
         if missing := sorted(set(announced) - set(names)):
             log.warning("The API announced columns that the result does not have: %s", missing)
         return tuple(Column(name, found[name] or TEXT) for name in names)
+
+    def _check_shared(self, announced: Mapping[str, str], names: Sequence[str]) -> None:
+        if set(names).isdisjoint({*announced, *self.wanted}):
+            raise ConversionFailed(
+                f"The file has none of the {len(announced)} columns that the API announced, but "
+                f"{len(names)} others, so it is another file or no CSV. Nothing was published; "
+                "look at it without output_format, or name its columns in column_types."
+            )
+
+
+def _as_spelled(announced: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """Name announced columns as the file does, if that differs in case and blanks alone."""
+    folded = {_folded(name): name for name in names if name not in announced}
+    spelled = {}
+    for name, type_ in announced.items():
+        other = None if name in names else folded.get(_folded(name))
+        spelled[other or name] = type_
+    return spelled
+
+
+def _folded(name: str) -> str:
+    return name.strip("\ufeff \t\u00a0").casefold()
+
+
+def _check_looks(names: Sequence[str]) -> None:
+    """
+    Refuse what is evidently no CSV, where the API tells no columns to compare with.
+
+    :raises ConversionFailed: says what it looks like.
+    """
+    first = names[0].lstrip()
+    looks = _LOOKS.get(first[:1])
+    if looks is None and len(names) == 1:
+        looks = next((words for sign, words in _SEPARATORS.items() if sign in first), None)
+    if looks is not None:
+        raise ConversionFailed(
+            f"The file looks like {looks}, not like a CSV whose values are separated by commas. "
+            "Nothing was published; look at it without output_format, or name its columns in "
+            "column_types."
+        )
 
 
 def checked_types(column_types: Mapping[str, str] | None) -> dict[str, str]:
@@ -113,7 +163,7 @@ def _checked_type(name: object, wanted: Any) -> str:
     if wanted in TYPES:
         return str(wanted)
     digits = decimal_digits(wanted) if isinstance(wanted, str) else None
-    if digits is None or not digits[1] <= digits[0] or not 1 <= digits[0] <= _MOST_DIGITS:
+    if digits is None or not digits[1] <= digits[0] or not 1 <= digits[0] <= MOST_DIGITS:
         raise InvalidInput(
             f"The type of the column {name!r} in column_types must be one of {', '.join(TYPES)} "
             f"or, with its digits in all and after the point, decimal(38,18), not {wanted!r}."

@@ -17,10 +17,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO
 
 from airflow_provider_reportrun.errors import ConversionFailed, InvalidInput
-from airflow_provider_reportrun.landing.columns import TEXT, ColumnTypes, decimal_digits
+from airflow_provider_reportrun.landing.columns import (
+    MOST_DIGITS,
+    TEXT,
+    ColumnTypes,
+    decimal_digits,
+)
 from airflow_provider_reportrun.landing.spool import open_staged
 
 if TYPE_CHECKING:
@@ -56,6 +61,17 @@ _KINDS: Final = tuple(
     )
 )
 """What a value is like, which an error may say, in place of the value, which it may not."""
+
+
+_NUMBER: Final = re.compile(rb"[+-]?(\d*)(?:\.(\d*))?", re.ASCII)
+_FLOAT: Final = re.compile(
+    rb"[+-]?((\d+\.?\d*|\.\d+)e[+-]?\d+|nan|inf|infinity)", re.ASCII | re.IGNORECASE
+)
+_OFFSETS: Final = (
+    (r"(\d) +([+-]\d\d:?\d\d)(?: +[A-Z]{3,4})?$", r"\1\2"),
+    (r"(?i)(\d) *(?:Etc/UTC|UTC|GMT|Z)$", r"\1Z"),
+)
+"""Ways to write an offset, and how pyarrow reads it."""
 
 
 def check_available() -> None:
@@ -129,7 +145,7 @@ def _header(file: LocalFile) -> tuple[list[str] | None, bool]:
     """
     with file.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         try:
-            names = next((row for row in csv.reader(text) if row), None)
+            names = next((row for row in csv.reader(_lines(text, file)) if row), None)
         except csv.Error:
             names = ["\udcff"]
         has_rows = bool(text.read(1))
@@ -139,6 +155,23 @@ def _header(file: LocalFile) -> tuple[list[str] | None, bool]:
             f"{_LEAVE_IT}"
         )
     return names, has_rows
+
+
+def _lines(text: TextIO, file: LocalFile) -> Iterator[str]:
+    """
+    Read the lines that a header may take, and never a whole file of one line.
+
+    :raises ConversionFailed: when they are longer than a block.
+    """
+    left = BLOCK_BYTES[-1]
+    while line := text.readline(left + 1):
+        left -= len(line)
+        if left < 0:
+            raise ConversionFailed(
+                f"The header of the CSV for {file.name} has more than {BLOCK_BYTES[-1]} "
+                f"characters, or it is no CSV. Nothing was published; {_LEAVE_IT}"
+            )
+        yield line
 
 
 def _is_unicode(text: str) -> bool:
@@ -257,7 +290,7 @@ class _Csv:
         if column.type != TEXT and compute.min(compute.binary_length(values)).as_py() == 0:
             values = compute.if_else(compute.equal(values, b""), None, values)
         try:
-            return values.cast(pa.string()).cast(type_)
+            return _cast(values, type_)
         except pa.ArrowInvalid:
             at = _first_misfit(values, type_)
         raise _misfit(self._file.name, column, first_row + at, values[at].as_py())
@@ -302,6 +335,27 @@ def _arrow_type(type_: str) -> Any:
     }[type_]
 
 
+def _cast(values: Any, type_: Any) -> Any:
+    """
+    Cast values, all of which are UTF-8.
+
+    :raises pyarrow.ArrowInvalid: when one does not fit.
+    """
+    import pyarrow as pa
+    from pyarrow import compute
+
+    texts = values.cast(pa.string())
+    if type_ != pa.timestamp("us", tz="UTC"):
+        return texts.cast(type_)
+    try:
+        return texts.cast(type_)
+    except pa.ArrowInvalid:
+        # A stamp may name its zone in words, or after a blank, which pyarrow does not read.
+        for pattern, offset in _OFFSETS:
+            texts = compute.replace_substring_regex(texts, pattern, offset)
+        return texts.cast(type_)
+
+
 def _first_misfit(values: Any, type_: Any) -> int:
     """Find the first value that cannot be cast, halving the rows in which it must be."""
     import pyarrow as pa
@@ -310,7 +364,7 @@ def _first_misfit(values: Any, type_: Any) -> int:
     while end - first > 1:
         middle = (first + end) // 2
         try:
-            values[first:middle].cast(pa.string()).cast(type_)
+            _cast(values[first:middle], type_)
             first = middle
         except pa.ArrowInvalid:
             end = middle
@@ -321,7 +375,8 @@ def _misfit(name: str, column: Column, row: int, value: bytes) -> ConversionFail
     advice = (
         _LEAVE_IT
         if column.type == TEXT
-        else f"give the column another type, such as column_types={{{column.name!r}: {TEXT!r}}}."
+        else "give the column a type that keeps it, such as "
+        f"column_types={{{column.name!r}: {_keeping(value)!r}}}."
     )
     return ConversionFailed(
         f"Row {row} of the CSV for {name}, not counting its header, has {_kind(value)} in the "
@@ -330,6 +385,30 @@ def _misfit(name: str, column: Column, row: int, value: bytes) -> ConversionFail
         column=column.name,
         row=row,
     )
+
+
+def _keeping(value: bytes) -> str:
+    """Name the narrowest type that keeps a value as it is; text keeps any."""
+    import pyarrow as pa
+
+    for type_ in ("bigint", *_decimals(value), "date", "timestamptz", "timestamp", "boolean"):
+        try:
+            _cast(pa.array([value], pa.binary()), _arrow_type(type_))
+        except pa.ArrowInvalid:
+            continue
+        return type_
+    return TEXT
+
+
+def _decimals(value: bytes) -> list[str]:
+    """Name the type with room for a number; a double for those that no decimal may hold."""
+    if _FLOAT.fullmatch(value):
+        return ["double"]
+    number = _NUMBER.fullmatch(value)
+    if number is None:
+        return []
+    whole, fraction = len(number[1].lstrip(b"0")), len(number[2] or b"")
+    return [f"decimal(38,{fraction})"] if whole + fraction <= MOST_DIGITS else []
 
 
 def _kind(value: bytes) -> str:

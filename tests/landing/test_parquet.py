@@ -21,14 +21,19 @@ from airflow_provider_reportrun.errors import (
     ConversionFailed,
     InvalidInput,
     LandingFailed,
+    ReportRunError,
     ReportRunFailed,
     ResultCorrupt,
 )
 from airflow_provider_reportrun.landing import parquet
+from airflow_provider_reportrun.landing.archive import LocalFile
+from airflow_provider_reportrun.landing.columns import ColumnTypes
+from airflow_provider_reportrun.landing.spool import Spool
 from airflow_provider_reportrun.operators.report_run import (
     DownloadReportResultOperator,
     ReportRunToStorageOperator,
 )
+from airflow_provider_reportrun.protocol.models import Column
 from airflow_provider_reportrun.sandbox import Answer, Fault
 
 CSV = b"id,net\ntxn_1,10.00\ntxn_2,-0.10\n"
@@ -510,3 +515,152 @@ def test_without_pyarrow_no_report_run_is_spent(folder, sandbox, monkeypatch):
     assert isinstance(outcome.error, InvalidInput)
     assert "pip install 'airflow-provider-reportrun[parquet]'" in str(outcome.error)
     assert sandbox.requests == []
+
+
+# Files that are something else
+
+
+ERROR_PAGES = {
+    "semicolons": b"id;net\ntxn_1;10.00\n",
+    "tabs": b"id\tnet\ntxn_1\t10.00\n",
+    "xml": b"<?xml version='1.0'?>\n<Error><Code>SlowDown</Code></Error>",
+    "xml on one line": b"<Error><Code>SlowDown</Code></Error>",
+    "html with commas": b"<html lang=en, class=x>\n<p>Sign in, please</p></html>\n",
+    "json": b'{"error": {"code": "x", "message": "y"}}',
+    "json over lines": b'{\n  "error": "x"\n}\n',
+    "a list": b'[{"id": 1, "net": 2}]\n',
+}
+
+
+@pytest.mark.parametrize("columns", [COLUMNS, None], ids=["announced", "nothing announced"])
+@pytest.mark.parametrize("body", ERROR_PAGES.values(), ids=ERROR_PAGES)
+def test_what_is_no_such_csv_replaces_nothing(make, hook, folder, land, body, columns):
+    """A file without any announced column, or that looks like another format, is refused."""
+    uri = folder.destination("r.parquet")
+    land(hook, make(CSV), uri, output_format="parquet")
+    good = folder.files()
+    with pytest.raises(ConversionFailed, match="Nothing was published") as caught:
+        land(hook, make(body, columns), uri, output_format="parquet")
+    assert folder.files() == good
+    assert not caught.value.transient
+
+
+def test_a_csv_of_other_columns_is_refused(refused):
+    """None of them was announced, whatever they are; column_types may vouch for them."""
+    error = refused(b"a,b\n1,2\n", COLUMNS)
+    assert "none of the 2 columns that the API announced" in str(error)[:100]
+    assert isinstance(refused(b"a,b\n1,2\n", COLUMNS, column_types={"c": "date"}), ConversionFailed)
+
+
+def test_column_types_vouch_for_a_file(convert):
+    """Whoever names a column of the file knows it."""
+    assert convert(b"a,b\n1,2\n", COLUMNS, column_types={"a": "bigint"}) == [(1, "2")]
+    assert convert(b"a;b\n1;2\n", None, column_types={"a;b": "varchar"}) == [("1;2",)]
+
+
+@pytest.mark.parametrize("header", ["ID,NET", " id , net", "Id,Net ", "\ufeff\ufeffid,net"])
+def test_announced_columns_in_another_spelling(convert, header):
+    """Case and blanks do not make another column; its type is the one that was announced."""
+    body = header.encode() + b"\ntxn_1,10.00\n"
+    assert convert(body, COLUMNS) == [("txn_1", Decimal("10.00"))]
+
+
+@pytest.mark.parametrize("body", [b"id\ntxn_1\n", b"id,more\ntxn_1,x\n"])
+def test_some_of_the_announced_columns_are_enough(convert, body, caplog):
+    """The others are named in the log, as columns that were not announced are."""
+    assert convert(body, COLUMNS)[0][0] == "txn_1"
+    assert "columns that the result does not have: ['net']" in caplog.text
+
+
+def test_a_header_without_end_is_refused(refused, monkeypatch):
+    """No more of it is read than a row may have."""
+    monkeypatch.setattr(parquet, "BLOCK_BYTES", (1_000, 10_000))
+    refused(b"x" * 1_000_000, None)
+    refused(b'"' + b"x\n" * 500_000, None)
+    refused(b"a," * 500_000, None)
+    refused(b"id,net\n" + b"x" * 1_000_000, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "advice"),
+    [
+        ("timestamp", "2026-01-01 00:00:00Z", "timestamptz"),
+        ("timestamp", "2026-01-01T00:00:00+02:00", "timestamptz"),
+        ("timestamp", "2026-01-01 00:00:00.000 UTC", "timestamptz"),
+        ("timestamptz", "2026-01-01 00:00:00", "timestamp"),
+        ("timestamp", "soon", "varchar"),
+        ("date", "2026-01-01 10:00:00", "timestamp"),
+        ("bigint", "1e5", "double"),
+        ("bigint", "-1.5E-7", "double"),
+        ("double", "nan", "double"),
+        ("double", "0.1234567890123456789", "decimal(38,19)"),
+        ("double", "123456789012345678901.5", "decimal(38,1)"),
+        ("double", "1" * 30 + "." + "1" * 20, "varchar"),
+        ("bigint", "10.25", "decimal(38,2)"),
+        ("bigint", "12345678901234567890", "decimal(38,0)"),
+        ("bigint", "2026-01-01", "date"),
+        ("boolean", "2", "bigint"),
+        ("double", "1,5", "varchar"),
+    ],
+)
+def test_advice_names_the_type_that_keeps_the_value(make, hook, land, folder, type_, value, advice):
+    """What it names is taken, and the value is kept."""
+    run_id = make(f'id,x\n1,"{value}"\n'.encode(), {"id": "bigint", "x": "varchar"})
+    to = {"output_format": "parquet", "column_types": {"x": type_}}
+    if type_ == "double":
+        to["column_types"] = {"x": "decimal"}
+    uri = folder.destination("r.parquet")
+    with pytest.raises(ConversionFailed) as caught:
+        land(hook, run_id, uri, **to)
+    assert f"column_types={{'x': '{advice}'}}" in str(caught.value)
+    assert value not in str(caught.value)
+    land(hook, run_id, uri, output_format="parquet", column_types={"x": advice})
+    assert folder.files()
+
+
+@pytest.mark.parametrize(
+    "stamp",
+    [
+        "2026-01-01 02:00:00 UTC", "2026-01-01 02:00:00.000 UTC", "2026-01-01T02:00:00.000 utc",
+        "2026-01-01 02:00:00 GMT", "2026-01-01 02:00:00 Etc/UTC", "2026-01-01 02:00:00UTC",
+        "2026-01-01 02:00:00 Z", "2026-01-01 04:00:00 +0200", "2026-01-01 04:00:00 +02:00",
+        "2026-01-01 02:00:00 +0000 UTC",
+    ],
+)  # fmt: skip
+def test_offsets_in_words(convert, stamp):
+    """UTC is an offset, and so is one after a blank, beside those that need no help."""
+    body = f"at\n{stamp}\n2026-01-01T02:00:00Z\n".encode()
+    rows = convert(body, {"at": "timestamp"}, column_types={"at": "timestamptz"})
+    assert {row[0].astimezone(timezone.utc) for row in rows} == {
+        datetime(2026, 1, 1, 2, tzinfo=timezone.utc)
+    }
+
+
+# pyarrow cannot tell of a ragged row that is no UTF-8, and says so to nobody.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_a_csv_holds(tmp_path, seed):
+    """Some hundred CSVs with other bytes are converted, or end in an error of ours."""
+    rng = random.Random(seed)  # noqa: S311 - made-up damage
+    rows = b'1,2.50,2026-01-01 00:00:00\n"2",,"2026-01-02 00:00:00"\n'
+    good = b"id,net,at\n" + 2 * rows
+    types = ColumnTypes(
+        announced=[Column("id", "bigint"), Column("net", "double"), Column("at", "timestamp")]
+    )
+    converted = 0
+    for _ in range(400):
+        body = bytearray(good)
+        for _ in range(rng.randint(0, 3)):
+            at = rng.randrange(len(body))
+            body[at : at + rng.randint(0, 2)] = rng.choice(
+                [b"\0", b"\xff", b'"', b",", b"\r", b"\n", b";", b"\xef\xbb\xbf", b"9" * 40]
+            )
+        with Spool(tmp_path, "o") as spool:
+            path = spool.new_file()
+            path.write_bytes(body)
+            file = LocalFile(name="r.parquet", path=path, size=len(body), sha256="")
+            try:
+                converted += parquet.convert(file, spool, types).rows >= 0
+            except ReportRunError:
+                continue
+    assert converted
