@@ -1,0 +1,67 @@
+"""Outputs of mapped tasks as parameters, through ``dag.test()`` on a database of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+from datetime import datetime, timezone
+
+import pytest
+
+RUN_DAY = datetime(2026, 11, 2, tzinfo=timezone.utc)
+SOURCE = """
+from airflow.sdk import DAG, task
+from airflow_provider_reportrun.operators.report_run import CreateReportRunOperator
+
+with DAG("mapped_columns", schedule=None) as dag:
+
+    @task
+    def echo(name):
+        return name
+
+    @task
+    def several(names):
+        return names
+
+    CreateReportRunOperator(
+        task_id="create",
+        report="balance_change_from_activity_itemized",
+        report_parameters={
+            "interval_start": "2026-10-26T00:00:00Z",
+            "interval_end": "2026-11-02T00:00:00Z",
+            "columns": COLUMNS,
+        },
+        interval_start=None,
+        interval_end=None,
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def airflow_db():
+    """A migrated database."""
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.mark.parametrize(
+    ("columns", "sent"),
+    [
+        ('echo.expand(name=["gross", "net"])', ["gross", "net"]),
+        ('echo.expand(name=["GROSS", "NET"]).map(lambda name: name.lower())', ["gross", "net"]),
+        ('several(["gross"]).concat(several(["net", "fee"]))', ["gross", "net", "fee"]),
+    ],
+    ids=["mapped", "map", "concat"],
+)
+def test_an_output_is_a_list(airflow_db, sandbox, monkeypatch, tmp_path, columns, sent):
+    """In the order of the task instances, whatever sequence Airflow hands over."""
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path))
+    monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(tmp_path))
+    path = tmp_path / "mapped_columns.py"
+    path.write_text(SOURCE.replace("COLUMNS", columns), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("mapped_columns", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    run = module.dag.test(logical_date=RUN_DAY)
+    assert run.state == "success"
+    assert [each.report_parameters["columns"] for each in sandbox.runs] == [sent]
