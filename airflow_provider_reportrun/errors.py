@@ -15,7 +15,7 @@ Everything that can go wrong, as one tree that knows nothing of Airflow.
     │   ├── IdempotencyMismatch 409: the same key with other parameters
     │   ├── RateLimited         429: too many requests, or locked for a moment
     │   ├── CapacityExceeded    429: too many report runs at once for this key
-    │   └── ServerError         5xx, and conflicts of concurrent requests (409)
+    │   └── ServerError         5xx, and another request at work on the same thing (409, 400)
     ├── UnexpectedAnswer        something answered that does not speak this API
     ├── DataNotAvailable        the API does not hold the interval's data yet
     ├── DataWindowUnknown       the API does not say which data a report has
@@ -37,6 +37,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_reportrun.text import encodable, plain, shown
+
 
 class ReportRunError(Exception):
     """
@@ -56,11 +58,11 @@ class ReportRunError(Exception):
     """The report run that this is about, where there is one."""
 
     def __init__(self, message: str, **facts: Any) -> None:
-        super().__init__(message)
+        super().__init__(encodable(message))
         for name, value in facts.items():
             if name not in self.fact_names():
                 raise TypeError(f"{type(self).__name__} has no fact {name!r}")
-            setattr(self, name, value)
+            setattr(self, name, encodable(value) if isinstance(value, str) else value)
 
     @classmethod
     def fact_names(cls) -> frozenset[str]:
@@ -129,6 +131,9 @@ class PermissionDenied(ApiError):
 class NotFound(ApiError):
     """No such report or report run for this key and account (404)."""
 
+    unknown_path: bool = False
+    """Whether the API knows no such path: for this version, or this account."""
+
 
 class ResultGone(NotFound):
     """The file of a report run that succeeded is no longer there (404, 410 of its host)."""
@@ -136,6 +141,9 @@ class ResultGone(NotFound):
 
 class InvalidRequest(ApiError):
     """The API does not take what was sent (400, 415 and other 4xx)."""
+
+    about: str | None = None
+    """``interval_start`` or ``interval_end``, where the refusal names that one of the two."""
 
 
 class IdempotencyMismatch(ApiError):
@@ -155,13 +163,18 @@ class CapacityExceeded(ApiError):
 
 
 class ServerError(ApiError):
-    """The API failed (5xx), or two requests got in each other's way (409)."""
+    """The API failed (5xx), or is still at work on the same thing (409, 400)."""
 
     transient = True
 
+    @property
+    def is_conflict(self) -> bool:
+        """Whether another request is at work, perhaps an earlier one under the same key."""
+        return self.status is not None and self.status < 500  # noqa: PLR2004
+
 
 class UnexpectedAnswer(ReportRunError):
-    """Something answered that does not speak this API, such as a proxy with a page of its own."""
+    """Something answered that does not speak this API, such as a proxy or gateway on the way."""
 
     transient = True
     status: int | None = None
@@ -247,7 +260,7 @@ def to_json(error: ReportRunError) -> dict[str, Any]:
 
     :return: ``kind``, ``message`` and ``facts``.
     """
-    return {"kind": type(error).__name__, "message": error.message, "facts": error.facts}
+    return {"kind": type(error).__name__, "message": error.message, "facts": plain(error.facts)}
 
 
 def from_json(data: Any) -> ReportRunError:
@@ -262,9 +275,27 @@ def from_json(data: Any) -> ReportRunError:
     match data:
         case {"kind": str(kind), "message": str(message), "facts": dict(facts)}:
             known = _kind(kind)
-            return known(message, **{k: v for k, v in facts.items() if k in known.fact_names()})
+            good = {k: plain(v) for k, v in facts.items() if _is_fact(known, k, v)}
+            return known(plain(message), **good)
         case _:
-            raise BadTriggerEvent(f"A trigger event carries an error that cannot be read: {data!r}")
+            raise BadTriggerEvent(
+                f"A trigger event carries an error that cannot be read: {shown(data)}"
+            )
+
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "str": str,
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+}
+
+
+def _is_fact(kind: type[ReportRunError], name: str, value: Any) -> bool:
+    """Tell whether a class declares a fact of such a name and type."""
+    declared = (vars(each).get("__annotations__", {}).get(name) for each in kind.__mro__)
+    types = [each.partition(" ")[0] for each in declared if each]
+    return bool(types) and isinstance(value, _TYPES[types[0]])
 
 
 def _kind(name: str) -> type[ReportRunError]:

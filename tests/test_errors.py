@@ -33,6 +33,8 @@ VALUES = {
     "available_through": "2026-08-10T00:00:00.000Z",
     "column": "net",
     "row": 7,
+    "about": "interval_end",
+    "unknown_path": True,
 }
 """A value for every fact that any error has."""
 TRANSIENT = {

@@ -59,7 +59,7 @@ PUBLIC_NAMES = {
 ALLOWED = {
     "__init__": set(),
     "get_provider_info": set(),
-    "errors": set(),
+    "errors": {"text"},
     "_compat": set(),
     "connection": {"errors", "secret"},
     "connection_form": {"get_provider_info"},
@@ -73,7 +73,7 @@ ALLOWED = {
     "retry_policy": {"errors"},
     "waiting": {"errors"},
     "outcomes": {"_compat", "errors"},
-    "protocol": {"errors", "secret"},
+    "protocol": {"errors", "secret", "text"},
     "transport": {"__init__", "connection", "errors", "protocol", "secret", "telemetry"},
     "session": {"connection", "errors", "protocol", "secret", "transport"},
     "landing": {"_compat", "connection", "errors", "protocol", "secret", "telemetry", "transport"},
@@ -90,7 +90,7 @@ ALLOWED = {
         "transport",
         "waiting",
     },
-    "triggers": {"errors", "hooks", "protocol", "record", "waiting"},
+    "triggers": {"errors", "hooks", "protocol", "record", "text", "waiting"},
     "links": {"connection", "errors", "hooks"},
     "operators": {
         "_compat",
@@ -123,6 +123,7 @@ ALLOWED = {
         "waiting",
     },
     "sandbox": set(),
+    "text": set(),
     "testing": {"hooks", "sandbox"},
 }
 """Room: the other rooms that it may import from, for types too."""

@@ -67,6 +67,12 @@ T = TypeVar("T")
 
 DEFINITION_SECONDS = 300.0
 """How long a report's definition is kept."""
+_NO_SUCH_RUN = frozenset({"not_found", "resource_missing"})
+"""
+How the API says, in v2 and v1, that it has no such report run: then it knows the key.
+
+A gateway on the way that says 404 knows nothing of keys.
+"""
 _definitions: dict[tuple[str, str | None, str], tuple[Report, float]] = {}
 """By connection, account and report: with the time (monotonic) that it was fetched at."""
 
@@ -364,8 +370,9 @@ class ReportRunHook(BaseHook):
         try:
             probe = calls.get_report_run("reprun_connection_test")
             self.converse(flows.ask(probe, policy=flows.ONE_OF_MANY))
-        except NotFound:
-            return True, _works(self.access, self.effective_context)
+        except NotFound as error:
+            if error.unknown_path or error.code not in _NO_SUCH_RUN:
+                return False, str(error)
         except AuthenticationError as error:
             return False, f"The API at {self.access.base_url} does not know this key. {error}"
         except PermissionDenied as error:
@@ -448,7 +455,8 @@ def _creation(
             report_parameters=checked,
             result_options=result_options,
             idempotency_key=idempotency_key or str(uuid.uuid4()),
-        )
+        ),
+        policy=flows.UNTIL_DONE,
     )
 
 

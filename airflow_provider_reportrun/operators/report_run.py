@@ -43,6 +43,7 @@ from airflow_provider_reportrun.errors import (
     RateLimited,
     ReportRunError,
     ResultGone,
+    ServerError,
     TransportError,
     UnexpectedAnswer,
 )
@@ -345,8 +346,8 @@ class CreateReportRunOperator(_ReportRunOperator):
         run = self._find(hook, attempt.record)
         if run is None:
             remember(context, attempt.record)
-            self._check(definition, hook, attempt.order, attempt.patience)
-            run = self._create(hook, attempt.order, attempt.patience)
+            missing = self._check(definition, hook, attempt.order)
+            run = self._create(hook, attempt.order, attempt.patience, missing)
         return self._go_on(context, hook, attempt, run)
 
     def _attempt(self, context: Context, order: Order, patience: Patience) -> _Attempt:
@@ -498,18 +499,19 @@ class CreateReportRunOperator(_ReportRunOperator):
         return run
 
     def _check(
-        self, definition: _Definition, hook: ReportRunHook, order: Order, patience: Patience
-    ) -> None:
+        self, definition: _Definition, hook: ReportRunHook, order: Order
+    ) -> ReportRunError | None:
         """
-        Compare the order with the report's definition, and wait for its data where asked to.
+        Compare the order with the report's definition.
 
         A definition that cannot be read stops nothing; where that may pass, a wait for data waits.
 
+        :return: why the data are to be waited for, else None.
         :raises InvalidInput: names everything that is wrong, at once.
         :raises DataNotAvailable: when the interval reaches past the data.
         """
         if not (self.validate or self.wait_for_data):
-            return
+            return None
         interval_end = read_instant(order.report_parameters.get(INTERVAL_END))
         missing: ReportRunError | None = None
         try:
@@ -521,11 +523,10 @@ class CreateReportRunOperator(_ReportRunOperator):
             if self.wait_for_data and error.transient:
                 missing = error
         if missing is None or interval_end is None:
-            return
+            return None
         if not self.wait_for_data:
             raise missing
-        self.log.info("Waiting for data: %s", missing.message)
-        self._await_data(hook, order, interval_end, patience)
+        return missing
 
     def _missing_data(
         self,
@@ -549,14 +550,33 @@ class CreateReportRunOperator(_ReportRunOperator):
         )  # an old copy hides new data
         return None if is_covered(now, interval_end) else not_available(now, interval_end)
 
-    def _await_data(
-        self, hook: ReportRunHook, order: Order, interval_end: datetime, patience: Patience
-    ) -> None:
-        if self.deferrable:
-            self._defer_create(order, patience, wait_for_data=True)
-        hook.converse(flows.await_data(order.report, interval_end, patience=patience))
+    def _create(
+        self,
+        hook: ReportRunHook,
+        order: Order,
+        patience: Patience,
+        missing: ReportRunError | None = None,
+    ) -> ReportRun:
+        """
+        Create the report run, as soon as its data are there and there is room for it.
 
-    def _create(self, hook: ReportRunHook, order: Order, patience: Patience) -> ReportRun:
+        :param missing: why its data are to be waited for, where that is known.
+        """
+        if missing is None:
+            try:
+                return self._create_now(hook, order, patience)
+            except DataNotAvailable as error:
+                if not self.wait_for_data:
+                    raise
+                missing = error
+        self.log.info("Waiting for data: %s", missing.message)
+        if self.deferrable:
+            self._defer_create(order, patience)
+        run = hook.converse(flows.create_with_data(order, patience=patience))
+        self._report_run_id = run.id
+        return run
+
+    def _create_now(self, hook: ReportRunHook, order: Order, patience: Patience) -> ReportRun:
         """Create the report run, waiting for capacity where it is scarce."""
         # In place, Airflow's own retries ride out an outage; only for capacity it is waited.
         in_place: Patience | None = replace(patience, outage_tolerance_seconds=0.0)
@@ -564,10 +584,11 @@ class CreateReportRunOperator(_ReportRunOperator):
             in_place = None
         try:
             run = hook.converse(flows.create(order, patience=in_place))
-        except (CapacityExceeded, RateLimited) as error:
-            if not self.deferrable:
+        except (CapacityExceeded, RateLimited, ServerError) as error:
+            is_outage = isinstance(error, ServerError) and not error.is_conflict
+            if is_outage or not self.deferrable:
                 raise
-            self.log.info("Waiting in the triggerer until there is room: %s", error)
+            self.log.info("Waiting in the triggerer until it can be created: %s", error)
             self._defer_create(order, patience)
         self._report_run_id = run.id
         return run
@@ -603,9 +624,7 @@ class CreateReportRunOperator(_ReportRunOperator):
             "deadline": patience.deadline,
         }
 
-    def _defer_create(
-        self, order: Order, patience: Patience, *, wait_for_data: bool = False
-    ) -> NoReturn:
+    def _defer_create(self, order: Order, patience: Patience) -> NoReturn:
         from airflow_provider_reportrun.triggers.report_run import CreateReportRunTrigger
 
         self.defer(
@@ -616,7 +635,7 @@ class CreateReportRunOperator(_ReportRunOperator):
                 idempotency_key=order.idempotency_key,
                 runs_allowed=order.runs_allowed,
                 wait_for_completion=self.wait_for_completion,
-                wait_for_data=wait_for_data,
+                wait_for_data=self.wait_for_data,
                 gone=sorted(order.gone),
                 **self._trigger_arguments(patience),
             ),

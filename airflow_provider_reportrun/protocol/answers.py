@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_reportrun.errors import (
     ApiError,
     AuthenticationError,
     CapacityExceeded,
+    DataNotAvailable,
     IdempotencyMismatch,
     InvalidRequest,
     NotFound,
     PermissionDenied,
     RateLimited,
+    ReportRunError,
     ServerError,
     UnexpectedAnswer,
 )
+from airflow_provider_reportrun.protocol.interval import (
+    INTERVAL_END,
+    INTERVAL_START,
+    format_instant,
+)
+from airflow_provider_reportrun.protocol.models import read_instant
 from airflow_provider_reportrun.secret import Secret
+from airflow_provider_reportrun.text import MESSAGE, WORD, one_line
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.protocol.messages import Response
@@ -26,8 +36,27 @@ if TYPE_CHECKING:
 CAPACITY_CODE = "report_run_rate_limit_exceeded"
 IDEMPOTENCY_CODE = "idempotency_error"
 """Sent as ``code`` by v2 and as ``type`` by v1."""
+KEY_IN_USE_CODE = "idempotency_key_in_use"
+"""The first request under the key is still at work."""
 
-_LONGEST_MESSAGE = 500
+_IN_USE = re.compile(r"\bin[- ]progress\b|\bcurrently\b.*\buse\b", re.IGNORECASE)
+"""How older versions of the API say it, without the code."""
+_NOT_YET = re.compile(
+    r"\bavailable (through|until|up to)\b|\bnot yet available\b|\bnot available yet\b",
+    re.IGNORECASE,
+)
+"""
+How the API says that an interval reaches past its data; it has no code for that.
+
+Source: https://github.com/mozilla/bigquery-etl/pull/2959
+"""
+_THROUGH = re.compile(
+    r"(through|until|up to)\W*(?P<day>\d{4}-\d\d-\d\d)[T ]"
+    r"(?P<time>\d\d:\d\d:\d\d(\.\d+)?) ?(UTC|Z)",
+    re.IGNORECASE,
+)
+_UNKNOWN_PATH = "unrecognized request url"
+_LONGEST_HINT_SECONDS = 24 * 3600.0
 
 _BY_STATUS: Mapping[int, tuple[type[ApiError], str]] = {
     401: (AuthenticationError, "Check the API key in the connection's password field."),
@@ -55,6 +84,14 @@ _CAPACITY = (
     "The API key has as many report runs going as it may; wait until one of them ends.",
 )
 _INVALID = (InvalidRequest, "Correct what the message names.")
+_PATH = (
+    NotFound,
+    (
+        "Check the connection's host and stripe_version, and that the account has access to this "
+        "API, which may be a preview."
+    ),
+)
+_AT_WORK = (ServerError, "An earlier request under this key is still at work; ask again.")
 _SERVER = (ServerError, "The fault is on the API's side; asking again later helps.")
 
 
@@ -66,55 +103,117 @@ def read_json(response: Response, tried: str) -> Any:
         of balance_summary"``.
     :return: decoded JSON.
     :raises ApiError: when the API refused; the leaf says why.
+    :raises DataNotAvailable: when it refused an interval that reaches past its data.
     :raises UnexpectedAnswer: when this is not the API speaking.
     """
     data = _decode(response)
     if response.status == 200 and isinstance(data, dict):  # noqa: PLR2004
         return data
-    if response.status >= 400 and (isinstance(data, dict) or response.status in _OUTAGE):  # noqa: PLR2004
-        raise _refusal(response, data if isinstance(data, dict) else {}, tried)
-    content_type = (response.headers.get("Content-Type") or "no content type")[:100]
+    said = _said(data)
+    if response.status >= 400 and (said is not None or response.status in _OUTAGE):  # noqa: PLR2004
+        raise _refusal(response, said or _Said(), tried)
+    content_type = one_line(response.headers.get("Content-Type") or "no content type", 100)
+    came = "JSON of another form than" if isinstance(data, dict) else f"{content_type} in place of"
     raise UnexpectedAnswer(
-        f"Tried to {tried}: something answered HTTP {response.status} with {content_type} in place "
-        "of the API's JSON. Check the connection's host, and any proxy on the way.",
+        f"Tried to {tried}: something answered HTTP {response.status} with {came} "
+        "the API's JSON. Check the connection's host, and any proxy or gateway on the way.",
         status=response.status,
         request_id=response.request_id,
     )
 
 
-_OUTAGE = frozenset({401, 429, *range(500, 600)})
-"""What a gateway in front of the API may answer without JSON."""
+_OUTAGE = frozenset({429, *range(500, 600)})
+"""What passes by itself, whoever says it: a gateway in front of the API has no form of its own."""
 
 
-def _refusal(response: Response, data: Mapping[str, Any], tried: str) -> ApiError:
-    detail = data.get("error")
-    error: Mapping[str, Any] = detail if isinstance(detail, dict) else {}
-    code, message = str(error.get("code") or ""), str(error.get("message") or "")
-    kind, advice = _meaning(response.status, code, str(error.get("type") or ""))
-    said = f"{code}: {message}" if code and message else code or message or "no message"
+class _Said(NamedTuple):
+    """What a refusal of Stripe says."""
+
+    code: str = ""
+    message: str = ""
+    type: str = ""
+    param: str = ""
+
+
+def _said(data: Any) -> _Said | None:
+    """
+    Read a refusal in Stripe's form: ``{"error": {...}}`` with a message, code or type of text.
+
+    :return: None for any other, which a proxy or gateway on the way may have made.
+    """
+    error = data.get("error") if isinstance(data, dict) else None
+    if not isinstance(error, dict):
+        return None
+    found = {name: error.get(name) or "" for name in ("code", "message", "type")}
+    if not any(found.values()) or not all(isinstance(each, str) for each in found.values()):
+        return None
+    param = error.get("param")
+    return _Said(
+        code=one_line(found["code"], WORD),
+        message=one_line(found["message"], MESSAGE),
+        type=one_line(found["type"], WORD),
+        param=param if isinstance(param, str) else "",
+    )
+
+
+def _refusal(response: Response, said: _Said, tried: str) -> ReportRunError:
+    kind, advice = _meaning(response.status, said)
+    words = ": ".join(filter(None, (said.code, said.message))) or "no message"
+    told = f"Tried to {tried}: the API answered {response.status} {words[:MESSAGE]}"
+    if kind is InvalidRequest and _NOT_YET.search(said.message):
+        return DataNotAvailable(
+            f"{told} Wait with wait_for_data=True or a ReportDataSensor.",
+            available_through=_through(said.message),
+            request_id=response.request_id,
+        )
     facts: dict[str, Any] = {
         "status": response.status,
-        "code": code or None,
+        "code": said.code or None,
         "request_id": response.request_id,
         "should_retry": _flag(response.headers.get("Stripe-Should-Retry")),
         "retry_after": _seconds(response.headers.get("Retry-After")),
     }
     if kind is PermissionDenied:
-        facts["context_missing"] = "access account" in message
-    return kind(
-        f"Tried to {tried}: the API answered {response.status} {said[:_LONGEST_MESSAGE]} {advice}",
-        **facts,
-    )
+        facts["context_missing"] = "access account" in said.message
+    if kind is InvalidRequest:
+        facts["about"] = _about(said)
+    if kind is NotFound:
+        facts["unknown_path"] = advice == _PATH[1]
+    return kind(f"{told} {advice}", **facts)
 
 
-def _meaning(status: int, code: str, error_type: str) -> tuple[type[ApiError], str]:
-    if status in {400, 409} and IDEMPOTENCY_CODE in {code, error_type}:
+def _meaning(status: int, said: _Said) -> tuple[type[ApiError], str]:
+    if status in {400, 409} and _is_in_use(said):
+        return _AT_WORK
+    if status in {400, 409} and IDEMPOTENCY_CODE in {said.code, said.type}:
         return _IDEMPOTENCY
-    if status == 429 and code == CAPACITY_CODE:  # noqa: PLR2004
+    if status == 429 and said.code == CAPACITY_CODE:  # noqa: PLR2004
         return _CAPACITY
+    if status in {400, 404} and said.message.lower().startswith(_UNKNOWN_PATH):
+        return _PATH
     if status >= 500:  # noqa: PLR2004
         return _SERVER
     return _BY_STATUS.get(status, _INVALID)
+
+
+def _is_in_use(said: _Said) -> bool:
+    if said.code == KEY_IN_USE_CODE:
+        return True
+    is_of_keys = IDEMPOTENCY_CODE in {said.code, said.type}
+    return is_of_keys and _IN_USE.search(said.message) is not None
+
+
+def _through(message: str) -> str | None:
+    found = _THROUGH.search(message)
+    instant = read_instant(f"{found['day']}T{found['time']}Z") if found else None
+    return format_instant(instant) if instant else None
+
+
+def _about(said: _Said) -> str | None:
+    """Name the bound that a refusal is about, where it is about one of the two."""
+    words = said.param or said.message
+    named = [bound for bound in (INTERVAL_START, INTERVAL_END) if bound in words]
+    return named[0] if len(named) == 1 else None
 
 
 def _decode(response: Response) -> Any:
@@ -144,4 +243,4 @@ def _seconds(value: str | None) -> float | None:
         seconds = float(value or "")
     except ValueError:
         return None
-    return seconds if 0 <= seconds < float("inf") else None
+    return min(seconds, _LONGEST_HINT_SECONDS) if 0 <= seconds < float("inf") else None

@@ -85,7 +85,7 @@ def check_parameters(report: Report, parameters: Mapping[str, str | list[str]]) 
 def _problems(name: str, value: str | list[str], parameter: ReportParameter) -> Iterator[str]:
     if parameter.allowed_values is not None:
         given = [value] if isinstance(value, str) else value
-        wrong = [item for item in given if item not in parameter.allowed_values]
+        wrong = [item for item in given if not _is_allowed(item, parameter.allowed_values)]
         if wrong:
             allowed = ", ".join(parameter.allowed_values[:_MOST_VALUES_NAMED])
             more = ", ..." if len(parameter.allowed_values) > _MOST_VALUES_NAMED else ""
@@ -94,6 +94,15 @@ def _problems(name: str, value: str | list[str], parameter: ReportParameter) -> 
         yield f"{name} must be a list, not {value!r}"
     if parameter.type == "timestamp":
         yield from _instant_problems(name, value, parameter)
+
+
+def _is_allowed(item: str, allowed: tuple[str, ...]) -> bool:
+    """
+    Tell whether an item may be sent: one with brackets always, for the API alone knows those.
+
+    Metadata are such columns, ``payment_metadata[order_id]``, and no definition lists their keys.
+    """
+    return item in allowed or ("[" in item and item.endswith("]"))
 
 
 def _instant_problems(

@@ -11,15 +11,18 @@ import itertools
 import logging
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_reportrun.errors import (
+    AuthenticationError,
     CapacityExceeded,
+    DataNotAvailable,
     DeadlinePassed,
     InvalidRequest,
     RateLimited,
     ReportRunError,
+    ServerError,
     TransportError,
     UnexpectedAnswer,
 )
@@ -27,7 +30,11 @@ from airflow_provider_reportrun.protocol import calls
 from airflow_provider_reportrun.protocol.answers import read_json
 from airflow_provider_reportrun.protocol.checks import available_through, is_covered, not_available
 from airflow_provider_reportrun.protocol.identity import key_after_failure
-from airflow_provider_reportrun.protocol.interval import INTERVAL_END, format_instant
+from airflow_provider_reportrun.protocol.interval import (
+    INTERVAL_END,
+    INTERVAL_START,
+    format_instant,
+)
 from airflow_provider_reportrun.protocol.messages import (
     AwaitRoom,
     Clock,
@@ -76,6 +83,10 @@ SINGLE_REQUEST = RetryPolicy()
 """For a request that somebody waits for."""
 ONE_OF_MANY = RetryPolicy(attempts=2)
 """For a poll: the next poll is its real repetition."""
+UNTIL_DONE = RetryPolicy(conflict_attempts=40)
+"""For a create that nobody repeats: some five minutes while an earlier one is still at work."""
+CONFLICT_SECONDS = 5.0
+"""Longest pause of a create that stands back while an earlier one under its key is at work."""
 CLOCKS_DIFFER_SECONDS = 2.0
 """A report run that is older than its create by more was there before: see ``_made``."""
 
@@ -307,22 +318,42 @@ def _try_to_create(order: Order, key: str, wait: _Wait) -> Flow[ReportRun]:
 
 
 def _stand_in_line(order: Order, key: str, wait: _Wait) -> Flow[ReportRun]:
+    try:
+        yield from _take_turn(wait)
+        run = yield from _create_in_turn(order, key, wait)
+    except ReportRunError:
+        yield LeaveLine()
+        raise
+    yield LeaveLine()
+    return run
+
+
+def _create_in_turn(order: Order, key: str, wait: _Wait) -> Flow[ReportRun]:
     said = logging.INFO
-    yield from _take_turn(wait)
     while True:
         try:
-            run = yield from _try_to_create(order, key, wait)
+            return (yield from _try_to_create(order, key, wait))
         except (CapacityExceeded, RateLimited) as error:
             wait.heard()
             log.log(said, "Waiting for %s: %s", wait.waiting_for, error)
             said = logging.DEBUG
         except ReportRunError as error:
+            if isinstance(error, ServerError) and error.is_conflict:
+                yield from _stand_back(error, wait)
+                continue
+            if isinstance(error, DataNotAvailable):
+                raise
             wait.tolerate(error)
-        else:
-            yield LeaveLine()
-            return run
         yield AwaitRoom(wait.delay())
         wait.time_left()
+
+
+def _stand_back(error: ServerError, wait: _Wait) -> Flow[None]:
+    """Let others have their turn while an earlier request under the same key is at work."""
+    wait.tolerate(error, at_least=OUTAGE_TOLERANCE_SECONDS)
+    yield LeaveLine()
+    yield Sleep(wait.pause(CONFLICT_SECONDS))
+    yield from _take_turn(wait)
 
 
 def _take_turn(wait: _Wait) -> Flow[None]:
@@ -338,20 +369,76 @@ def _take_turn(wait: _Wait) -> Flow[None]:
         yield Sleep(wait.delay())
 
 
+def create_with_data(
+    order: Order,
+    *,
+    patience: Patience,
+    around: Surroundings = WORLD,
+) -> Flow[ReportRun]:
+    """
+    Wait until the API holds the data of the interval, and create the report run.
+
+    The report's definition tells that without a create; where it cannot be had, names no window or
+    is ahead of the data, the create itself is repeated: the API refuses it until they are there.
+
+    :raises DeadlinePassed: when the data are not there at the deadline.
+    :raises ReportRunError: as ``create`` does.
+    """
+    interval_end = read_instant(order.report_parameters.get(INTERVAL_END))
+    waiting_for = f"the data of {order.report}"
+    wait = _Wait(waiting_for, patience, around, measured_as=DATA_WAIT, report=order.report)
+    while True:
+        unreadable = None
+        if interval_end is not None:
+            unreadable = yield from _await_known_data(order, interval_end, patience, around)
+        try:
+            return (yield from create(order, patience=patience, around=around))
+        except DataNotAvailable as error:
+            wait.heard()
+            log.info("Waiting for %s: %s", waiting_for, error)
+        except ReportRunError as error:
+            if unreadable is None or not unreadable.transient:
+                raise
+            wait.tolerate(error)
+        yield Sleep(wait.delay())
+
+
+def _await_known_data(
+    order: Order, interval_end: datetime, patience: Patience, around: Surroundings
+) -> Flow[ReportRunError | None]:
+    """
+    Wait as long as the report's definition says that the data are not there.
+
+    :return: why the definition cannot be read, where it cannot.
+    """
+    once = replace(patience, outage_tolerance_seconds=0.0)
+    try:
+        yield from await_data(order.report, interval_end, patience=once, around=around)
+    except (AuthenticationError, DeadlinePassed):
+        raise
+    except ReportRunError as error:
+        log.warning("Going on without the definition of the report: %s", error)
+        return error
+    return None
+
+
 def _reason(refusal: InvalidRequest, order: Order, around: Surroundings) -> Flow[ReportRunError]:
     """
     Look up whether a create was refused for data that are not there yet, which passes.
 
-    The API says so in words alone, so the report's definition is asked.
+    The API may say so in other words than are known here, so the report's definition is asked.
     """
     interval_end = read_instant(order.report_parameters.get(INTERVAL_END))
-    if interval_end is None:
+    if interval_end is None or refusal.about == INTERVAL_START:
         return refusal
     try:
         report = yield from ask(calls.get_report(order.report), policy=ONE_OF_MANY, around=around)
-        return refusal if is_covered(report, interval_end) else not_available(report, interval_end)
+        is_there = is_covered(report, interval_end)
+        # An end at the very end of the data may be one too far, for some reports.
+        is_at_the_end = refusal.about == INTERVAL_END and interval_end == available_through(report)
     except ReportRunError:
         return refusal
+    return not_available(report, interval_end) if not is_there or is_at_the_end else refusal
 
 
 def await_finished(
@@ -423,15 +510,18 @@ def create_and_await(
     patience: Patience,
     on_created: Callable[[ReportRun], object] = lambda _: None,
     around: Surroundings = WORLD,
+    wait_for_data: bool = False,
 ) -> Flow[ReportRun]:
     """
     Create a report run and ask until it is finished, under one deadline.
 
     :param on_created: is told the report run as soon as there is one.
+    :param wait_for_data: whether to wait first until the API holds the data of the interval.
     :raises ReportRunError: as ``create`` and ``await_finished`` do.
     """
     began = around.monotonic()
-    run = yield from create(order, patience=patience, around=around)
+    creation = create_with_data if wait_for_data else create
+    run = yield from creation(order, patience=patience, around=around)
     on_created(run)
     if run.is_finished:
         return finished(run)
@@ -503,13 +593,14 @@ class _Wait:
             age = self._began_at - began_at.timestamp()
             self._began = min(self._began, self._since - age)
 
-    def tolerate(self, error: ReportRunError) -> None:
-        """Let an error pass while it may be an outage; else raise it."""
+    def tolerate(self, error: ReportRunError, *, at_least: float = 0.0) -> None:
+        """Let an error pass while it may be an outage, of so many seconds; else raise it."""
         now = self._around.monotonic()
         if self._failing_since is None:
             self._failing_since = now
         silent = now - self._failing_since
-        if not error.transient or silent >= self._patience.outage_tolerance_seconds:
+        tolerated = max(self._patience.outage_tolerance_seconds, at_least)
+        if not error.transient or silent >= tolerated:
             raise error
         log.warning("No good answer for %.0f s while waiting: %s", silent, error)
 
@@ -537,6 +628,14 @@ class _Wait:
         """
         left = self.time_left()
         return min(self._patience.pace.delay(self._age(), self._around.jitter), left)
+
+    def pause(self, longest: float) -> float:
+        """
+        Give the seconds of a short pause, jittered.
+
+        :raises DeadlinePassed: when there is no time left.
+        """
+        return min(self._around.jitter(longest / 2, longest), self.time_left())
 
     def _age(self) -> float:
         return self._around.monotonic() - self._began

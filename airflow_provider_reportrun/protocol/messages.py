@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from airflow_provider_reportrun.protocol.metrics import Metric
+from airflow_provider_reportrun.text import WORD, one_line
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.secret import Secret
@@ -61,7 +62,7 @@ class Response:
     @property
     def request_id(self) -> str | None:
         """Stripe's id of the request, for its support."""
-        return self.headers.get("Request-Id")
+        return one_line(self.headers.get("Request-Id") or "", WORD) or None
 
 
 class Sleep(NamedTuple):

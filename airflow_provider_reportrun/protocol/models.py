@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_reportrun.errors import ReportRunFailed, UnexpectedAnswer
 from airflow_provider_reportrun.secret import Secret
+from airflow_provider_reportrun.text import MESSAGE, WORD, encodable, is_id, one_line, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,8 @@ FAILED = "failed"
 FILE_SIZE_ABOVE_LIMIT = "file_size_above_limit"
 """The one error code that asking again cannot mend: the file would exceed 5 GB."""
 
+_LONGEST_URL = 16_384
+_LONGEST_NAME = 1000
 _INSTANT = re.compile(
     r"(?P<stamp>\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})"
     r"(\.(?P<fraction>\d+))?(?P<offset>Z|[+-]\d{2}:?\d{2})",
@@ -250,16 +253,16 @@ def read_report_run(data: Any) -> ReportRun:
     failed = _mapping(_mapping(run.get("status_details")).get(FAILED))
     livemode = run.get("livemode")
     return ReportRun(
-        id=_required(run, "id", "report run"),
-        status=_required(run, "status", "report run"),
+        id=_id(run, "report run"),
+        status=_status(run),
         report=_text(run.get("report")) or "",
         report_name=_text(run.get("report_name")) or "",
-        report_parameters=_mapping(run.get("report_parameters")),
+        report_parameters=plain(_mapping(run.get("report_parameters"))),
         created_at=read_instant(run.get("created")),
         livemode=livemode if isinstance(livemode, bool) else None,
         file=_read_file(_mapping(run.get("result")).get("file")),
         error_code=_text(failed.get("error_code")),
-        error_message=_text(failed.get("error_message")),
+        error_message=_text(failed.get("error_message"), MESSAGE),
     )
 
 
@@ -273,11 +276,11 @@ def read_report(data: Any) -> Report:
     report = _mapping(data)
     livemode = report.get("livemode")
     return Report(
-        id=_required(report, "id", "report"),
+        id=_id(report, "report"),
         name=_text(report.get("name")) or "",
         livemode=livemode if isinstance(livemode, bool) else None,
         parameters={
-            name: _read_parameter(_mapping(value))
+            encodable(name[:WORD]): _read_parameter(_mapping(value))
             for name, value in _mapping(report.get("parameters")).items()
         },
     )
@@ -305,7 +308,7 @@ def _read_schema(data: Any) -> tuple[Column, ...] | None:
     return tuple(
         Column(name, _text(column.get("type")) or "")
         for column in columns
-        if (name := _text(column.get("name")))
+        if (name := _name(column.get("name")))
     )
 
 
@@ -313,12 +316,11 @@ def _read_parameter(data: Mapping[str, Any]) -> ReportParameter:
     array = _mapping(data.get("array_details"))
     enum = _mapping(data.get("enum_details")) or _mapping(array.get("enum_details"))
     window = _mapping(data.get("timestamp_details"))
-    allowed = enum.get("allowed_values")
     return ReportParameter(
         type=_text(data.get("type")) or "",
         required=data.get("required") is True,
-        description=_text(data.get("description")) or "",
-        allowed_values=tuple(map(str, allowed)) if isinstance(allowed, list) else None,
+        description=_text(data.get("description"), MESSAGE) or "",
+        allowed_values=_allowed(enum.get("allowed_values")),
         earliest=read_instant(window.get("min")),
         latest=read_instant(window.get("max")),
     )
@@ -329,22 +331,49 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+def _text(value: Any, longest: int = WORD) -> str | None:
+    return one_line(value, longest) if isinstance(value, str) and value else None
 
 
 def _secret(value: Any) -> Secret | None:
-    """Read a credential, which ``answers.py`` has wrapped as it was decoded."""
+    """Read a URL: a credential, which ``answers.py`` has wrapped, and of no use cut or changed."""
     if isinstance(value, str):
         value = Secret(value)
-    return value if isinstance(value, Secret) and value.reveal() else None
+    if not isinstance(value, Secret):
+        return None
+    url = value.reveal()
+    return value if url and url.isprintable() and len(url) <= _LONGEST_URL else None
 
 
-def _required(data: Mapping[str, Any], name: str, noun: str) -> str:
-    value = _text(data.get(name))
+def _name(value: Any) -> str | None:
+    """Read the name of a column, which has to stay as the file's header spells it."""
+    return encodable(value[:_LONGEST_NAME]) if isinstance(value, str) and value else None
+
+
+def _allowed(values: Any) -> tuple[str, ...] | None:
+    """Read what a parameter may be; a list of anything but words and numbers says nothing."""
+    if not isinstance(values, list) or not all(isinstance(each, str | int) for each in values):
+        return None
+    return tuple(encodable(str(each)[:_LONGEST_NAME]) for each in values)
+
+
+def _id(data: Mapping[str, Any], noun: str) -> str:
+    value = _name(data.get("id"))
     if value is None:
-        raise UnexpectedAnswer(f"The API's answer has no {name!r}, so it is no {noun}.")
+        raise UnexpectedAnswer(f"The API's answer has no 'id', so it is no {noun}.")
+    if not is_id(data["id"]):
+        raise UnexpectedAnswer(
+            f"The API's answer has an 'id' that cannot be that of a {noun}. "
+            "Check the connection's host, and any proxy on the way."
+        )
     return value
+
+
+def _status(data: Mapping[str, Any]) -> str:
+    status = _text(data.get("status"))
+    if status is None:
+        raise UnexpectedAnswer("The API's answer has no 'status', so it is no report run.")
+    return status
 
 
 def _size(value: Any) -> int | None:

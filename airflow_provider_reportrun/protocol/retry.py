@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_reportrun.errors import ApiError, CapacityExceeded, ReportRunError
+from airflow_provider_reportrun.errors import (
+    ApiError,
+    CapacityExceeded,
+    DataNotAvailable,
+    ReportRunError,
+    ServerError,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.protocol.messages import Jitter
@@ -24,6 +30,8 @@ class RetryPolicy:
     """
 
     attempts: int = 5
+    conflict_attempts: int | None = None
+    """Where another request is at work on the same thing; None for as many as otherwise."""
     first_delay_seconds: float = 0.5
     longest_delay_seconds: float = 8.0
 
@@ -38,7 +46,10 @@ class RetryPolicy:
 
         Source: stripe-python, ``_http_client.py``, ``_should_retry`` and ``_sleep_time_seconds``.
         """
-        if attempt >= self.attempts or isinstance(error, CapacityExceeded):
+        attempts = self.attempts
+        if self.conflict_attempts and isinstance(error, ServerError) and error.is_conflict:
+            attempts = self.conflict_attempts
+        if attempt >= attempts or isinstance(error, CapacityExceeded | DataNotAvailable):
             return None
         should_retry = error.should_retry if isinstance(error, ApiError) else None
         if not (error.transient if should_retry is None else should_retry):

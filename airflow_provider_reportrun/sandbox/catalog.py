@@ -108,7 +108,13 @@ class ReportDefinition:
         if wanted is None:
             return self.columns
         by_name = {column.name: column for column in self.columns}
-        return tuple(by_name[name] for name in wanted)
+        return tuple(by_name.get(name, Column(name)) for name in wanted)
+
+
+def is_metadata(column: str) -> bool:
+    """Tell whether a column is one of metadata, ``payment_metadata[key]``, which no list holds."""
+    name, _, key = column.partition("[")
+    return name.isidentifier() and len(key) > 1 and key.endswith("]")
 
 
 def _columns(names: str, types: dict[str, Any]) -> tuple[Column, ...]:

@@ -8,7 +8,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from airflow_provider_reportrun.sandbox.catalog import CATALOG, Parameter, ReportDefinition, Window
+from airflow_provider_reportrun.sandbox.catalog import (
+    CATALOG,
+    Parameter,
+    ReportDefinition,
+    Window,
+    is_metadata,
+)
 from airflow_provider_reportrun.sandbox.clock import in_words
 from airflow_provider_reportrun.sandbox.problems import Problem, invalid_fields
 
@@ -145,6 +151,8 @@ def _check_value(parameter: Parameter, value: object) -> None:
 
 def _check_allowed(parameter: Parameter, values: list[str]) -> None:
     for value in values:
+        if parameter.type == "array" and is_metadata(value):
+            continue
         if value not in parameter.allowed_values:
             raise invalid_fields(
                 f"`{parameter.name}` does not accept {value[:255]!r}. "

@@ -228,7 +228,8 @@ def write_csv(plan: Plan, out: Writable) -> None:
 def _encoded(rows: list[Row], names: list[str]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([row[name] for name in names] for row in rows)
+    # Nothing has the metadata that a column in brackets asks for.
+    writer.writerows([row.get(name, "") for name in names] for row in rows)
     return text.getvalue().encode()
 
 
@@ -264,7 +265,7 @@ def _padded(plan: Plan, row: Row, room: int) -> Row:
     if not texts:
         return row
     name = "description" if "description" in texts else texts[-1]
-    return {**row, name: row[name] + "." * room}
+    return {**row, name: row.get(name, "") + "." * room}
 
 
 def _block_rows(plan: Plan) -> list[Row]:

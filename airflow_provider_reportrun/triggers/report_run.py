@@ -37,6 +37,7 @@ from airflow_provider_reportrun.protocol.interval import (
 from airflow_provider_reportrun.protocol.models import read_instant
 from airflow_provider_reportrun.protocol.retry import Pace
 from airflow_provider_reportrun.record import Watermark
+from airflow_provider_reportrun.text import shown
 from airflow_provider_reportrun.waiting import instant, seconds
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ def resumed_report_run_id(event: Any) -> str:
             raise from_json(error)
         case _:
             raise BadTriggerEvent(
-                f"The task was resumed with an event that cannot be understood: {event!r}. "
+                f"The task was resumed with an event that cannot be understood: "
+                f"{shown(event)}. "
                 "Clear it; a report run that was created is found again by its key."
             )
 
@@ -280,9 +282,6 @@ class CreateReportRunTrigger(_WaitTrigger):
     def flow(self) -> Flow[ReportRun]:
         """Wait for the data, repeat the create until it is taken, then wait, where asked to."""
         patience = self.patience()
-        interval_end = read_instant(self.report_parameters.get(INTERVAL_END))
-        if self.wait_for_data and interval_end is not None:
-            yield from flows.await_data(self.report, interval_end, patience=patience)
         order = Order(
             report=self.report,
             report_parameters=self.report_parameters,
@@ -292,9 +291,15 @@ class CreateReportRunTrigger(_WaitTrigger):
             gone=frozenset(self.gone),
         )
         if not self.wait_for_completion:
-            return (yield from flows.create(order, patience=patience))
+            create = flows.create_with_data if self.wait_for_data else flows.create
+            return (yield from create(order, patience=patience))
         return (
-            yield from flows.create_and_await(order, patience=patience, on_created=self._created)
+            yield from flows.create_and_await(
+                order,
+                patience=patience,
+                on_created=self._created,
+                wait_for_data=self.wait_for_data,
+            )
         )
 
     def _created(self, run: ReportRun) -> None:

@@ -9,6 +9,7 @@ from airflow_provider_reportrun.errors import (
     ApiError,
     AuthenticationError,
     CapacityExceeded,
+    DataNotAvailable,
     IdempotencyMismatch,
     InvalidRequest,
     NotFound,
@@ -20,6 +21,19 @@ from airflow_provider_reportrun.errors import (
 from airflow_provider_reportrun.protocol.answers import read_json
 
 HTML = b"<!doctype html><html><title>Sign in</title></html>"
+IN_USE = {
+    "error": {
+        "type": "idempotency_error",
+        "code": "idempotency_key_in_use",
+        "message": "There is currently another in-progress request using this Idempotent Key.",
+    }
+}
+UNKNOWN_PATH = {
+    "error": {
+        "type": "invalid_request_error",
+        "message": "Unrecognized request URL (GET: /v2/reporting/report_runs).",
+    }
+}
 CAPACITY = "report_run_rate_limit_exceeded"
 NO_ACCESS = "Permission denied. Api key does not have permission to access account."
 
@@ -50,7 +64,26 @@ def test_a_good_answer_is_its_json():
         (InvalidRequest, refusal(415)),
         (InvalidRequest, refusal(422)),
         (AuthenticationError, refusal(401)),
-        (AuthenticationError, answer(401, HTML)),
+        (AuthenticationError, answer(401, v1("invalid_request_error"))),
+        (UnexpectedAnswer, answer(401, HTML)),
+        (UnexpectedAnswer, answer(401, {"message": "Unauthorized"})),
+        (UnexpectedAnswer, answer(400, {"error": "invalid_grant"})),
+        (UnexpectedAnswer, answer(400, {"error": {}})),
+        (UnexpectedAnswer, answer(400, {"error": None})),
+        (UnexpectedAnswer, answer(400, {})),
+        (UnexpectedAnswer, answer(400, {"error": {"code": 7, "message": ["b"]}})),
+        (UnexpectedAnswer, answer(403, {"error": {"code": 403, "message": "Forbidden"}})),
+        (UnexpectedAnswer, answer(404, {"message": "no Route matched"})),
+        (UnexpectedAnswer, answer(405, {"message": "Method not allowed"})),
+        (UnexpectedAnswer, answer(409, {"message": "Conflict"})),
+        (NotFound, answer(404, UNKNOWN_PATH)),
+        (NotFound, answer(400, UNKNOWN_PATH)),
+        (ServerError, answer(409, IN_USE)),
+        (ServerError, answer(400, IN_USE)),
+        (ServerError, refusal(409, "idempotency_key_in_use")),
+        (ServerError, refusal(409, "lock_timeout")),
+        (RateLimited, answer(429, {"message": "API rate limit exceeded"})),
+        (ServerError, answer(503, {"message": "no healthy upstream"})),
         (PermissionDenied, refusal(403, "report_inaccessible")),
         (NotFound, refusal(404, "not_found")),
         (IdempotencyMismatch, refusal(409, "idempotency_error")),
@@ -117,11 +150,8 @@ def test_a_page_is_named_by_its_type_and_not_quoted():
         ("a: b ", {"error": {"code": "a", "message": "b"}}),
         ("a ", {"error": {"code": "a"}}),
         ("b ", {"error": {"message": "b"}}),
-        ("no message ", {"error": {}}),
-        ("no message ", {"error": None}),
-        ("no message ", {"error": "invalid_grant"}),
-        ("no message ", {}),
-        ("7: ['b'] ", {"error": {"code": 7, "message": ["b"]}}),
+        ("no message ", {"error": {"type": "api_error"}}),
+        ("a\ufffd: b\ufffd c ", {"error": {"code": "a\ud83d", "message": "b\udc00\nc"}}),
     ],
     ids=repr,
 )
@@ -177,3 +207,39 @@ def test_a_missing_context_is_told_from_a_missing_permission(expected, message):
 def test_nesting_without_end_is_no_answer():
     """What makes the JSON reader give up is not the API speaking."""
     assert type(error_of(answer(200, b"[" * 200_000))) is UnexpectedAnswer
+
+
+@pytest.mark.parametrize(
+    ("through", "words"),
+    [
+        ("2026-11-08T12:00:00.000Z", "is only available through 2026-11-08 12:00:00 UTC; you"),
+        ("2026-11-08T12:00:00.000Z", "is only available through `2026-11-08T12:00:00Z`."),
+        ("2026-11-08T12:00:00.250Z", "is Available Until 2026-11-08 12:00:00.250 UTC."),
+        (None, "is only available through yesterday."),
+        (None, "is not yet available."),
+    ],
+)
+def test_data_that_are_not_there_yet_in_words(through, words):
+    """The API has no code for it."""
+    said = {"error": {"code": "invalid_fields", "message": f"Data for the report type x {words}"}}
+    with pytest.raises(DataNotAvailable, match="wait_for_data=True") as raised:
+        read_json(answer(400, said, Request_Id="req_1"), "create a report run of x")
+    assert through == raised.value.available_through
+    assert raised.value.request_id == "req_1"
+
+
+def test_an_interval_before_the_first_data_is_refused_for_good():
+    """That does not pass; the error knows which bound it is about."""
+    words = "only available starting at 2020-01-01 00:00:00 UTC; you requested `interval_start` = x"
+    error = error_of(answer(400, {"error": {"type": "invalid_request_error", "message": words}}))
+    assert type(error) is InvalidRequest
+    assert error.about == "interval_start"
+    assert not error.transient
+
+
+def test_an_unknown_path_names_version_and_access():
+    """It is what a wrong version or a missing preview gives."""
+    error = error_of(answer(404, UNKNOWN_PATH))
+    assert error.unknown_path
+    assert "stripe_version" in str(error)
+    assert "preview" in str(error)

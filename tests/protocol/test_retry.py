@@ -65,7 +65,6 @@ AGAIN = {
 NOT_AGAIN = {
     "400": refusal(400, "invalid_fields"),
     "401": refusal(401),
-    "401 without JSON": answer(401, HTML),
     "402": refusal(402),
     "403": refusal(403),
     "404": refusal(404, "not_found"),

@@ -431,3 +431,73 @@ def test_the_single_task_need_not_wait(sandbox, tomorrow, tmp_path):
     outcome = run_task(task, interval=tomorrow)
     assert outcome.state == "up_for_retry"
     assert operations(sandbox) == ["get_report"]
+
+
+NOT_YET = {
+    "error": {
+        "code": "invalid_fields",
+        "message": "Data for the report type balance_summary is only available through 2026-11-01 "
+        "12:00:00 UTC; you requested `interval_end` = 2026-11-02 00:00:00 UTC.",
+    }
+}
+AHEAD = "2090-01-01T00:00:00.000Z"
+DEFINITIONS = {
+    "403": Answer(status=403),
+    "404": Answer(status=404),
+    "503": DOWN,
+    "no window": Patch({"parameters": {"interval_end": {"timestamp_details": None}}}),
+    "ahead": Patch({"parameters": {"interval_end": {"timestamp_details": {"max": AHEAD}}}}),
+}
+
+
+@PLACES
+@pytest.mark.parametrize("definition", DEFINITIONS)
+@pytest.mark.parametrize("waits", [True, False], ids=["wait_for_data", "retried"])
+def test_data_that_are_missing_in_words_alone(sandbox, deferrable, definition, waits):
+    """Whatever the definition says, or does not: the create is repeated, or the task retried."""
+    sandbox.faults.add(Fault("get_report", DEFINITIONS[definition], times=None))
+    sandbox.faults.add(Fault("create", Answer(status=400, body=NOT_YET), times=3))
+    with dag():
+        task = CreateReportRunOperator(
+            task_id="create",
+            report="balance_summary",
+            wait_for_data=waits,
+            deferrable=deferrable,
+            retries=0 if waits else 3,
+            **FAST_CREATE,
+        )
+    outcome = run_task(task)
+    creates = [seen for seen in sandbox.requests if seen.operation == "create"]
+    if waits:
+        assert outcome.state == "success", outcome.error
+        assert len(creates) == 4
+        assert len({seen.headers["idempotency-key"] for seen in creates}) == 1
+        assert bool(outcome.deferrals) is deferrable
+        return
+    assert type(outcome.error).__name__ == "DataNotAvailable"
+    assert outcome.error.available_through == "2026-11-01T12:00:00.000Z"
+    assert not isinstance(outcome.error, AirflowFailException)
+
+
+@PLACES
+@pytest.mark.parametrize("status", [400, 409])
+def test_a_create_whose_first_request_is_still_at_work_waits(sandbox, deferrable, status):
+    """Under the same key, for longer than a request is repeated within seconds."""
+    body = {"error": {"type": "idempotency_error", "code": "idempotency_key_in_use"}}
+    in_use = Answer(status=status, body=body, headers={"Stripe-Should-Retry": "false"})
+    sandbox.faults.add(Fault("create", in_use, times=2))
+    with dag():
+        task = CreateReportRunOperator(
+            task_id="create",
+            report="balance_summary",
+            deferrable=deferrable,
+            retries=0,
+            **FAST_CREATE,
+        )
+    outcome = run_task(task)
+    assert outcome.state == "success", outcome.error
+    assert bool(outcome.deferrals) is deferrable
+    assert len(sandbox.runs) == 1
+    keys = [s.headers["idempotency-key"] for s in sandbox.requests if s.operation == "create"]
+    assert len(keys) == 3
+    assert len(set(keys)) == 1

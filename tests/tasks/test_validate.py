@@ -208,7 +208,7 @@ def test_no_checks_where_none_are_wanted(sandbox, deferrable):
 
 @PLACES
 def test_unchecked_data_that_are_not_there_yet_are_waited_for_by_retries(sandbox, deferrable):
-    """The API's refusal looks final, so it is looked up whether the data will come."""
+    """The API's refusal looks final, but its words say that the data will come."""
     through = ReportRunHook().get_report("balance_summary").parameters["interval_end"].latest
     sandbox.reset()
     end = format_instant(through + timedelta(days=1))
@@ -216,6 +216,7 @@ def test_unchecked_data_that_are_not_there_yet_are_waited_for_by_retries(sandbox
     outcome = run_task(task)
     assert isinstance(outcome.error, DataNotAvailable)
     assert not isinstance(outcome.error, AirflowFailException)
-    assert operations(sandbox) == ["create", "get_report"]
+    assert outcome.error.available_through == format_instant(through)
+    assert operations(sandbox) == ["create"]
     sandbox.advance(DAY_SECONDS)
     assert run_task(task).state == "success"
