@@ -234,7 +234,7 @@ def _base_url(connection: AirflowConnection, fields: _Fields) -> str:
     if "@" in parts.netloc:
         raise fields.bad("host", "must hold no user; the key belongs into the password field")
     name = (parts.hostname or "").rstrip(".")
-    if parts.scheme not in {"http", "https"} or not _HOST.fullmatch(name):
+    if parts.scheme not in {"http", "https"} or not is_host(name):
         raise fields.bad("host", f"must look like {DEFAULT_BASE_URL}; it is {_kind(host)}")
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise fields.bad("host", "must hold a scheme, a host and perhaps a port, nothing else")
@@ -256,6 +256,28 @@ def _kind(value: Any) -> str:
     if isinstance(value, int | float):
         return "another number"
     return f"a {type(value).__name__}"
+
+
+def is_host(host: str, port: int | str | None = None) -> bool:
+    """
+    Tell whether a connection can be made to a host.
+
+    :param host: a name, or an address; lower case, IPv6 without brackets.
+    :param port: None for the scheme's own.
+
+    Source: RFC 1035, section 2.3.4: 63 letters a label, 253 a name.
+    """
+    if not _HOST.fullmatch(host) or not (port is None or 1 <= int(port) <= 65_535):  # noqa: PLR2004
+        return False
+    if ":" in host:
+        try:
+            return bool(ipaddress.IPv6Address(host))
+        except ValueError:
+            return False
+    try:
+        return len(host) <= 253 and bool(host.encode("idna").decode("idna"))  # noqa: PLR2004
+    except UnicodeError:
+        return False
 
 
 def _is_loopback(host: str) -> bool:
@@ -343,7 +365,9 @@ class _Fields:
         text = self.text(name)
         try:
             parts = urlsplit(text or "")
-            is_address = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+            is_address = parts.scheme in {"http", "https"} and is_host(
+                (parts.hostname or "").rstrip("."), parts.port
+            )
         except ValueError:
             is_address = False
         if text is not None and not is_address:

@@ -112,8 +112,11 @@ def _tracer_of(provider: TracerProvider) -> Tracer:
 
 
 def _server(url: str) -> dict[str, str | int]:
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    except ValueError:  # a port of six digits, say; who sends the request refuses it
+        return {}
     return {"server.address": parts.hostname or "", "server.port": port}
 
 

@@ -22,17 +22,21 @@ from airflow_provider_reportrun.errors import InvalidInput, TransportError
 from airflow_provider_reportrun.protocol.messages import Request, Response
 
 if TYPE_CHECKING:
+    import ssl
+
     import aiohttp
     import requests
 
     from airflow_provider_reportrun.connection import ApiAccess
     from airflow_provider_reportrun.secret import Secret
 
-CHUNK_BYTES: Final = 1 << 20
-"""What is read at once of a result file."""
+CHUNK_BYTES: Final = 1 << 16
+"""What is read at once, and the least of a result file that must come in ``request_timeout``."""
+LONGEST_ANSWER_BYTES: Final = 4 << 20
+"""An answer of the API takes some kilobytes."""
 USER_AGENT: Final = f"airflow-provider-reportrun/{__version__}"
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
-"""For the connection alone; an answer may take the connection's ``request_timeout``."""
+"""For the connection alone; a whole answer may take the connection's ``request_timeout``."""
 IDLE_CONNECTION_SECONDS: Final = 900.0
 """How long an idle connection is kept: well above the longest wait between two polls."""
 CONNECTIONS: Final = 16
@@ -63,6 +67,7 @@ def api_headers(access: ApiAccess) -> dict[str, str]:
     headers = {
         "Stripe-Version": access.stripe_version,
         "Accept": "application/json",
+        "Accept-Encoding": "identity",
         "User-Agent": USER_AGENT,
     }
     if access.stripe_context:
@@ -80,7 +85,11 @@ def new_session(access: ApiAccess) -> requests.Session:
     Open a blocking session for the API.
 
     :return: the caller closes it. It carries the key: never use it for another host.
+    :raises InvalidInput: when ``ca_bundle`` is not there, or holds no certificates.
     """
+    bundle = ca_bundle(access)
+    if bundle and os.path.isfile(bundle):  # noqa: PTH113 - requests takes folders too
+        _trusting(bundle)
     session = new_bare_session()
 
     def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -94,11 +103,14 @@ def new_session(access: ApiAccess) -> requests.Session:
 
 def new_bare_session() -> requests.Session:
     """Open a blocking session without the key, for result files."""
-    import requests
+    from http.cookiejar import DefaultCookiePolicy
 
-    session = requests.Session()
+    from airflow_provider_reportrun import guarded
+
+    session = guarded.GuardedSession()
     session.headers["User-Agent"] = USER_AGENT
     session.auth = _no_netrc
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return session
 
 
@@ -158,21 +170,71 @@ def send(session: requests.Session, access: ApiAccess, request: Request) -> Resp
 
 
 def _send(session: requests.Session, access: ApiAccess, request: Request) -> Response:
-    import requests
+    from airflow_provider_reportrun.guarded import library_errors, watched
 
-    try:
-        answer = session.request(
-            request.method,
-            access.base_url + request.path,
-            data=request.encoded_body(),
-            headers=_headers(request),
-            **network(access),
-        )
-    except requests.RequestException as error:
-        failure = _failure(request, access, error, isinstance(error, requests.exceptions.SSLError))
-    else:
-        return _response(access, answer.status_code, answer.headers, answer.content)
+    seconds = _total_seconds(access, request)
+    with watched(session, seconds) as watch:
+        try:
+            answer = session.request(
+                request.method,
+                access.base_url + request.path,
+                data=request.encoded_body(),
+                headers=_headers(request),
+                stream=True,
+                **network(access),
+            )
+            with answer:
+                chunks = answer.raw.stream(CHUNK_BYTES, decode_content=False)
+                body = _Body(answer.status_code, answer.headers)
+                for chunk in chunks if body.is_wanted else ():
+                    body.take(chunk)
+        except library_errors() as error:
+            failure = _failure(request, access, watch.error or error)
+        else:
+            if watch.error is None:
+                return _response(access, body)
+            failure = _failure(request, access, watch.error)
     raise failure
+
+
+def _total_seconds(access: ApiAccess, request: Request) -> float:
+    """Say how long one request may take in all, whatever trickles in meanwhile."""
+    return min(access.request_timeout_seconds, request.seconds_left)
+
+
+class _Body:
+    """
+    The body of an answer of the API, taken up to a bound and only as it was asked for.
+
+    :raises UnreadableAnswer: when it is encoded, though ``identity`` was asked for, for a few bytes
+        may unpack to gigabytes; or when it is too long.
+    """
+
+    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
+        self.status = status
+        self.headers = headers
+        self.is_wanted = not 300 <= status < 400  # noqa: PLR2004 - a redirect is not followed
+        self._chunks: list[bytes] = []
+        self._length = 0
+        encoding = headers.get("Content-Encoding", "identity").strip().lower()
+        if self.is_wanted and encoding not in {"", "identity"}:
+            raise UnreadableAnswer("an encoding that was not asked for")
+
+    def take(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+        self._length += len(chunk)
+        if self._length > LONGEST_ANSWER_BYTES:
+            raise UnreadableAnswer(f"more than {LONGEST_ANSWER_BYTES >> 20} MiB")
+
+    def whole(self) -> bytes:
+        return b"".join(self._chunks)
+
+
+class UnreadableAnswer(OSError):
+    """An answer that is not read on; its words are the package's own."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(0, words)
 
 
 @contextmanager
@@ -198,48 +260,60 @@ def open_stream(
 def _open_stream(
     session: requests.Session, access: ApiAccess, url: Secret, headers: Mapping[str, str]
 ) -> Iterator[Stream]:
-    from http.client import HTTPException
+    from airflow_provider_reportrun.guarded import library_errors, watched
 
-    import requests
-    import urllib3
-
-    what = f"download a result file from {urlsplit(url.reveal()).hostname}"
-    answer = failure = None
-    try:
-        with _unlogged():
-            answer = session.get(
-                url.reveal(),
-                headers={**headers, "Accept-Encoding": "identity"},
-                stream=True,
-                **network(access),
-            )
-    except requests.RequestException as error:
-        failure = _cut(what, error, transient=not isinstance(error, requests.exceptions.SSLError))
-    if answer is None:
-        raise failure or AssertionError
-
-    def chunks() -> Iterator[bytes]:
-        broken = None
+    what = f"download a result file from {_host(url.reveal())}"
+    seconds = access.request_timeout_seconds
+    with watched(session, seconds) as watch:
+        answer = failure = None
         try:
-            yield from _read_unlogged(answer.raw.stream(CHUNK_BYTES, decode_content=False))
-        except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
-            # ValueError: a chunk of a size below zero.
-            broken = _cut(what, error, transient=True)
-        if broken is not None:
-            raise broken
+            with _unlogged():
+                answer = session.get(
+                    url.reveal(),
+                    headers={**headers, "Accept-Encoding": "identity"},
+                    stream=True,
+                    **network(access),
+                )
+        except library_errors() as error:
+            failure = _cut(what, watch.error or error)
+        if answer is None:
+            raise failure or AssertionError
 
+        def chunks() -> Iterator[bytes]:
+            broken = None
+            try:
+                for chunk in _read_unlogged(answer.raw.stream(CHUNK_BYTES, decode_content=False)):
+                    with watch.resting(len(chunk), least=CHUNK_BYTES, seconds=seconds):
+                        yield chunk
+            except library_errors() as error:
+                # Among them ValueError: a chunk of a size below zero.
+                broken = _cut(what, watch.error or error)
+            if broken is None and watch.error is not None:
+                broken = _cut(what, watch.error)
+            if broken is not None:
+                raise broken
+
+        try:
+            with watch.resting(CHUNK_BYTES, least=CHUNK_BYTES, seconds=seconds):
+                length = answer.raw.length_remaining
+                stream = Stream(
+                    status=answer.status_code,
+                    headers=answer.headers,
+                    chunks=chunks(),
+                    length=length,
+                    is_end_certain=length is not None or answer.raw.chunked,
+                )
+            yield stream
+        finally:
+            with _unlogged():
+                answer.close()
+
+
+def _host(url: str) -> str:
     try:
-        length = answer.raw.length_remaining
-        yield Stream(
-            status=answer.status_code,
-            headers=answer.headers,
-            chunks=chunks(),
-            length=length,
-            is_end_certain=length is not None or answer.raw.chunked,
-        )
-    finally:
-        with _unlogged():
-            answer.close()
+        return urlsplit(url).hostname or "nowhere"
+    except ValueError:
+        return "an address that cannot be read"
 
 
 class _Unlogged(threading.local):
@@ -283,10 +357,10 @@ def _read_unlogged(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _cut(what: str, error: Exception, *, transient: bool) -> TransportError:
+def _cut(what: str, error: Exception) -> TransportError:
     return TransportError(
         f"Tried to {what}: the connection failed or was cut off ({reason(error)}).",
-        transient=transient,
+        transient=not is_untrusted(error),
     )
 
 
@@ -297,31 +371,30 @@ def new_async_session(access: ApiAccess) -> aiohttp.ClientSession:
     :return: to be closed in the event loop that it was opened in.
     :raises InvalidInput: when ``ca_bundle`` is not there.
     """
-    import ssl
-
     import aiohttp
 
     bundle = ca_bundle(access)
-    try:
-        context = ssl.create_default_context(cafile=bundle) if bundle else True
-    except (ssl.SSLError, OSError):
-        raise InvalidInput(f"The ca_bundle {bundle!r} holds no certificates in PEM.") from None
+    context = _trusting(bundle) if bundle else True
     connector = aiohttp.TCPConnector(
         limit=CONNECTIONS,
         keepalive_timeout=IDLE_CONNECTION_SECONDS,
         ssl=context,
     )
-    timeout = aiohttp.ClientTimeout(
-        total=None,
-        sock_connect=CONNECT_TIMEOUT_SECONDS,
-        sock_read=access.request_timeout_seconds,
-    )
     return aiohttp.ClientSession(
         connector=connector,
-        timeout=timeout,
         proxy=access.proxy.reveal() if access.proxy else _environment_proxy(access.base_url),
         cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
     )
+
+
+def _trusting(bundle: str) -> ssl.SSLContext:
+    import ssl
+
+    try:
+        return ssl.create_default_context(cafile=bundle)
+    except (ssl.SSLError, OSError):
+        raise InvalidInput(f"The ca_bundle {bundle!r} holds no certificates in PEM.") from None
 
 
 def _environment_proxy(base_url: str) -> str | None:
@@ -365,6 +438,8 @@ async def _asend(
 ) -> Response:
     import aiohttp
 
+    seconds = _total_seconds(access, request)
+    timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_TIMEOUT_SECONDS)
     try:
         async with session.request(
             request.method,
@@ -372,13 +447,30 @@ async def _asend(
             data=request.encoded_body(),
             headers={**headers, **_headers(request), "Authorization": _bearer(access)},
             allow_redirects=False,
+            timeout=timeout,
         ) as answer:
-            body = await answer.read()
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        failure = _failure(request, access, error, isinstance(error, aiohttp.ClientSSLError))
+            body = _Body(answer.status, answer.headers)
+            if body.is_wanted:
+                async for chunk in answer.content.iter_any():
+                    body.take(chunk)
+            else:
+                answer.close()
+    except _awaiting_errors() as error:
+        # What the library makes of junk in an answer or in an address is not always its own error.
+        failure = _failure(request, access, error)
     else:
-        return _response(access, answer.status, answer.headers, body)
+        return _response(access, body)
     raise failure
+
+
+def _awaiting_errors() -> tuple[type[Exception], ...]:
+    """List what aiohttp raises, and asyncio, whose timeout is its own class on Python 3.10."""
+    import asyncio
+
+    import aiohttp
+
+    own = (aiohttp.ClientError, asyncio.TimeoutError)
+    return (*own, OSError, ValueError, LookupError, ArithmeticError)
 
 
 _READ_HEADERS: Final = ("Request-Id", "Content-Type", "Stripe-Should-Retry", "Retry-After")
@@ -391,32 +483,62 @@ def _headers(request: Request) -> Mapping[str, str]:
     return {**request.headers, "Content-Type": "application/json"}
 
 
-def _response(access: ApiAccess, status: int, headers: Mapping[str, str], body: bytes) -> Response:
+def _response(access: ApiAccess, body: _Body) -> Response:
     """Make the answer, without the key where the server repeats it back."""
     kept = {
         name: access.api_key.cut(value)
         for name in _READ_HEADERS
-        if (value := headers.get(name)) is not None
+        if (value := body.headers.get(name)) is not None
     }
-    return Response(status=status, headers=kept, body=body, api_key=access.api_key)
+    return Response(status=body.status, headers=kept, body=body.whole(), api_key=access.api_key)
 
 
-def _failure(request: Request, access: ApiAccess, error: Exception, is_tls: bool) -> TransportError:
+def _failure(request: Request, access: ApiAccess, error: Exception) -> TransportError:
     """
     Say what went wrong without quoting the library.
 
     Raised outside of the ``except``: the library's error may hold more than a log should.
     """
+    is_tls = any(type(each).__module__ == "ssl" for each in _causes(error))
     return TransportError(
-        f"Tried {request.method} {request.path} at {access.base_url}: no answer "
+        f"Tried {request.method} {request.path} at {access.base_url}: no whole answer "
         f"({reason(error)}). "
         + (
             "Check that the host speaks TLS, its certificate, and ca_bundle of the connection."
             if is_tls
             else "Check the connection's host and proxy, and the network on the way."
         ),
-        transient=not is_tls,
+        transient=not is_untrusted(error),
     )
+
+
+def is_untrusted(error: BaseException) -> bool:
+    """
+    Tell whether a certificate is not trusted, or is for another host: that does not pass.
+
+    Whatever else fails in TLS may: a connection that ends in the handshake, say. The libraries'
+    own classes tell these apart neither surely nor alike.
+    """
+    import ssl
+
+    names = {"CertificateError", "ClientConnectorCertificateError", "ServerFingerprintMismatch"}
+    return any(
+        isinstance(each, ssl.SSLCertVerificationError) or type(each).__name__ in names
+        for each in _causes(error)
+    )
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """List an error and all that it wraps, in whichever way its library does."""
+    found: list[BaseException] = []
+    todo: list[object] = [error]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, BaseException) and not any(each is known for known in found):
+            found.append(each)
+            wrapped = (getattr(each, name, None) for name in ("reason", "os_error"))
+            todo += [each.__cause__, each.__context__, *wrapped, *each.args]
+    return found
 
 
 def reason(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias
 from urllib.parse import urljoin
 
+from airflow_provider_reportrun.connection import is_host
 from airflow_provider_reportrun.errors import (
     DownloadRefused,
     ReportRunError,
@@ -51,7 +52,7 @@ _MOST_SHOWN: Final = 60
 """Characters of a header in an error."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _PLAIN_URL: Final = re.compile(
-    r"(?P<scheme>https?)://(?P<host>[a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]+)?(?=[/?#]|\Z)",
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9_.-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?(?=[/?#]|\Z)",
     re.ASCII | re.IGNORECASE,
 )
 """A URL whose host all parsers read alike: no login, backslash, blank or escape before its path."""
@@ -325,7 +326,7 @@ def _allowed_host(access: ApiAccess, url: Secret) -> str:
     :raises DownloadRefused: names the host alone; the URL is a credential.
     """
     parts = _PLAIN_URL.match(url.reveal())
-    if parts is None:
+    if parts is None or not is_host(parts["host"].strip("[]").lower().rstrip("."), parts["port"]):
         raise DownloadRefused(
             "The result file would come from an address that is no plain https://host/path, so "
             "that it is not certain which host would be asked. Nothing was; check any proxy on "

@@ -56,7 +56,8 @@ _THROUGH = re.compile(
     re.IGNORECASE,
 )
 _UNKNOWN_PATH = "unrecognized request url"
-_LONGEST_HINT_SECONDS = 24 * 3600.0
+LONGEST_RETRY_AFTER = 86_400.0
+"""Seconds; what asks for more than a day is no hint of Stripe's."""
 
 _BY_STATUS: Mapping[int, tuple[type[ApiError], str]] = {
     401: (AuthenticationError, "Check the API key in the connection's password field."),
@@ -243,4 +244,4 @@ def _seconds(value: str | None) -> float | None:
         seconds = float(value or "")
     except ValueError:
         return None
-    return min(seconds, _LONGEST_HINT_SECONDS) if 0 <= seconds < float("inf") else None
+    return min(seconds, LONGEST_RETRY_AFTER) if 0 <= seconds < float("inf") else None

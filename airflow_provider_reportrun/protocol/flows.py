@@ -87,6 +87,8 @@ UNTIL_DONE = RetryPolicy(conflict_attempts=40)
 """For a create that nobody repeats: some five minutes while an earlier one is still at work."""
 CONFLICT_SECONDS = 5.0
 """Longest pause of a create that stands back while an earlier one under its key is at work."""
+LAST_LOOK_SECONDS = 2.0
+"""What a request may take at least, however near its deadline: a wait ends with a last look."""
 CLOCKS_DIFFER_SECONDS = 2.0
 """A report run that is older than its create by more was there before: see ``_made``."""
 
@@ -131,7 +133,8 @@ def ask(
     """
     for attempt in itertools.count(1):
         try:
-            response = yield call.request
+            left = max(deadline - around.clock(), LAST_LOOK_SECONDS)
+            response = yield replace(call.request, seconds_left=left)
             assert response is not None  # noqa: S101 - a driver answers every request
             return _read(call, response)
         except ReportRunError as error:

@@ -40,6 +40,8 @@ class Request:
     """What the request is about, by those names."""
     fresh_for_seconds: float = 0.0
     """An answer that others got so long ago will do, where there is one to share."""
+    seconds_left: float = field(default=float("inf"), compare=False)
+    """How long it may take in all, for whoever waits; the connection may allow less."""
 
     def encoded_body(self) -> bytes | None:
         """The body as JSON in UTF-8, the same bytes for the same values."""
