@@ -372,7 +372,7 @@ class ReportRunHook(BaseHook):
             self.converse(flows.ask(probe, policy=flows.ONE_OF_MANY))
         except NotFound as error:
             if error.unknown_path or error.code not in _NO_SUCH_RUN:
-                return False, str(error)
+                return False, f"This 404 does not prove the key: check host and proxy. {error}"
         except AuthenticationError as error:
             return False, f"The API at {self.access.base_url} does not know this key. {error}"
         except PermissionDenied as error:
