@@ -43,7 +43,11 @@ lint: $(DEV) ## check style, format, spelling, project file and workflows
 	$(BIN)/codespell $(wildcard $(CODE) benchmarks *.md docs)
 	$(BIN)/validate-pyproject pyproject.toml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows $(wildcard .github/workflows/*.yml)
-	$(BIN)/zizmor --quiet --offline --persona pedantic .github/workflows
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms \
+		$(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/zizmor --quiet --offline --persona pedantic .github
 
 types: $(DEV) ## check types
 	$(BIN)/mypy --strict $(TYPED)

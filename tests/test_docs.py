@@ -33,7 +33,13 @@ pytestmark = pytest.mark.needs("timetables in airflow.sdk")  # the docs speak of
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "example_dags"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-LINKED = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"))]
+LINKED = [
+    *PAGES,
+    *(
+        ROOT / name
+        for name in ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.md")
+    ),
+]
 LINKED.append(ROOT / "benchmarks" / "README.md")
 OUTPUT = {"text", "statsd", "influxdb", "datadog"}
 """What something prints: other tests compare it, where it is promised."""
