@@ -683,8 +683,10 @@ class CreateReportRunOperator(_ReportRunOperator):
             if order is not None and _digest(order) == found.digest:
                 return self._show(order)
         left_out = frozenset[str]()
-        if self.validate or self.wait_for_data or self._lacks_interval(defaulted):
-            needed = self._lacks_interval(defaulted)
+        needed = self._lacks_interval(defaulted)
+        # A run without an interval, and a task without parameters, leave nothing to ask for.
+        is_empty = needed and len(defaulted) > 1 and not self.report_parameters
+        if not is_empty and (needed or self.validate or self.wait_for_data):
             left_out = self._not_taken(defaulted, definition, needed=needed)
         return self._show(self._order(context, hook, left_out))
 

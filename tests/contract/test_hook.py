@@ -227,10 +227,13 @@ def proxy():
         thread.join()
 
 
+PLAIN = {"allow_plain_http": True}
+
+
 def test_a_proxy_is_used(form, connect, proxy):
     """The one of the connection, for a host that this machine cannot even look up."""
     address, asked = proxy
-    connect({"proxy": address}, host="http://api.stripe.invalid")
+    connect({"proxy": address} | PLAIN, host="http://api.stripe.invalid")
     assert form.get_report().id == "by_proxy"
     assert asked == ["http://api.stripe.invalid/v2/reporting/reports/balance_summary"]
 
@@ -242,10 +245,10 @@ def test_the_proxy_of_the_environment_is_used_where_the_connection_has_none(
     address, asked = proxy
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.setenv("http_proxy", address)
-    connect(host="http://api.stripe.invalid")
+    connect(PLAIN, host="http://api.stripe.invalid")
     assert form.get_report().id == "by_proxy"
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    connect({"proxy": address}, host="http://api.stripe.invalid")
+    connect({"proxy": address} | PLAIN, host="http://api.stripe.invalid")
     assert form.get_report().id == "by_proxy"
     assert len(asked) == 2
 

@@ -233,9 +233,10 @@ def test_a_report_by_payout_lands_in_one_task(sandbox, tmp_path: Path, deferrabl
     assert outcome.xcom["landing"]["interval_start"] is None
 
 
-def test_a_run_without_an_interval_is_told_of_the_report_that_takes_one(sandbox):
-    """Where the definition lists the bound, its absence is the error."""
-    outcome = run_task(make(AT_END), interval=None)
+@pytest.mark.parametrize("interval", [None, ZERO_LENGTH], ids=repr)
+def test_a_run_without_an_interval_and_a_task_without_parameters_ask_for_nothing(sandbox, interval):
+    """No report runs without both, so nothing is sent, not even for the definition."""
+    outcome = run_task(make(AT_END), interval=interval)
     assert isinstance(outcome.error, InvalidInput)
-    assert str(outcome.error).startswith("interval_end is empty")
-    assert operations(sandbox) == ["get_report"]
+    assert "CronDataIntervalTimetable" in str(outcome.error)
+    assert operations(sandbox) == []

@@ -419,9 +419,9 @@ def test_the_timeout_leaves_nothing_behind(sandbox, folder, deferrable):
 
 @PLACES
 def test_a_run_without_an_interval_is_refused(sandbox, folder, deferrable):
-    """Nothing is created: only the definition is read, which may take no interval."""
+    """Nothing is sent."""
     task = make(folder, deferrable=deferrable, destination=f"{folder}/r.csv")
     outcome = run_task(task, interval=None)
     assert isinstance(outcome.error, InvalidInput), outcome.error
     assert "CronDataIntervalTimetable" in str(outcome.error)
-    assert [request.operation for request in sandbox.requests] == ["get_report"]
+    assert sandbox.requests == []
