@@ -6,7 +6,6 @@ Knows the fields and their defaults, and nothing of how Airflow finds a connecti
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import json
 import re
@@ -321,6 +320,8 @@ class _Fields:
         return extras or {}
 
     def _unknown(self, name: str) -> InvalidInput:
+        import difflib
+
         nearest = difflib.get_close_matches(name.lower(), EXTRAS, n=1, cutoff=0.5)
         advice = f"did you mean {nearest[0]!r}? " if nearest else ""
         is_shown = name.isidentifier() and name.isascii() and not self._is_a_key(name)

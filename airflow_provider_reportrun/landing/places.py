@@ -27,99 +27,100 @@ _TEMPLATE: Final = re.compile(r"\{\{|\{%|\{#")
 _HOLDS_LOGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*:[^/]*@", re.IGNORECASE)
 _AZURE_HOST: Final = re.compile(r"([^/@]+)@([^/@.]+)\.(?:dfs|blob)\.([^/@]+)/(.*)", re.DOTALL)
 _VARIABLE: Final = r".*(?:\$\{|(?:^|/|@)\$[A-Za-z_(]|%[A-Za-z_]\w{2,}%)"
-_MISTAKES: Final = tuple(
-    (re.compile(pattern, re.IGNORECASE | re.DOTALL), fix, why)
-    for pattern, fix, why in (
-        (
-            r".*(?:\{\{|\{%|\{#|\{ [\w.]+ \})",
-            "a template in a field that is rendered, and {{{{ ds }}}} in an f-string",
-            "it holds a template that was not rendered",
-        ),
-        (
-            r"(?:https?|s3[an]?)://(?P<b>[^/?]+)\.s3[.-][^/?]*amazonaws\.com(?:\.cn)?/(?P<k>[^?]*).*",
-            r"s3://\g<b>/\g<k>",
-            "an address of S3 in the web cannot be written to",
-        ),
-        (
-            r"(?:https?|s3[an]?)://s3[.-][^/?]*amazonaws\.com(?:\.cn)?/(?P<k>[^?]*).*",
-            r"s3://\g<k>",
-            "an address of S3 in the web cannot be written to",
-        ),
-        (
-            r"(?:https?|gs)://storage\.(?:googleapis|cloud\.google)\.com/(?P<k>[^?]*).*",
-            r"gs://\g<k>",
-            "an address of GCS in the web cannot be written to",
-        ),
-        (
-            r"https?://(?P<a>[^./?]+)\.(?:dfs|blob)\.(?P<h>[^/?]+)/(?P<c>[^/?]+)/(?P<k>[^?]*).*",
-            r"abfss://\g<c>@\g<a>.dfs.\g<h>/\g<k>",
-            "an address of Azure in the web cannot be written to",
-        ),
-        (
-            r"https?:.*",
-            "a local path, or s3://, gs://, abfs:// or sftp://",
-            "no filesystem writes to http:// or https://",
-        ),
-        (
-            r"(?:s3[an]?:/+)?arn:[^:]*:s3:::/?(?P<k>.*)",
-            r"s3://\g<k>",
-            "an ARN is no URI",
-        ),
-        (r"arn:.*", "s3://bucket/report.csv", "an ARN is no URI"),
-        (
-            r"(?:file:/+|local:/+)?~.*",
-            "the full path, such as /home/airflow/report.csv",
-            "nothing expands ~ here, and workers have homes of their own",
-        ),
-        (
-            _VARIABLE,
-            "the value itself, by os.environ or a template",
-            "nothing expands variables of a shell here",
-        ),
-        (
-            r"(?:[a-z]:[\\/]|\\\\).*",
-            "/folder/report.csv or a URI",
-            "it is a path of Windows, where no Airflow runs",
-        ),
-        (r"(?:file|local):(?!/)(?P<k>.*)", r"file:///folder/\g<k>", "file: needs a full path"),
-        (
-            r"wasbs?://(?P<c>[^/@]+)@(?P<a>[^/@.]+)\.blob\.(?P<k>.*)",
-            r"abfss://\g<c>@\g<a>.dfs.\g<k>",
-            "Airflow has no filesystem for wasb:// and wasbs://",
-        ),
-        (
-            r"wasb(?P<s>s?):/+(?P<k>.*)",
-            r"abfs\g<s>://\g<k>",
-            "Airflow has no filesystem for wasb:// and wasbs://",
-        ),
-        (
-            r"dbfs:/*(?P<k>.*)",
-            r"/dbfs/\g<k> (if it is mounted there) or a URI such as s3://bucket/report.csv",
-            "Airflow has no filesystem for dbfs:",
-        ),
-        (
-            r"(?!file:|local:)(?P<s>[a-z][a-z0-9+.-]*):(?:/|\\*)(?!/)(?P<k>.*)",
-            r"\g<s>://\g<k>",
-            "a URI of a store has two slashes, of which pathlib.Path drops one",
-        ),
-        (
-            rf"(?P<s>{_SCHEMES})//(?P<k>.*)",
-            r"\g<s>://\g<k>",
-            "a URI of a store has a colon before its slashes",
-        ),
-        (
-            rf"(?:(?:file:|local:)?/|\.)(?:.*/)?(?P<s>{_SCHEMES}):/+(?P<k>.*)",
-            r"\g<s>://\g<k>",
-            "a URI within a path is a folder of that odd name",
-        ),
-        (
-            r"//(?P<k>.*)",
-            r"/\g<k> or s3://\g<k>",
-            "a path that begins with two slashes may mean a server or a folder",
-        ),
-    )
+_MISTAKES: Final = (
+    (
+        r".*(?:\{\{|\{%|\{#|\{ [\w.]+ \})",
+        "a template in a field that is rendered, and {{{{ ds }}}} in an f-string",
+        "it holds a template that was not rendered",
+    ),
+    (
+        r"(?:https?|s3[an]?)://(?P<b>[^/?]+)\.s3[.-][^/?]*amazonaws\.com(?:\.cn)?/(?P<k>[^?]*).*",
+        r"s3://\g<b>/\g<k>",
+        "an address of S3 in the web cannot be written to",
+    ),
+    (
+        r"(?:https?|s3[an]?)://s3[.-][^/?]*amazonaws\.com(?:\.cn)?/(?P<k>[^?]*).*",
+        r"s3://\g<k>",
+        "an address of S3 in the web cannot be written to",
+    ),
+    (
+        r"(?:https?|gs)://storage\.(?:googleapis|cloud\.google)\.com/(?P<k>[^?]*).*",
+        r"gs://\g<k>",
+        "an address of GCS in the web cannot be written to",
+    ),
+    (
+        r"https?://(?P<a>[^./?]+)\.(?:dfs|blob)\.(?P<h>[^/?]+)/(?P<c>[^/?]+)/(?P<k>[^?]*).*",
+        r"abfss://\g<c>@\g<a>.dfs.\g<h>/\g<k>",
+        "an address of Azure in the web cannot be written to",
+    ),
+    (
+        r"https?:.*",
+        "a local path, or s3://, gs://, abfs:// or sftp://",
+        "no filesystem writes to http:// or https://",
+    ),
+    (
+        r"(?:s3[an]?:/+)?arn:[^:]*:s3:::/?(?P<k>.*)",
+        r"s3://\g<k>",
+        "an ARN is no URI",
+    ),
+    (r"arn:.*", "s3://bucket/report.csv", "an ARN is no URI"),
+    (
+        r"(?:file:/+|local:/+)?~.*",
+        "the full path, such as /home/airflow/report.csv",
+        "nothing expands ~ here, and workers have homes of their own",
+    ),
+    (
+        _VARIABLE,
+        "the value itself, by os.environ or a template",
+        "nothing expands variables of a shell here",
+    ),
+    (
+        r"(?:[a-z]:[\\/]|\\\\).*",
+        "/folder/report.csv or a URI",
+        "it is a path of Windows, where no Airflow runs",
+    ),
+    (r"(?:file|local):(?!/)(?P<k>.*)", r"file:///folder/\g<k>", "file: needs a full path"),
+    (
+        r"wasbs?://(?P<c>[^/@]+)@(?P<a>[^/@.]+)\.blob\.(?P<k>.*)",
+        r"abfss://\g<c>@\g<a>.dfs.\g<k>",
+        "Airflow has no filesystem for wasb:// and wasbs://",
+    ),
+    (
+        r"wasb(?P<s>s?):/+(?P<k>.*)",
+        r"abfs\g<s>://\g<k>",
+        "Airflow has no filesystem for wasb:// and wasbs://",
+    ),
+    (
+        r"dbfs:/*(?P<k>.*)",
+        r"/dbfs/\g<k> (if it is mounted there) or a URI such as s3://bucket/report.csv",
+        "Airflow has no filesystem for dbfs:",
+    ),
+    (
+        r"(?!file:|local:)(?P<s>[a-z][a-z0-9+.-]*):(?:/|\\*)(?!/)(?P<k>.*)",
+        r"\g<s>://\g<k>",
+        "a URI of a store has two slashes, of which pathlib.Path drops one",
+    ),
+    (
+        rf"(?P<s>{_SCHEMES})//(?P<k>.*)",
+        r"\g<s>://\g<k>",
+        "a URI of a store has a colon before its slashes",
+    ),
+    (
+        rf"(?:(?:file:|local:)?/|\.)(?:.*/)?(?P<s>{_SCHEMES}):/+(?P<k>.*)",
+        r"\g<s>://\g<k>",
+        "a URI within a path is a folder of that odd name",
+    ),
+    (
+        r"//(?P<k>.*)",
+        r"/\g<k> or s3://\g<k>",
+        "a path that begins with two slashes may mean a server or a folder",
+    ),
 )
-"""What a text begins with (or holds): what was meant, and why it is refused."""
+"""
+What a text begins with (or holds): what was meant, and why it is refused.
+
+Compiled when a destination is read, because each DAG file pays for this import.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +230,7 @@ def _refuse_mistakes(text: str) -> None:
             ", or out of what its template renders to."
         )
     for pattern, fix, why in _MISTAKES:
-        found = pattern.match(text)
+        found = re.match(pattern, text, re.IGNORECASE | re.DOTALL)
         if found:
             meant = found.expand(fix) if r"\g<" in fix else fix.format()
             raise InvalidInput(f"Write {meant} as destination, not {_shown(text)}: {why}.")

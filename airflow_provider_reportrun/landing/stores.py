@@ -9,7 +9,6 @@ Stores that results are published in, each by its own way to show an object whol
 from __future__ import annotations
 
 import contextlib
-import difflib
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
@@ -83,6 +82,8 @@ def check_options(scheme: str, options: Mapping[str, Any]) -> None:
     known = S3Transfer.ALLOWED_UPLOAD_ARGS
     for name in names:
         if name not in known:
+            import difflib
+
             nearest = difflib.get_close_matches(name, known, 1, 0.4)
             raise InvalidInput(
                 f"storage_options names {name!r}, which boto3 does not take for an upload to S3. "
