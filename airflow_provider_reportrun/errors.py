@@ -30,7 +30,7 @@ Everything that can go wrong, as one tree that knows nothing of Airflow.
     └── BadTriggerEvent         a task was resumed with an event that cannot be understood
 
 Each error says in ``transient`` whether asking again later could help.
-How an error leaves a task (retried, failed for good, skipped) is decided in ``outcomes.py``.
+How an error leaves a task (retried, failed for good, skipped) is decided in ``task/outcomes.py``.
 """
 
 from __future__ import annotations

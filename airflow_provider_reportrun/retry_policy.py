@@ -2,8 +2,8 @@
 A ready retry policy for Airflow 3.3: what to try again, and after how long.
 
 Errors say themselves whether trying again could help (``errors.py``), and without a policy
-``outcomes.py`` heeds that on every Airflow version. What the policy adds: pauses that fit the error
-in place of one ``retry_delay``, and a reason that Airflow shows with the try.
+``task/outcomes.py`` follows them on every Airflow version. The policy adds pauses that fit the
+error instead of one ``retry_delay``, and a reason that Airflow shows with the try.
 """
 
 from __future__ import annotations

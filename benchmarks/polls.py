@@ -227,7 +227,7 @@ async def _end(tasks: list[asyncio.Task[Any]]) -> None:
 
 def count_connections(waiters: int, seconds: float) -> dict[str, Any]:
     """Count connections of waits at the default intervals, sixty times as fast."""
-    from airflow_provider_reportrun import transport
+    from airflow_provider_reportrun.client import transport
 
     transport.IDLE_CONNECTION_SECONDS = transport.IDLE_CONNECTION_SECONDS / SCALE  # type: ignore[misc]
     with Server("benchmarks.poll_server:serve", age_seconds=0) as server:

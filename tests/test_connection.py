@@ -8,7 +8,7 @@ import pytest
 from airflow.sdk import Connection
 
 from airflow_provider_reportrun._compat import BaseHook
-from airflow_provider_reportrun.connection import ApiAccess, read_connection
+from airflow_provider_reportrun.client.access import ApiAccess, read_connection
 from airflow_provider_reportrun.errors import InvalidInput
 
 KEY = "rk_test_abc"

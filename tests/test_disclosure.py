@@ -23,8 +23,9 @@ from packaging.version import Version
 from support.task_instances import first_event
 from support.versions import TALK_OF_AIRFLOW
 
-from airflow_provider_reportrun import errors, transport
-from airflow_provider_reportrun.connection import read_connection
+from airflow_provider_reportrun import errors
+from airflow_provider_reportrun.client import transport
+from airflow_provider_reportrun.client.access import read_connection
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.sandbox import Answer, Delivery, Fault
 from airflow_provider_reportrun.triggers.report_run import ReportRunTrigger

@@ -22,7 +22,7 @@ from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 from support.dag_authors import run_tests
 
-from airflow_provider_reportrun.connection import read_connection
+from airflow_provider_reportrun.client.access import read_connection
 from airflow_provider_reportrun.errors import InvalidInput
 
 if TYPE_CHECKING:

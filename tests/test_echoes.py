@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from airflow_provider_reportrun import transport
-from airflow_provider_reportrun.connection import ApiAccess
+from airflow_provider_reportrun.client import transport
+from airflow_provider_reportrun.client.access import ApiAccess
 from airflow_provider_reportrun.errors import ApiError
 from airflow_provider_reportrun.protocol import calls
 from airflow_provider_reportrun.protocol.answers import read_json

@@ -18,7 +18,7 @@ import pytest
 from support.observed import SPANS
 from support.versions import TALK_OF_AIRFLOW
 
-from airflow_provider_reportrun import telemetry
+from airflow_provider_reportrun.client import telemetry
 from airflow_provider_reportrun.protocol import metrics
 from airflow_provider_reportrun.protocol.messages import Request
 

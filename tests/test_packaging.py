@@ -59,87 +59,52 @@ PUBLIC_NAMES = {
 ALLOWED = {
     "__init__": set(),
     "get_provider_info": set(),
+    "text": set(),
     "errors": {"text"},
-    "_compat": set(),
-    "connection": {"errors", "secret"},
-    "connection_form": {"get_provider_info"},
-    "arguments": {"errors"},
-    "outlets": {"_compat"},
-    "data_interval": {"errors"},
-    "lineage": {"landing"},
-    "record": set(),
     "secret": {"errors"},
-    "telemetry": {"__init__", "_compat", "errors", "protocol", "secret"},
+    "_compat": set(),
     "retry_policy": {"errors"},
-    "waiting": {"errors"},
-    "outcomes": {"_compat", "errors"},
     "protocol": {"errors", "secret", "text"},
-    "guarded": set(),
-    "transport": {"__init__", "connection", "errors", "guarded", "protocol", "secret", "telemetry"},
-    "session": {"connection", "errors", "protocol", "secret", "transport"},
-    "landing": {"_compat", "connection", "errors", "protocol", "secret", "telemetry", "transport"},
+    "client": {"__init__", "_compat", "errors", "protocol", "secret"},
+    "landing": {"_compat", "client", "errors", "protocol", "secret"},
+    "task": {"_compat", "errors", "landing"},
     "hooks": {
         "_compat",
-        "connection",
-        "connection_form",
+        "client",
         "errors",
+        "get_provider_info",
         "landing",
         "protocol",
         "secret",
-        "session",
-        "telemetry",
-        "transport",
-        "waiting",
+        "task",
     },
-    "triggers": {"errors", "hooks", "protocol", "record", "text", "waiting"},
-    "links": {"connection", "errors", "hooks"},
+    "triggers": {"errors", "hooks", "protocol", "task", "text"},
+    "links": {"client", "errors", "hooks"},
     "operators": {
         "_compat",
-        "arguments",
-        "data_interval",
+        "client",
         "errors",
         "hooks",
         "landing",
-        "lineage",
         "links",
-        "outcomes",
-        "outlets",
         "protocol",
-        "record",
-        "telemetry",
+        "task",
         "triggers",
-        "waiting",
     },
-    "sensors": {
-        "_compat",
-        "arguments",
-        "data_interval",
-        "errors",
-        "hooks",
-        "links",
-        "outcomes",
-        "protocol",
-        "telemetry",
-        "triggers",
-        "waiting",
-    },
+    "sensors": {"_compat", "client", "errors", "hooks", "links", "protocol", "task", "triggers"},
     "sandbox": set(),
-    "text": set(),
     "testing": {"hooks", "sandbox"},
 }
 """Room: the other rooms that it may import from, for types too."""
 WITH_AIRFLOW = {
     "_compat",
-    "arguments",
-    "data_interval",
     "hooks",
     "landing",
-    "lineage",
     "links",
     "operators",
-    "outlets",
     "retry_policy",
     "sensors",
+    "task",
     "triggers",
 }
 
@@ -414,11 +379,13 @@ def test_nothing_imports_the_sandbox_but_the_plugin_for_tests():
 def test_only_the_transport_speaks_http():
     """HTTP libraries are imported by ``transport`` and its sessions alone, apart from types."""
     users = {
-        found.room for found in imports() if found.library in HTTP and not found.for_types_only
+        found.where.partition(":")[0]
+        for found in imports()
+        if found.library in HTTP and not found.for_types_only
     }
-    assert users == {"guarded", "transport"}
+    assert users == {"client/guarded.py", "client/transport.py"}
 
 
 def test_the_core_knows_nothing_of_airflow():
-    """Only the rooms that meet Airflow import it; protocol, transport and session do not."""
+    """Only the rooms that meet Airflow import it; client and protocol do not."""
     assert {found.room for found in imports() if found.library == "airflow"} <= WITH_AIRFLOW

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from airflow_provider_reportrun import session
-from airflow_provider_reportrun.connection import ApiAccess
+from airflow_provider_reportrun.client import session
+from airflow_provider_reportrun.client.access import ApiAccess
+from airflow_provider_reportrun.client.session import LOOK_UP_SECONDS, shared_session
 from airflow_provider_reportrun.errors import InvalidInput, TransportError
 from airflow_provider_reportrun.protocol import calls
 from airflow_provider_reportrun.sandbox import Answer, Fault, Hold
-from airflow_provider_reportrun.session import LOOK_UP_SECONDS, shared_session
 
 ASK = calls.get_report("balance_summary").request
 

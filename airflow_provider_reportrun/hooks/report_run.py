@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_reportrun import telemetry
 from airflow_provider_reportrun._compat import (
     AirflowNotFoundException,
     BaseHook,
     aget_connection,
     look_up_outage,
 )
-from airflow_provider_reportrun.connection import (
+from airflow_provider_reportrun.client import telemetry
+from airflow_provider_reportrun.client.access import (
     CONNECTION_TYPE,
     ApiAccess,
     looks_like_a_key,
@@ -40,7 +40,7 @@ from airflow_provider_reportrun.protocol.interval import INTERVAL_END, half_open
 from airflow_provider_reportrun.protocol.interval import report_parameters as checked_parameters
 from airflow_provider_reportrun.protocol.messages import AwaitRoom, Sleep
 from airflow_provider_reportrun.protocol.retry import Pace
-from airflow_provider_reportrun.waiting import DAY_SECONDS, seconds
+from airflow_provider_reportrun.task.waiting import DAY_SECONDS, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
     from typing_extensions import Self
 
+    from airflow_provider_reportrun.client.transport import Stream
     from airflow_provider_reportrun.protocol.messages import Flow, Pause, Request, Response
     from airflow_provider_reportrun.protocol.models import (
         Report,
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
         ResultFile,
     )
     from airflow_provider_reportrun.secret import Secret
-    from airflow_provider_reportrun.transport import Stream
 
 log = logging.getLogger(__name__)
 
@@ -110,14 +110,14 @@ class ReportRunHook(BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Give the form's own fields to Airflow 3.0 and 3.1; newer ones read the provider info."""
-        from airflow_provider_reportrun import connection_form
+        from airflow_provider_reportrun.hooks import connection_form
 
         return connection_form.widgets()
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Say to Airflow 3.0 and 3.1 what the form's usual fields are for."""
-        from airflow_provider_reportrun import connection_form
+        from airflow_provider_reportrun.hooks import connection_form
 
         return connection_form.field_behaviour()
 
@@ -169,7 +169,7 @@ class ReportRunHook(BaseHook):
 
         :raises InvalidInput: when the connection cannot be used.
         """
-        from airflow_provider_reportrun import transport
+        from airflow_provider_reportrun.client import transport
 
         if self._session is None:
             self._session = transport.new_session(self.access)
@@ -198,13 +198,13 @@ class ReportRunHook(BaseHook):
         return drive(flow, send=self._send, pause=_pause, measure=telemetry.measure)
 
     def _send(self, request: Request) -> Response:
-        from airflow_provider_reportrun import transport
+        from airflow_provider_reportrun.client import transport
 
         return transport.send(self.get_conn(), self.access, request)
 
     async def aconverse(self, flow: Flow[T]) -> T:
         """Carry a conversation out, awaiting, over the session that all triggers share."""
-        from airflow_provider_reportrun.session import talk
+        from airflow_provider_reportrun.client.session import talk
 
         async with talk(self.reportrun_conn_id, self._aaccess, self.stripe_context) as one:
             return await adrive(flow, send=one.send, pause=one.pause, measure=telemetry.measure)
@@ -353,7 +353,7 @@ class ReportRunHook(BaseHook):
         :param url: of a host that the caller has checked; never logged, for it is a credential.
         :raises TransportError: when no answer came.
         """
-        from airflow_provider_reportrun import transport
+        from airflow_provider_reportrun.client import transport
 
         with (
             transport.new_bare_session() as session,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias
 from urllib.parse import urljoin
 
-from airflow_provider_reportrun.connection import is_host
+from airflow_provider_reportrun.client.access import is_host
 from airflow_provider_reportrun.errors import (
     DownloadRefused,
     ReportRunError,
@@ -38,8 +38,8 @@ from airflow_provider_reportrun.protocol.retry import RetryPolicy
 from airflow_provider_reportrun.secret import Secret
 
 if TYPE_CHECKING:
-    from airflow_provider_reportrun.connection import ApiAccess
-    from airflow_provider_reportrun.transport import Stream
+    from airflow_provider_reportrun.client.access import ApiAccess
+    from airflow_provider_reportrun.client.transport import Stream
 
 log = logging.getLogger(__name__)
 

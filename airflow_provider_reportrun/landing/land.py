@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_reportrun import telemetry
+from airflow_provider_reportrun.client import telemetry
 from airflow_provider_reportrun.errors import InvalidInput, LandingExists, ResultEmpty
 from airflow_provider_reportrun.landing import (
     FAIL,

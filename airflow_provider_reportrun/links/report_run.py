@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
     from airflow.sdk.types import TaskInstanceKey
 
-    from airflow_provider_reportrun.connection import ApiAccess
+    from airflow_provider_reportrun.client.access import ApiAccess
     from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 
 

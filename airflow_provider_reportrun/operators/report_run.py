@@ -9,28 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_reportrun import telemetry
 from airflow_provider_reportrun._compat import AirflowSkipException, default_deferrable
-from airflow_provider_reportrun.arguments import (
-    Check,
-    check_all,
-    check_known,
-    choice,
-    file_name,
-    flag,
-    mapping,
-    optional,
-    plain_flag,
-    whole_number,
-    zone,
-)
-from airflow_provider_reportrun.data_interval import (
-    DATA_INTERVAL_END,
-    DATA_INTERVAL_START,
-    no_interval,
-    rendered_to_nothing,
-    zone_of,
-)
+from airflow_provider_reportrun.client import telemetry
 from airflow_provider_reportrun.errors import (
     ApiError,
     CapacityExceeded,
@@ -65,12 +45,6 @@ from airflow_provider_reportrun.links.report_run import (
     keep_link,
     show_link,
 )
-from airflow_provider_reportrun.outcomes import (
-    created_elsewhere,
-    operator_outcomes,
-    rendered_fields_kept,
-)
-from airflow_provider_reportrun.outlets import tell_outlets
 from airflow_provider_reportrun.protocol import flows
 from airflow_provider_reportrun.protocol.calls import (
     checked_id,
@@ -93,8 +67,34 @@ from airflow_provider_reportrun.protocol.interval import (
 from airflow_provider_reportrun.protocol.metrics import ATTACHES, Metric
 from airflow_provider_reportrun.protocol.models import read_instant
 from airflow_provider_reportrun.protocol.retry import Pace
-from airflow_provider_reportrun.record import Record, recall, remember
-from airflow_provider_reportrun.waiting import DAY_SECONDS, defer_timeout, seconds
+from airflow_provider_reportrun.task.arguments import (
+    Check,
+    check_all,
+    check_known,
+    choice,
+    file_name,
+    flag,
+    mapping,
+    optional,
+    plain_flag,
+    whole_number,
+    zone,
+)
+from airflow_provider_reportrun.task.data_interval import (
+    DATA_INTERVAL_END,
+    DATA_INTERVAL_START,
+    no_interval,
+    rendered_to_nothing,
+    zone_of,
+)
+from airflow_provider_reportrun.task.outcomes import (
+    created_elsewhere,
+    operator_outcomes,
+    rendered_fields_kept,
+)
+from airflow_provider_reportrun.task.outlets import tell_outlets
+from airflow_provider_reportrun.task.record import Record, recall, remember
+from airflow_provider_reportrun.task.waiting import DAY_SECONDS, defer_timeout, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,9 +104,9 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context, ObjectStoragePath, XComArg
 
-    from airflow_provider_reportrun.arguments import Late
     from airflow_provider_reportrun.landing.land import Destination, Landing
     from airflow_provider_reportrun.protocol.models import Report, ReportRun
+    from airflow_provider_reportrun.task.arguments import Late
 
 _NO_DEFINITION: Final = (PermissionDenied, NotFound, DataWindowUnknown)
 """Why a definition may not be had for good, though a report run can be created."""
@@ -171,7 +171,7 @@ class _ReportRunOperator(BaseOperator):
         task_instance: Any,  # noqa: ARG002 - as OpenLineage calls it
     ) -> OperatorLineage[Any, Any]:
         """Tell the OpenLineage provider, which alone calls this, what was done: failed or not."""
-        from airflow_provider_reportrun.lineage import lineage_of
+        from airflow_provider_reportrun.task.lineage import lineage_of
 
         return lineage_of(self._report_run_id, self._landing)
 

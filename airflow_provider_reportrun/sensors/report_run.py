@@ -9,27 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_reportrun import telemetry
 from airflow_provider_reportrun._compat import (
     AirflowSensorTimeout,
     BaseSensorOperator,
     PokeReturnValue,
     default_deferrable,
 )
-from airflow_provider_reportrun.arguments import (
-    Check,
-    check_all,
-    check_known,
-    optional,
-    plain_flag,
-    zone,
-)
-from airflow_provider_reportrun.data_interval import (
-    DATA_INTERVAL_END,
-    no_interval,
-    rendered_to_nothing,
-    zone_of,
-)
+from airflow_provider_reportrun.client import telemetry
 from airflow_provider_reportrun.errors import (
     DeadlinePassed,
     ReportRunError,
@@ -38,7 +24,6 @@ from airflow_provider_reportrun.errors import (
 )
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.links.report_run import ReportRunLink, keep_link, show_link
-from airflow_provider_reportrun.outcomes import sensor_outcomes
 from airflow_provider_reportrun.protocol.calls import checked_id, if_any, is_nothing, required
 from airflow_provider_reportrun.protocol.checks import available_through
 from airflow_provider_reportrun.protocol.flows import OUTAGE_TOLERANCE_SECONDS, finished, poll
@@ -58,7 +43,22 @@ from airflow_provider_reportrun.protocol.metrics import (
     UNKNOWN,
     Metric,
 )
-from airflow_provider_reportrun.waiting import DAY_SECONDS, defer_timeout, seconds
+from airflow_provider_reportrun.task.arguments import (
+    Check,
+    check_all,
+    check_known,
+    optional,
+    plain_flag,
+    zone,
+)
+from airflow_provider_reportrun.task.data_interval import (
+    DATA_INTERVAL_END,
+    no_interval,
+    rendered_to_nothing,
+    zone_of,
+)
+from airflow_provider_reportrun.task.outcomes import sensor_outcomes
+from airflow_provider_reportrun.task.waiting import DAY_SECONDS, defer_timeout, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
     from airflow.triggers.base import BaseTrigger
 
-    from airflow_provider_reportrun.arguments import Late
+    from airflow_provider_reportrun.task.arguments import Late
 
 _CHECKS: Final[Mapping[str, Check]] = {"deferrable": plain_flag, "poke_interval": seconds}
 _RENDERED_CHECKS: Final[Mapping[str, Check]] = {

@@ -36,9 +36,9 @@ from airflow_provider_reportrun.protocol.interval import (
 )
 from airflow_provider_reportrun.protocol.models import read_instant
 from airflow_provider_reportrun.protocol.retry import Pace
-from airflow_provider_reportrun.record import Watermark
+from airflow_provider_reportrun.task.record import Watermark
+from airflow_provider_reportrun.task.waiting import instant, seconds
 from airflow_provider_reportrun.text import shown
-from airflow_provider_reportrun.waiting import instant, seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Mapping, Sequence

@@ -11,7 +11,7 @@ import time
 import pytest
 from contract.form import Form
 
-from airflow_provider_reportrun.session import LINGER_SECONDS
+from airflow_provider_reportrun.client.session import LINGER_SECONDS
 
 
 @pytest.fixture(params=["blocking", "awaiting"])

@@ -11,8 +11,8 @@ from contextlib import suppress
 
 import pytest
 
-from airflow_provider_reportrun import transport
-from airflow_provider_reportrun.connection import ApiAccess, read_connection
+from airflow_provider_reportrun.client import transport
+from airflow_provider_reportrun.client.access import ApiAccess, read_connection
 from airflow_provider_reportrun.errors import ReportRunError
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.landing.download import download

@@ -14,8 +14,8 @@ from contextlib import suppress
 import pytest
 import trustme
 
-from airflow_provider_reportrun import transport
-from airflow_provider_reportrun.connection import ApiAccess
+from airflow_provider_reportrun.client import transport
+from airflow_provider_reportrun.client.access import ApiAccess
 from airflow_provider_reportrun.errors import DeadlinePassed, ReportRunError, TransportError
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.protocol.messages import Request

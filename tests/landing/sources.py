@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from requests.structures import CaseInsensitiveDict
 
-from airflow_provider_reportrun import transport
-from airflow_provider_reportrun.connection import ApiAccess
+from airflow_provider_reportrun.client import transport
+from airflow_provider_reportrun.client.access import ApiAccess
+from airflow_provider_reportrun.client.transport import Stream
 from airflow_provider_reportrun.protocol.models import ReportRun, ResultFile
 from airflow_provider_reportrun.secret import Secret
-from airflow_provider_reportrun.transport import Stream
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.landing.download import ResultSource

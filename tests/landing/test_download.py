@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 from landing.sources import RUN_ID, URL, Script, Spoken, stream
 
-from airflow_provider_reportrun.connection import ApiAccess
+from airflow_provider_reportrun.client.access import ApiAccess
 from airflow_provider_reportrun.errors import (
     DownloadRefused,
     NotFound,

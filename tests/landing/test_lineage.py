@@ -14,12 +14,12 @@ from support.task_instances import dag, run_task
 from airflow_provider_reportrun.errors import ResultCorrupt
 from airflow_provider_reportrun.landing.stores import SftpTarget, StoreTarget
 from airflow_provider_reportrun.landing.targets import LocalTarget
-from airflow_provider_reportrun.lineage import dataset_name
 from airflow_provider_reportrun.operators.report_run import (
     CreateReportRunOperator,
     DownloadReportResultOperator,
     ReportRunToStorageOperator,
 )
+from airflow_provider_reportrun.task.lineage import dataset_name
 
 BODY = b"a,b\n1,2\n"
 NAMESPACES = {

@@ -11,7 +11,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time import task_runner, xcom
 from support.task_instances import dag, run_task
 
-from airflow_provider_reportrun.connection import ApiAccess
+from airflow_provider_reportrun.client.access import ApiAccess
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.links.report_run import ReportRunLink, inspector_url
 from airflow_provider_reportrun.operators.report_run import (

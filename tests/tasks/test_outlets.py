@@ -13,7 +13,7 @@ from landing.sources import zipped
 from sqlalchemy import select
 
 from airflow_provider_reportrun._compat import hashes_alias_extras
-from airflow_provider_reportrun.outlets import landed_asset
+from airflow_provider_reportrun.task.outlets import landed_asset
 
 DAGS = Path(__file__).parents[1] / "support/outlet_dags"
 BODY = b"a,b\n1,2\n"

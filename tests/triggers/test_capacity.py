@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from airflow_provider_reportrun.client.session import CapacityLine
 from airflow_provider_reportrun.errors import DeadlinePassed, from_json
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.sandbox import Answer, Fault, Hold, Patch, Sandbox
-from airflow_provider_reportrun.session import CapacityLine
 from airflow_provider_reportrun.triggers.report_run import CreateReportRunTrigger, ReportRunTrigger
 
 INTERVAL = {

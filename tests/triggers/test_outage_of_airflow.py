@@ -8,7 +8,7 @@ import json
 import pytest
 from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 
-from airflow_provider_reportrun import session
+from airflow_provider_reportrun.client import session
 from airflow_provider_reportrun.errors import InvalidInput, TransportError, from_json
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.triggers.report_run import (

@@ -96,7 +96,7 @@ class LeakyOperator(BaseOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
         """Tell OpenLineage as well."""
-        from airflow_provider_reportrun.lineage import lineage_of
+        from airflow_provider_reportrun.task.lineage import lineage_of
 
         return lineage_of(self.shown, None)
 

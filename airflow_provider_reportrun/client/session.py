@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
-from airflow_provider_reportrun import transport
-from airflow_provider_reportrun.connection import ApiAccess
+from airflow_provider_reportrun.client import transport
+from airflow_provider_reportrun.client.access import ApiAccess
 from airflow_provider_reportrun.protocol.messages import (
     AwaitRoom,
     LeaveLine,

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from airflow_provider_reportrun import __version__, telemetry
+from airflow_provider_reportrun import __version__
+from airflow_provider_reportrun.client import telemetry
 from airflow_provider_reportrun.errors import InvalidInput, TransportError
 from airflow_provider_reportrun.protocol.messages import Request, Response
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import aiohttp
     import requests
 
-    from airflow_provider_reportrun.connection import ApiAccess
+    from airflow_provider_reportrun.client.access import ApiAccess
     from airflow_provider_reportrun.secret import Secret
 
 CHUNK_BYTES: Final = 1 << 16
@@ -105,7 +106,7 @@ def new_bare_session() -> requests.Session:
     """Open a blocking session without the key, for result files."""
     from http.cookiejar import DefaultCookiePolicy
 
-    from airflow_provider_reportrun import guarded
+    from airflow_provider_reportrun.client import guarded
 
     session = guarded.GuardedSession()
     session.headers["User-Agent"] = USER_AGENT
@@ -170,7 +171,7 @@ def send(session: requests.Session, access: ApiAccess, request: Request) -> Resp
 
 
 def _send(session: requests.Session, access: ApiAccess, request: Request) -> Response:
-    from airflow_provider_reportrun.guarded import library_errors, watched
+    from airflow_provider_reportrun.client.guarded import library_errors, watched
 
     seconds = _total_seconds(access, request)
     with watched(session, seconds) as watch:
@@ -260,7 +261,7 @@ def open_stream(
 def _open_stream(
     session: requests.Session, access: ApiAccess, url: Secret, headers: Mapping[str, str]
 ) -> Iterator[Stream]:
-    from airflow_provider_reportrun.guarded import library_errors, watched
+    from airflow_provider_reportrun.client.guarded import library_errors, watched
 
     what = f"download a result file from {_host(url.reveal())}"
     seconds = access.request_timeout_seconds

@@ -1,0 +1,1 @@
+"""How the API is reached: what a connection says, and how requests are sent over it."""

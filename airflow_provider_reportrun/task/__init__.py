@@ -1,0 +1,1 @@
+"""What all tasks share: their arguments, what they remember, how errors leave them."""
