@@ -116,7 +116,8 @@ def test_a_report_is_counted_and_timed_from_its_create_to_its_file():
         "creates": 1,
         "attaches": 1,
         "capacity_wait": 2,
-        "polls": 2,
+        "data_wait": 1,
+        "polls": 3,
         "report_wait": 1,
         "landings": 2,
         "landed_bytes": 2,
@@ -182,7 +183,7 @@ def test_each_call_has_a_span():
     """By method and template, so that spans of one operation come together."""
     names = Counter(span["name"] for span in watched("statsd", "task").spans)
     assert names == {
-        "GET /v2/reporting/reports/{report}": 1,
+        "GET /v2/reporting/reports/{report}": 2,
         "POST /v2/reporting/report_runs": 4,
         "GET /v2/reporting/report_runs/{report_run_id}": 4,
         "GET": 2,
@@ -241,7 +242,7 @@ def test_tracing_costs_nothing_while_it_is_off():
     """Without OpenTelemetry in the process it is not imported, and all calls share one answer."""
     code = (
         "import sys\n"
-        "from airflow_provider_reportrun import telemetry\n"
+        "from airflow_provider_reportrun.client import telemetry\n"
         "from airflow_provider_reportrun.protocol.messages import Request\n"
         "request = Request(method='GET', path='/')\n"
         "assert telemetry.api_call(request, 'https://x') is telemetry.download_call('https://x')\n"

@@ -284,12 +284,21 @@ def test_decompresses_into_a_file(store, land, result, hook):
     assert [member.uri for member in landing.members] == [store.uri("report.csv")]
 
 
-@pytest.mark.parametrize("members", [{}, {"a.csv": BODY, "b.csv": BODY}], ids=["none", "two"])
-def test_refuses_to_decompress_several_into_a_file(store, land, result, hook, members):
+@pytest.mark.parametrize(
+    ("members", "error", "words"),
+    [
+        ({}, ResultCorrupt, "holds no file"),
+        ({"a.csv": BODY, "b.csv": BODY}, InvalidInput, r"one file\. End it in /"),
+    ],
+    ids=["none", "two"],
+)
+def test_refuses_to_decompress_other_than_one_into_a_file(
+    store, land, result, hook, members, error, words
+):
     """A ZIP of another number than one, for one file, is refused; nothing is published."""
     store.put("report.csv", OLD)
     run_id = result(zipped(members), "zip")
-    with pytest.raises(InvalidInput, match=r"one file\. End it in /"):
+    with pytest.raises(error, match=words):
         land(hook, run_id, store.destination("report.csv"), decompress=True)
     assert store.files() == {"report.csv": OLD}
     assert land.is_clean

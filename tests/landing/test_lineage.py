@@ -80,7 +80,7 @@ def test_each_file_of_a_zip_is_an_output(sandbox, tmp_path):
 
 def test_what_was_converted_tells_its_rows_and_columns(sandbox, tmp_path):
     """A conversion knows them, and so does lineage; other landings do not read the file."""
-    sandbox.deliver_next(BODY)
+    sandbox.deliver_next(BODY, columns={"a": "bigint", "b": "bigint"})
     outcome = run_task(single_task(f"{tmp_path}/r.parquet", output_format="parquet"))
     assert outcome.state == "success", outcome.error
     (output,) = lineage(outcome).outputs
@@ -123,7 +123,7 @@ def test_a_download_that_failed_names_its_report_run(result, tmp_path):
     run_id = result(b"no zip", "zip")
     with dag():
         task = DownloadReportResultOperator(
-            task_id="land", report_run_id=run_id, destination=f"{tmp_path}/r.csv"
+            task_id="land", report_run_id=run_id, destination=f"{tmp_path}/r.zip"
         )
     outcome = run_task(task)
     assert isinstance(outcome.error, ResultCorrupt)

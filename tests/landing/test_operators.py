@@ -25,6 +25,7 @@ from airflow_provider_reportrun.operators.report_run import (
     ReportRunToStorageOperator,
 )
 from airflow_provider_reportrun.sandbox import Answer, Delivery, Fault, Patch
+from airflow_provider_reportrun.secret import Secret
 
 BODY = b"a,b\n1,2\n"
 OLD = b"old\n"
@@ -283,7 +284,7 @@ def test_secrets_stay_out_of_the_log(sandbox, hook, land, folder, result, debug_
 def test_a_signature_stays_out_of_the_log_however_it_is_written(hook, result, debug_log):
     """A URL that requests writes in another way, as %7E, keeps its signature to itself, too."""
     url = hook.get_report_run(result(BODY)).file.url.reveal() + "&x=%7E"
-    with hook.open_result(url, {}):
+    with hook.open_result(Secret(url), {}):
         pass
     log = "\n".join(debug_log)
     assert "/files/" not in log

@@ -120,7 +120,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "refused_url": {},
     "expired_url": {},
     "cut": {},
-    "no_zip": {},
+    "no_zip": {"destination": f"{FOLDER}/landed/no_zip/"},
     "other_host": {},
     "other_url": {},
     "unreachable_files": {},
