@@ -65,3 +65,47 @@ def test_an_output_is_a_list(airflow_db, sandbox, monkeypatch, tmp_path, columns
     run = module.dag.test(logical_date=RUN_DAY)
     assert run.state == "success"
     assert [each.report_parameters["columns"] for each in sandbox.runs] == [sent]
+
+
+LANDS = """
+from airflow.sdk import DAG
+from airflow_provider_reportrun.operators.report_run import ReportRunToStorageOperator
+
+with DAG("mapped_landings", schedule=None) as dag:
+    ReportRunToStorageOperator.partial(
+        task_id="land",
+        interval_start="2026-10-26T00:00:00Z",
+        interval_end="2026-11-02T00:00:00Z",
+        ARGUMENTS
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_warned_of"),
+    [
+        ('destination="FOLDER/{{ ds }}.csv").expand(report=REPORTS)', True),
+        ('destination="FOLDER/{{ task.report }}.csv").expand(report=REPORTS)', False),
+        ('destination="FOLDER/{{ ti.map_index }}.csv").expand(report=REPORTS)', False),
+        ('destination="FOLDER/").expand(report=REPORTS)', False),
+        ('report=REPORTS[0]).expand(destination=["FOLDER/a.csv", "FOLDER/b.csv"])', False),
+    ],
+    ids=["one file", "by a value", "by the index", "folder", "mapped"],
+)
+def test_instances_that_land_in_one_file_are_warned_of(
+    airflow_db, sandbox, monkeypatch, tmp_path, capfd, caplog, arguments, is_warned_of
+):
+    """Only if it is certain: a folder names files by their report runs."""
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path))
+    monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(tmp_path))
+    arguments = arguments.replace("FOLDER", f"{tmp_path}/landed")
+    arguments = arguments.replace("REPORTS", '["balance_summary", "payouts_itemized"]')
+    path = tmp_path / "mapped_landings.py"
+    path.write_text(LANDS.replace("ARGUMENTS", arguments), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("mapped_landings", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    run = module.dag.test(logical_date=RUN_DAY)
+    assert run.state == "success"
+    said = capfd.readouterr()
+    log = said.out + said.err + caplog.text
+    assert ("every instance of this mapped task lands in" in log) == is_warned_of

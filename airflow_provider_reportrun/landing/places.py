@@ -24,6 +24,10 @@ _SCHEMES: Final = (
 )
 _MOST_SHOWN: Final = 120
 _TEMPLATE: Final = re.compile(r"\{\{|\{%|\{#")
+_OF_ONE_INSTANCE: Final = re.compile(
+    r"\{[{%].*\b(ti|task|task_instance|map_index|expanded_ti_count)\b", re.DOTALL
+)
+"""What a template names that differs between the instances of a mapped task."""
 _HOLDS_LOGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*:[^/]*@", re.IGNORECASE)
 _AZURE_HOST: Final = re.compile(r"([^/@]+)@([^/@.]+)\.(?:dfs|blob)\.([^/@]+)/(.*)", re.DOTALL)
 _VARIABLE: Final = r".*(?:\$\{|(?:^|/|@)\$[A-Za-z_(]|%[A-Za-z_]\w{2,}%)"
@@ -159,6 +163,18 @@ def is_path(destination: Any) -> bool:
     return isinstance(destination, PurePath) or (
         hasattr(destination, "protocol") and hasattr(destination, "storage_options")
     )
+
+
+def is_of_all_instances(destination: Any) -> bool:
+    """
+    Tell whether all instances of a mapped task certainly land in one file.
+
+    :param destination: as it stands in the DAG file, the same for all of them.
+    """
+    if not (isinstance(destination, str) or is_path(destination)):
+        return False  # a parameter, or the output of a task
+    text = as_text(destination)
+    return not text.endswith("/") and not _OF_ONE_INSTANCE.search(text)
 
 
 def check_written(destination: Any, storage_conn_id: Any) -> None:

@@ -38,7 +38,12 @@ from airflow_provider_reportrun.landing import (
     SKIP,
 )
 from airflow_provider_reportrun.landing.columns import checked_types
-from airflow_provider_reportrun.landing.places import as_text, check_written, is_path
+from airflow_provider_reportrun.landing.places import (
+    as_text,
+    check_written,
+    is_of_all_instances,
+    is_path,
+)
 from airflow_provider_reportrun.links.report_run import (
     ReportRunLink,
     failures_linked,
@@ -902,7 +907,19 @@ class _LandingOperator(_ReportRunOperator):
             is_first_try=ti.try_number <= 1,
         )
 
+    def _warn_of_one_file(self, context: Context) -> None:
+        """Warn if the instances of a mapped task overwrite each other's file."""
+        written = context["dag"].task_dict.get(self.task_id)
+        destination = getattr(written, "partial_kwargs", {}).get("destination")
+        if is_of_all_instances(destination):
+            self.log.warning(
+                "Put {{ ti.map_index }} or a mapped value into destination: every instance of this "
+                "mapped task lands in %s, and the last one stays",
+                self.destination,
+            )
+
     def _land(self, context: Context, hook: ReportRunHook, report_run_id: str) -> str | list[str]:
+        self._warn_of_one_file(context)
         landing = self._destination(context).land(hook, report_run_id)
         if landing.report_run_id is not None:
             landing = replace(landing, stripe_context=hook.effective_context)
