@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
+from typing_extensions import assert_never
+
 from airflow_provider_reportrun.client import transport
 from airflow_provider_reportrun.client.access import ApiAccess
 from airflow_provider_reportrun.protocol.messages import (
@@ -272,6 +274,8 @@ class Talk:
             case RoomMade():
                 if (line_of_key := self._shared.line) is not None:
                     line_of_key.room_made()
+            case _:
+                assert_never(step)
 
     async def _sleep(self, step: Sleep) -> None:
         seconds = step.seconds

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from typing_extensions import assert_never
+
 from airflow_provider_reportrun._compat import (
     AirflowNotFoundException,
     BaseHook,
@@ -38,7 +40,13 @@ from airflow_provider_reportrun.protocol.drivers import adrive, drive
 from airflow_provider_reportrun.protocol.flows import Patience
 from airflow_provider_reportrun.protocol.interval import INTERVAL_END, half_open, missed_midnight
 from airflow_provider_reportrun.protocol.interval import report_parameters as checked_parameters
-from airflow_provider_reportrun.protocol.messages import AwaitRoom, Sleep
+from airflow_provider_reportrun.protocol.messages import (
+    AwaitRoom,
+    LeaveLine,
+    RoomMade,
+    Sleep,
+    TakeTurn,
+)
 from airflow_provider_reportrun.protocol.retry import Pace
 from airflow_provider_reportrun.task.waiting import DAY_SECONDS, seconds
 
@@ -73,8 +81,8 @@ How the API says, in v2 and v1, that it has no such report run: then it knows th
 
 A gateway on the way that says 404 knows nothing of keys.
 """
-_definitions: dict[tuple[str, str | None, str], tuple[Report, float]] = {}
-"""By connection, account and report: with the time (monotonic) that it was fetched at."""
+_definitions: dict[tuple[str, Secret, str | None, str], tuple[Report, float]] = {}
+"""By server, key, account and report: with the time (monotonic) that it was fetched at."""
 
 
 class ReportRunHook(BaseHook):
@@ -298,7 +306,8 @@ class ReportRunHook(BaseHook):
         """
         if fetched_since is None:
             fetched_since = time.monotonic() - DEFINITION_SECONDS
-        kept = (self.reportrun_conn_id, self.effective_context, report_id)
+        # Not by the connection's name, which may lead to another server or account by now.
+        kept = (self.access.base_url, self.access.api_key, self.effective_context, report_id)
         report, fetched_at = _definitions.get(kept, (None, 0.0))
         if report is None or fetched_at < fetched_since:
             report = self.converse(flows.ask(calls.get_report(report_id), policy=flows.ONE_OF_MANY))
@@ -418,9 +427,14 @@ def forget_definitions() -> None:
 
 
 def _pause(step: Pause) -> None:
-    """Wait in place; there is no line to stand in where one conversation is alone."""
-    if isinstance(step, Sleep | AwaitRoom):
-        time.sleep(step.seconds)
+    """Wait in place; a conversation that is alone has no line to stand in."""
+    match step:
+        case Sleep() | AwaitRoom():
+            time.sleep(step.seconds)
+        case TakeTurn() | LeaveLine() | RoomMade():
+            return
+        case _:
+            assert_never(step)
 
 
 def _no_connection(

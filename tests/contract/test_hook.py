@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import threading
@@ -20,7 +21,7 @@ from airflow_provider_reportrun.errors import (
     UnexpectedAnswer,
 )
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
-from airflow_provider_reportrun.sandbox import Answer, Fault, Patch
+from airflow_provider_reportrun.sandbox import Answer, Fault, Patch, Sandbox
 
 STILL_RUNNING = Patch({"status": "running", "result": None})
 
@@ -251,6 +252,35 @@ def test_the_proxy_of_the_environment_is_used_where_the_connection_has_none(
     connect({"proxy": address} | PLAIN, host="http://api.stripe.invalid")
     assert form.get_report().id == "by_proxy"
     assert len(asked) == 2
+
+
+def run_awaiting(hook):
+    """The hook's awaiting conversation, to be called without awaiting."""
+    return lambda flow: asyncio.run(hook.aconverse(flow))
+
+
+def test_a_step_that_nobody_knows_is_refused(sandbox, form):
+    """A conversation that asks for something new must not go on as if it had been done."""
+
+    def flow():
+        yield "dance"
+
+    hook = ReportRunHook()
+    converse = hook.converse if form.name == "blocking" else run_awaiting(hook)
+    with pytest.raises(AssertionError, match="dance"):
+        converse(flow())
+
+
+def test_a_definition_is_of_the_server_that_gave_it(sandbox, monkeypatch):
+    """A connection of the same name that leads elsewhere by now has definitions of its own."""
+    with ReportRunHook() as hook:
+        assert hook.definition("balance_summary").id == "balance_summary"
+    with Sandbox() as another:
+        monkeypatch.setenv("AIRFLOW_CONN_REPORTRUN_DEFAULT", another.connection_uri)
+        with ReportRunHook() as hook:
+            hook.definition("balance_summary")
+            hook.definition("balance_summary")
+        assert [request.operation for request in another.requests] == ["get_report"]
 
 
 def test_one_hook_keeps_one_connection(sandbox):

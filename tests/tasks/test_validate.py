@@ -175,9 +175,10 @@ def test_a_definition_is_kept_for_five_minutes(sandbox, monkeypatch):
     assert operations(sandbox)[3:] == ["get_report", "create"]
 
 
-def test_a_definition_is_kept_for_its_report_account_and_connection(sandbox, monkeypatch):
+def test_a_definition_is_kept_for_its_report_account_and_key(sandbox, monkeypatch):
     """Whoever asks about another one asks for its definition."""
-    monkeypatch.setenv("AIRFLOW_CONN_OTHER", sandbox.connection_uri)
+    other = sandbox.connection_uri.replace(sandbox.api_key, sandbox.keyring.second.value)
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", other)
     for arguments in (
         {},
         {"report": "payouts_itemized"},
