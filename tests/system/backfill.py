@@ -140,6 +140,11 @@ class Backfill:
         instances = self.cluster.task_instances(self.dag_id)
         return {_monday(ti) for ti in instances if ti["state"] == "deferred"}
 
+    def done_weeks(self) -> set[str]:
+        """Name the weeks whose task has succeeded."""
+        instances = self.cluster.task_instances(self.dag_id)
+        return {_monday(ti) for ti in instances if ti["state"] == "success"}
+
     def created(self) -> set[str]:
         """Name the weeks that have a report run."""
         return {_week(run.report_parameters) for run in self.sandbox.runs}

@@ -118,9 +118,10 @@ def kill_in_wait(backfill, sandbox):
     most = min(ACTIVE, len(to_come))
 
     def wait_for_room():
-        # A report run of before the limit may end at any moment, and its task be resumed.
+        # Until then, tasks whose report run is of before the limit are resumed, or begun again.
         weeks = backfill.waiting_weeks()
-        return weeks if len(weeks) == most and weeks <= to_come & backfill.refused() else None
+        is_all = len(weeks) == most and weeks <= to_come & backfill.refused()
+        return weeks if is_all and backfill.created() <= backfill.done_weeks() else None
 
     week = max(wait_for(wait_for_room, "nothing but waits for room", seconds=SECONDS, every=1.0))
     backfill.verify_slots_are_free()
