@@ -65,11 +65,12 @@ def watched(backend: str, what: str) -> Watched:
         receiving = threading.Thread(target=receive, daemon=True)
         receiving.start()
         folder = Path(os.environ["AIRFLOW_HOME"]) / f"observed-{backend}-{what}"
+        paths = os.pathsep.join([str(SCRIPT.parents[1]), os.environ.get("PYTHONPATH", "")])
         done = subprocess.run(  # noqa: S603 - ours
             [sys.executable, str(SCRIPT), str(folder), what],
             env=os.environ
             | {f"AIRFLOW__METRICS__{name}": value for name, value in settings.items()}
-            | {"PYTHONPATH": str(SCRIPT.parents[1])},
+            | {"PYTHONPATH": paths},
             capture_output=True,
             text=True,
             timeout=LIMIT_SECONDS,
