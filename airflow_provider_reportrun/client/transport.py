@@ -263,6 +263,7 @@ def _open_stream(
 ) -> Iterator[Stream]:
     from airflow_provider_reportrun.client.guarded import library_errors, watched
 
+    _filter_loggers()
     what = f"download a result file from {_host(url.reveal())}"
     seconds = access.request_timeout_seconds
     with watched(session, seconds) as watch:
@@ -330,17 +331,21 @@ _unlogged_here: Final = _Unlogged()
 _LOGGERS_OF_HTTP: Final = ("urllib3", "requests", "http.client", "charset_normalizer")
 
 
-@contextmanager
-def _unlogged() -> Iterator[None]:
+def _filter_loggers() -> None:
     """
-    Keep what this thread asks for out of the logs of the HTTP libraries, which hold its URL.
+    Let the loggers of the HTTP libraries drop what a thread asks for while it is ``_unlogged``.
 
-    At DEBUG they log each path, and at WARNING the whole URL where a header cannot be read. The
-    filter stays, for adding and removing one is not safe while another thread logs.
+    At DEBUG they log each path, and at WARNING the whole URL if a header cannot be read. The filter
+    stays, because adding and removing one is not safe while another thread logs.
     """
     for name in [*logging.root.manager.loggerDict, *_LOGGERS_OF_HTTP]:
         if f"{name}.".startswith(tuple(f"{each}." for each in _LOGGERS_OF_HTTP)):
             logging.getLogger(name).addFilter(_unlogged_here)
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep what this thread asks for out of the logs of the HTTP libraries, which hold its URL."""
     before, _unlogged_here.is_on = _unlogged_here.is_on, True
     try:
         yield
