@@ -107,6 +107,15 @@ def sandbox(reportrun_sandbox: Sandbox) -> Sandbox:
     return reportrun_sandbox
 
 
+@pytest.fixture(scope="module")
+def airflow_db() -> Path:
+    """Migrate Airflow's database; return its file."""
+    from airflow.utils.db import initdb
+
+    initdb()
+    return _HOME / "airflow.db"
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     """Where nothing may be missing, make of a skip a failure with its reason."""

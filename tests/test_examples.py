@@ -19,14 +19,6 @@ RUN_DAY = pendulum.datetime(2026, 11, 2)
 WEEK = "2026-10-26"
 
 
-@pytest.fixture(scope="module")
-def airflow_db():
-    """A migrated database."""
-    from airflow.utils.db import initdb
-
-    initdb()
-
-
 @pytest.fixture
 def landing(monkeypatch, tmp_path):
     """The folder that the examples land in, empty."""

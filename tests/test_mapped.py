@@ -36,14 +36,6 @@ with DAG("mapped_columns", schedule=None) as dag:
 """
 
 
-@pytest.fixture(scope="module")
-def airflow_db():
-    """A migrated database."""
-    from airflow.utils.db import initdb
-
-    initdb()
-
-
 @pytest.mark.parametrize(
     ("columns", "sent"),
     [

@@ -7,7 +7,6 @@ import copy
 import dataclasses
 import importlib.util
 import json
-import os
 import pickle
 import sqlite3
 import traceback
@@ -19,6 +18,7 @@ from urllib.parse import quote
 
 import pendulum
 import pytest
+from support.cases import INTERVAL
 
 import airflow_provider_reportrun
 from airflow_provider_reportrun.errors import InvalidInput, ReportRunError
@@ -34,7 +34,6 @@ from airflow_provider_reportrun.secret import Secret
 OURS = str(Path(airflow_provider_reportrun.__file__).parent)
 VALUES = Path(__file__).parent / "support" / "values"
 RUN_DAY = pendulum.datetime(2026, 11, 2)
-WEEK = {"interval_start": "2026-10-26T00:00:00Z", "interval_end": "2026-11-02T00:00:00Z"}
 URL = "https://files.stripe.com/r.csv?X-Amz-Signature=5ec4e7"
 
 
@@ -48,7 +47,7 @@ def hook(sandbox):
 @pytest.fixture
 def finished(hook):
     """A finished report run, with its URL."""
-    run = hook.create_report_run("balance_summary", WEEK)
+    run = hook.create_report_run("balance_summary", INTERVAL)
     run = hook.wait_for_report_run(run.id, poll_interval=0.05, timeout=60)
     assert run.file.url.reveal().startswith(hook.access.base_url)
     return run
@@ -65,15 +64,6 @@ def found(sandbox, *texts):
 
 
 # In XCom
-
-
-@pytest.fixture(scope="module")
-def airflow_db():
-    """A migrated database."""
-    from airflow.utils.db import initdb
-
-    initdb()
-    return Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
 
 
 def pushed(database, dag_id):

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from support.cases import INTERVAL
+
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 
 HTML = "<html><body>Sign in</body></html>"
-WEEK = {
-    "interval_start": "2026-10-26T00:00:00.000Z",
-    "interval_end": "2026-11-02T00:00:00.000Z",
-}
 
 
 @dataclass
@@ -25,7 +23,7 @@ class Form:
     name: str
 
     def create(
-        self, report="balance_summary", parameters=WEEK, options=None, key=None, context=None
+        self, report="balance_summary", parameters=INTERVAL, options=None, key=None, context=None
     ):
         """Create a report run."""
         return self._call(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import traceback
 
 import pytest
-from contract.form import HTML, WEEK
+from contract.form import HTML
+from support.cases import INTERVAL
 
 from airflow_provider_reportrun.errors import (
     ApiError,
@@ -43,7 +44,7 @@ def page(status):
 def test_an_unknown_parameter(sandbox, form):
     """400 with the API's own message, and asked once."""
     with pytest.raises(InvalidRequest, match="`colour` is not a parameter") as raised:
-        form.create(parameters=WEEK | {"colour": "red"})
+        form.create(parameters=INTERVAL | {"colour": "red"})
     assert (raised.value.status, raised.value.code) == (400, "invalid_fields")
     assert raised.value.request_id
     assert raised.value.request_id in str(raised.value)
@@ -105,7 +106,7 @@ def test_the_same_key_with_other_parameters(sandbox, form):
     """409, not asked again: it would stay."""
     form.create(key="k1")
     with pytest.raises(IdempotencyMismatch, match="idempotency_key") as raised:
-        form.create(key="k1", parameters=WEEK | {"currency": "eur"})
+        form.create(key="k1", parameters=INTERVAL | {"currency": "eur"})
     assert raised.value.status == 409
     assert len(sandbox.requests) == 2
 
@@ -282,9 +283,9 @@ def test_there_is_no_key_in_the_connection(sandbox, form, connect):
         ("report", {"report": ""}),
         ("report", {"report": None}),
         ("report_parameters", {"parameters": None}),
-        (r"report_parameters\['count'\]", {"parameters": WEEK | {"count": 5}}),
-        ("interval_end", {"parameters": WEEK | {"interval_end": "tomorrow"}}),
-        ("The interval", {"parameters": WEEK | {"interval_end": WEEK["interval_start"]}}),
+        (r"report_parameters\['count'\]", {"parameters": INTERVAL | {"count": 5}}),
+        ("interval_end", {"parameters": INTERVAL | {"interval_end": "tomorrow"}}),
+        ("The interval", {"parameters": INTERVAL | {"interval_end": INTERVAL["interval_start"]}}),
         ("result_options", {"options": {"format": "csv"}}),
         ("idempotency_key", {"key": "a\nX: y"}),
         ("idempotency_key", {"key": "日本"}),

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import requests
-from contract.form import WEEK
+from support.cases import INTERVAL, STILL_RUNNING
 
 from airflow_provider_reportrun import __version__
 from airflow_provider_reportrun.errors import (
@@ -23,15 +23,13 @@ from airflow_provider_reportrun.errors import (
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.sandbox import Answer, Fault, Patch, Sandbox
 
-STILL_RUNNING = Patch({"status": "running", "result": None})
-
 
 def test_creates_a_report_run(sandbox, form):
     """It is returned as the API made it."""
     run = form.create(options={"compress_file": True}, key="k1")
     (made,) = sandbox.runs
     assert (run.id, run.status, run.report) == (made.id, "running", "balance_summary")
-    assert run.report_parameters == WEEK
+    assert run.report_parameters == INTERVAL
     assert run.livemode is False
     assert made.idempotency_key == "k1"
     assert made.compress_file
@@ -40,11 +38,11 @@ def test_creates_a_report_run(sandbox, form):
 def test_instants_may_be_datetimes(sandbox, form):
     """Aware ones are written as the API takes them; dates would need a zone."""
     start = datetime(2026, 10, 26, 2, tzinfo=timezone(timedelta(hours=2)))
-    form.create(parameters=WEEK | {"interval_start": start})
+    form.create(parameters=INTERVAL | {"interval_start": start})
     (made,) = sandbox.runs
-    assert made.report_parameters == WEEK
+    assert made.report_parameters == INTERVAL
     with pytest.raises(InvalidInput, match="interval_start"):
-        form.create(parameters=WEEK | {"interval_start": datetime(2026, 10, 26)})  # noqa: DTZ001
+        form.create(parameters=INTERVAL | {"interval_start": datetime(2026, 10, 26)})  # noqa: DTZ001
 
 
 def test_the_same_key_gives_the_same_report_run(sandbox, form):
@@ -157,7 +155,7 @@ def test_what_every_request_carries(sandbox, form, connect):
         assert "stripe-context" not in request.headers
     assert post.headers["content-type"] == "application/json"
     assert re.fullmatch(r"[0-9a-f-]{36}", post.headers["idempotency-key"])
-    assert post.json == {"report": "balance_summary", "report_parameters": WEEK}
+    assert post.json == {"report": "balance_summary", "report_parameters": INTERVAL}
     assert (get.body, get.headers.get("content-type")) == (b"", None)
     assert "idempotency-key" not in get.headers
 
@@ -315,7 +313,7 @@ def test_waits_for_a_report_run(sandbox, pauses):
     """It is asked for until it has succeeded, with pauses of at least the interval."""
     sandbox.faults.add(Fault("get_run", STILL_RUNNING, times=3))
     with ReportRunHook() as hook:
-        report_run_id = hook.create_report_run("balance_summary", WEEK).id
+        report_run_id = hook.create_report_run("balance_summary", INTERVAL).id
         run = hook.wait_for_report_run(report_run_id, poll_interval=7.0)
     assert (run.id, run.status) == (report_run_id, "succeeded")
     assert pauses == [7.0, 7.0, 7.0]
@@ -325,7 +323,7 @@ def test_a_wait_passes_over_another_report_run(sandbox, pauses):
     """A wait goes on until the report run itself has succeeded."""
     sandbox.faults.add(Fault("get_run", Patch({"id": "reprun_other"}), times=2))
     with ReportRunHook() as hook:
-        report_run_id = hook.create_report_run("balance_summary", WEEK).id
+        report_run_id = hook.create_report_run("balance_summary", INTERVAL).id
         assert hook.wait_for_report_run(report_run_id).id == report_run_id
 
 
@@ -334,7 +332,7 @@ def test_a_wait_has_a_timeout(sandbox, pauses, timeout):
     """Seconds or a timedelta; with none it looks once."""
     sandbox.faults.add(Fault("get_run", STILL_RUNNING, times=None))
     with ReportRunHook() as hook:
-        report_run_id = hook.create_report_run("balance_summary", WEEK).id
+        report_run_id = hook.create_report_run("balance_summary", INTERVAL).id
         with pytest.raises(DeadlinePassed, match=f"{report_run_id}.*goes on at Stripe"):
             hook.wait_for_report_run(report_run_id, timeout=timeout)
     assert pauses == []
@@ -345,7 +343,7 @@ def test_a_wait_for_a_report_run_that_fails(sandbox, pauses):
     """It ends with the error that the API gave."""
     sandbox.fail_next(1)
     with ReportRunHook() as hook:
-        report_run_id = hook.create_report_run("balance_summary", WEEK).id
+        report_run_id = hook.create_report_run("balance_summary", INTERVAL).id
         with pytest.raises(ReportRunFailed, match="internal_error") as raised:
             hook.wait_for_report_run(report_run_id)
     assert raised.value.report_run_id == report_run_id
@@ -354,7 +352,7 @@ def test_a_wait_for_a_report_run_that_fails(sandbox, pauses):
 def test_downloads_a_result(sandbox, tmp_path):
     """To a local file, with the facts of what came."""
     with ReportRunHook() as hook:
-        report_run_id = hook.create_report_run("balance_summary", WEEK).id
+        report_run_id = hook.create_report_run("balance_summary", INTERVAL).id
         facts = hook.download_result(report_run_id, tmp_path / "report.csv")
     landed = (tmp_path / "report.csv").read_bytes()
     assert landed.startswith(b"category,")

@@ -8,6 +8,7 @@ import json
 import msgspec
 import pytest
 from airflow.triggers.base import TriggerEvent
+from support.cases import INTERVAL
 from support.task_instances import first_event
 
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
@@ -15,10 +16,6 @@ from airflow_provider_reportrun.protocol.checks import check_parameters
 from airflow_provider_reportrun.sandbox import Answer, Fault
 from airflow_provider_reportrun.triggers.report_run import CreateReportRunTrigger, ReportRunTrigger
 
-WEEK = {
-    "interval_start": "2026-10-26T00:00:00.000Z",
-    "interval_end": "2026-11-02T00:00:00.000Z",
-}
 FAST = {"poll_interval": 0.02, "max_poll_interval": 0.05}
 
 
@@ -52,7 +49,7 @@ def test_the_connection_test_takes_stripes_own(sandbox):
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405])
 def test_a_wait_rides_out_what_a_gateway_refuses(sandbox, status):
     """It passes, as an outage does."""
-    run = ReportRunHook().create_report_run("balance_summary", WEEK)
+    run = ReportRunHook().create_report_run("balance_summary", INTERVAL)
     no_route = Answer(status=status, body={"message": "no Route matched"})
     sandbox.faults.add(Fault("get_run", no_route, times=3))
     event = first_event(ReportRunTrigger(report_run_id=run.id, **FAST))
@@ -93,7 +90,7 @@ def test_an_event_with_odd_text_can_be_sent_and_stored(sandbox, kind, fault):
     sandbox.faults.add(fault)
     trigger = CreateReportRunTrigger(
         report="balance_summary",
-        report_parameters=WEEK,
+        report_parameters=INTERVAL,
         idempotency_key="k",
         wait_for_completion=True,
         outage_tolerance=0.0,
@@ -112,7 +109,7 @@ def test_columns_in_brackets_come_through(sandbox, tmp_path, name):
     """No definition lists them, so the checks leave them to the API; the file has them."""
     hook = ReportRunHook()
     report = "balance_change_from_activity_itemized"
-    parameters = {**WEEK, "columns": ["net", name]}
+    parameters = {**INTERVAL, "columns": ["net", name]}
     check_parameters(hook.get_report(report), parameters)
     run = hook.create_report_run(report, parameters)
     hook.download_result(run.id, tmp_path / "a.csv")

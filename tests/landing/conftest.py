@@ -26,15 +26,12 @@ from landing.stores import (
     gcs_connection,
     sftp_connection,
 )
+from support.cases import INTERVAL
 
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.landing.land import Destination, Landing
 from airflow_provider_reportrun.landing.spool import owner_name
 
-INTERVAL = {
-    "interval_start": "2026-10-26T00:00:00.000Z",
-    "interval_end": "2026-11-02T00:00:00.000Z",
-}
 Store: TypeAlias = FolderStore | BucketStore | AzureStore | GcsStore | SftpStore
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # it asks for gRPC and TLS
 

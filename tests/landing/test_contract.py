@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from landing.sources import RUN_ID, Meanwhile, Script, serving, stream, zipped
+from support.cases import BODY
 
 from airflow_provider_reportrun.errors import InvalidInput, LandingExists, ResultCorrupt
 from airflow_provider_reportrun.sandbox import Delivery, Fault
 
-BODY = b"a,b\n1,2\n"
 OLD = b"a,b\nolder and longer than what comes,0\n"
 NESTED = {
     "2026/10/summary.csv": b"a\n1\n",

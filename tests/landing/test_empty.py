@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from airflow.sdk import Asset
 from landing.sources import zipped
+from support.cases import BODY
 from support.task_instances import dag, run_task
 
 from airflow_provider_reportrun._compat import AirflowFailException
@@ -16,7 +17,6 @@ from airflow_provider_reportrun.operators.report_run import (
 )
 
 HEADER = b"a,b\n"
-BODY = b"a,b\n1,2\n"
 OLD = b"old\n"
 
 

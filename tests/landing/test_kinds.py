@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 from landing.sources import RUN_ID, serving, zipped
+from support.cases import BODY
 from support.task_instances import dag, run_task
 
 from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.operators.report_run import ReportRunToStorageOperator
 
-BODY = b"a,b\n1,2\n"
 ZIPPED = zipped({"a.csv": BODY})
 
 

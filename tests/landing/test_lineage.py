@@ -9,6 +9,7 @@ from airflow.providers.openlineage.extractors.manager import ExtractorManager
 from airflow.utils.state import TaskInstanceState
 from landing.sources import zipped
 from openlineage.client.naming import dataset as naming
+from support.cases import BODY, FAST
 from support.task_instances import dag, run_task
 
 from airflow_provider_reportrun.errors import ResultCorrupt
@@ -21,7 +22,6 @@ from airflow_provider_reportrun.operators.report_run import (
 )
 from airflow_provider_reportrun.task.lineage import dataset_name
 
-BODY = b"a,b\n1,2\n"
 NAMESPACES = {
     "file": "file",
     "s3": "s3://landing",
@@ -34,10 +34,9 @@ NAMESPACES = {
 
 def single_task(destination, **arguments):
     """A task that does it all."""
-    fast = {"poll_interval": 0.05, "max_poll_interval": 0.1}
     with dag():
         return ReportRunToStorageOperator(
-            task_id="land", report="balance_summary", destination=destination, **fast | arguments
+            task_id="land", report="balance_summary", destination=destination, **FAST | arguments
         )
 
 

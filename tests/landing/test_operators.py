@@ -9,6 +9,7 @@ import logging
 import pytest
 from airflow.sdk import Asset
 from landing.sources import zipped
+from support.cases import BODY, END, FAST, INTERVAL, START
 from support.task_instances import dag, run_task
 
 from airflow_provider_reportrun._compat import AirflowFailException
@@ -27,9 +28,7 @@ from airflow_provider_reportrun.operators.report_run import (
 from airflow_provider_reportrun.sandbox import Answer, Delivery, Fault, Patch
 from airflow_provider_reportrun.secret import Secret
 
-BODY = b"a,b\n1,2\n"
 OLD = b"old\n"
-WEEK = ("2026-10-26T00:00:00.000Z", "2026-11-02T00:00:00.000Z")
 
 
 def download_task(report_run_id, destination, **arguments):
@@ -42,10 +41,9 @@ def download_task(report_run_id, destination, **arguments):
 
 def single_task(destination, **arguments):
     """A task that does it all."""
-    fast = {"poll_interval": 0.05, "max_poll_interval": 0.1}
     with dag():
         return ReportRunToStorageOperator(
-            task_id="land", report="balance_summary", destination=destination, **fast | arguments
+            task_id="land", report="balance_summary", destination=destination, **FAST | arguments
         )
 
 
@@ -58,11 +56,11 @@ def facts(store, name, run_id):
         "content_type": "csv",
         "report_run_id": run_id,
         "report": "balance_summary",
-        "report_parameters": {"interval_start": WEEK[0], "interval_end": WEEK[1]},
+        "report_parameters": INTERVAL,
         "stripe_context": None,
         "livemode": False,
-        "interval_start": WEEK[0],
-        "interval_end": WEEK[1],
+        "interval_start": START,
+        "interval_end": END,
         "members": [],
         "skipped": False,
     }

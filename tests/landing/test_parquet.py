@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 from airflow.sdk import Asset
 from landing.sources import zipped
+from support.cases import INTERVAL
 from support.task_instances import dag, run_task
 
 from airflow_provider_reportrun._compat import AirflowFailException
@@ -61,11 +62,7 @@ def make(sandbox, hook):
 
     def make(body, columns=COLUMNS, content_type="csv"):
         sandbox.deliver_next(body, content_type, columns)
-        interval = {
-            "interval_start": "2026-10-26T00:00:00.000Z",
-            "interval_end": "2026-11-02T00:00:00.000Z",
-        }
-        return hook.create_report_run("balance_summary", interval).id
+        return hook.create_report_run("balance_summary", INTERVAL).id
 
     return make
 

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from airflow.sdk import ObjectStoragePath
 from landing.sources import RUN_ID, serving
+from support.cases import BODY
 from support.task_instances import dag, run_task
 
 from airflow_provider_reportrun._compat import AirflowFailException
@@ -17,7 +18,6 @@ from airflow_provider_reportrun.operators.report_run import (
     ReportRunToStorageOperator,
 )
 
-BODY = b"a,b\n1,2\n"
 SHOWN_LETTERS = 100
 """How much of a line a narrow window shows."""
 SIGNED = "https://finance.s3.eu-west-1.amazonaws.com/x/a.csv?X-Amz-Signature=5e1f"

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from landing.sources import RUN_ID, Meanwhile, serving, zipped
 from landing.stores import BUCKET, BucketStore, aws_connection
+from support.cases import BODY
 from support.task_instances import dag, run_task
 
 from airflow_provider_reportrun.errors import InvalidInput, LandingFailed
@@ -27,7 +28,6 @@ from airflow_provider_reportrun.operators.report_run import (
 )
 
 OLD = b"a,b\nold,0\n"
-BODY = b"a,b\n1,2\n"
 LARGE = b"".join(b"%07d\n" % number for number in range(2_621_440))
 """20 MiB: three parts of an upload."""
 

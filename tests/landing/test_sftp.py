@@ -8,13 +8,13 @@ import pytest
 from landing import servers
 from landing.sources import RUN_ID, serving
 from landing.stores import SftpStore, sftp_connection
+from support.cases import BODY
 
 from airflow_provider_reportrun.errors import LandingFailed
 from airflow_provider_reportrun.landing.spool import owner_name, temporary_name
 
 pytestmark = pytest.mark.stores
 OLD = b"a,b\nold,0\n"
-BODY = b"a,b\n1,2\n"
 
 
 @pytest.fixture

@@ -35,6 +35,12 @@ def dag(dag_id: str = "d", **arguments: Any) -> DAG:
     return DAG(dag_id, **defaults | arguments)
 
 
+def make_task(kind: Callable[..., Any], **arguments: Any) -> Any:
+    """Make a task of a kind in a DAG of its own."""
+    with dag():
+        return kind(**{"task_id": "t"} | arguments)
+
+
 @dataclass
 class Outcome:
     """What became of a task instance."""
@@ -227,3 +233,15 @@ def run_task(
                 "next_kwargs": serialize(kwargs),
             }
     raise AssertionError("the task defers without end")
+
+
+def run_sensor(sensor: Any, **arguments: Any) -> Outcome:
+    """Run a sensor to its end; it is rescheduled as by the scheduler, but without the waits."""
+    began = datetime.now(tz=timezone.utc).isoformat()
+    since = None
+    for _ in range(100):
+        outcome = run_task(sensor, rescheduled_since=since, **arguments)
+        if outcome.state != "up_for_reschedule":
+            return outcome
+        since = began
+    raise AssertionError("the sensor reschedules without end")

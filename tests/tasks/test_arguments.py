@@ -9,6 +9,7 @@ import pendulum
 import pytest
 from airflow.sdk import DAG, task
 from landing.sources import zipped
+from support.cases import BODY, FAST
 from support.task_instances import dag, run_task
 
 from airflow_provider_reportrun._compat import AirflowFailException
@@ -19,9 +20,6 @@ from airflow_provider_reportrun.operators.report_run import (
     ReportRunToStorageOperator,
 )
 from airflow_provider_reportrun.sensors.report_run import ReportDataSensor, ReportRunSensor
-
-FAST = {"poll_interval": 0.05, "max_poll_interval": 0.1}
-BODY = b"a,b\n1,2\n"
 
 CREATE_FLAGS = ["validate", "wait_for_data", "wait_for_completion"]
 

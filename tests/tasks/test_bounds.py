@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from support.cases import END, FAST, NO_ROOM, PLACES, START, STORE, operations
 from support.task_instances import dag, run_task
 
 from airflow_provider_reportrun._compat import AirflowFailException
@@ -16,24 +17,14 @@ from airflow_provider_reportrun.operators.report_run import (
 )
 from airflow_provider_reportrun.sandbox import Answer, Fault
 
-START, END = "2026-10-26T00:00:00.000Z", "2026-11-02T00:00:00.000Z"
 BY_PAYOUT, AT_END = "payout_reconciliation_by_id_itemized", "ending_balance_reconciliation_summary"
 PAYOUT = {"payout": "po_1"}
-FAST = {"poll_interval": 0.05, "max_poll_interval": 0.1}
 ZERO_LENGTH = (END, END)
 DOWN = Answer(status=500, headers={"Stripe-Should-Retry": "false"})
 DENIED = Answer(status=403)
-NO_ROOM = Answer(
-    status=429,
-    body={"error": {"code": "report_run_rate_limit_exceeded", "message": "No room."}},
-)
-PLACES = pytest.mark.parametrize("deferrable", [False, True], ids=["in place", "deferrable"])
 STORES = pytest.mark.parametrize(
     "store",
-    [
-        pytest.param(False, id="no store"),
-        pytest.param(True, id="store", marks=pytest.mark.needs("task_state_store")),
-    ],
+    [pytest.param(False, id="no store"), STORE],
 )
 
 
@@ -44,11 +35,6 @@ def make(report=BY_PAYOUT, **arguments):
         defaults["report_parameters"] = PAYOUT
     with dag():
         return CreateReportRunOperator(**defaults | FAST | arguments)
-
-
-def operations(sandbox):
-    """What was asked for, in order."""
-    return [request.operation for request in sandbox.requests]
 
 
 def bodies(sandbox):

@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta, timezone
 
 import pendulum
 import pytest
+from support.cases import END, FAST, START
 from support.task_instances import dag, first_event, run_task
 
 from airflow_provider_reportrun._compat import AirflowFailException
@@ -25,9 +26,7 @@ from airflow_provider_reportrun.errors import (
 from airflow_provider_reportrun.operators.report_run import CreateReportRunOperator
 from airflow_provider_reportrun.sandbox import Answer, Fault, LoseAnswer, Patch
 
-START, END = "2026-10-26T00:00:00.000Z", "2026-11-02T00:00:00.000Z"
 DO_NOT_ASK_AGAIN = {"Stripe-Should-Retry": "false"}
-FAST = {"poll_interval": 0.05, "max_poll_interval": 0.1}
 
 
 def make(dag_arguments=None, **arguments):

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import pendulum
 import pytest
-from support.task_instances import dag, run_task
+from support.cases import (
+    DAY_SECONDS,
+    END,
+    FAST,
+    FAST_SENSOR,
+    MODES,
+    PLACES,
+    Advance,
+    operations,
+)
+from support.task_instances import dag, run_sensor, run_task
 
 from airflow_provider_reportrun._compat import (
     AirflowFailException,
@@ -34,30 +44,8 @@ from airflow_provider_reportrun.protocol.interval import format_instant
 from airflow_provider_reportrun.sandbox import Answer, Fault, Patch
 from airflow_provider_reportrun.sensors.report_run import ReportDataSensor
 
-DAY_SECONDS = 24 * 3600
-START, END = "2026-10-26T00:00:00.000Z", "2026-11-02T00:00:00.000Z"
-FAST = {"poke_interval": 0.05, "max_wait": 0.1}
-FAST_CREATE = {"poll_interval": 0.05, "max_poll_interval": 0.1}
 DOWN = Answer(status=503, headers={"Stripe-Should-Retry": "false"})
-MODES = {
-    "poke": {"mode": "poke"},
-    "reschedule": {"mode": "reschedule"},
-    "deferrable": {"deferrable": True},
-}
-PLACES = pytest.mark.parametrize("deferrable", [False, True], ids=["in place", "deferrable"])
 every_mode = pytest.mark.parametrize("mode", MODES)
-
-
-class Advance:
-    """Lets a day pass at the sandbox before a request is handled."""
-
-    def __init__(self, sandbox):
-        self.sandbox = sandbox
-
-    async def play(self, _, exchange):
-        """Let time pass, and handle."""
-        self.sandbox.advance(DAY_SECONDS)
-        return await exchange.handle()
 
 
 @pytest.fixture
@@ -79,25 +67,8 @@ def make(dag_arguments=None, **arguments):
     """A sensor in a DAG of its own."""
     with dag(**dag_arguments or {}):
         return ReportDataSensor(
-            **{"task_id": "wait", "report": "balance_summary", **FAST} | arguments
+            **{"task_id": "wait", "report": "balance_summary", **FAST_SENSOR} | arguments
         )
-
-
-def run(sensor, **arguments):
-    """Run a sensor; reschedules are carried on as the scheduler would, without the waits."""
-    began = datetime.now(tz=timezone.utc).isoformat()
-    since = None
-    for _ in range(100):
-        outcome = run_task(sensor, rescheduled_since=since, **arguments)
-        if outcome.state != "up_for_reschedule":
-            return outcome
-        since = began
-    raise AssertionError("the sensor reschedules without end")
-
-
-def operations(sandbox):
-    """What was asked for, in order."""
-    return [request.operation for request in sandbox.requests]
 
 
 # The sensor
@@ -107,7 +78,7 @@ def operations(sandbox):
 def test_waits_until_the_data_cover_the_interval(sandbox, through, tomorrow, mode):
     """The end of the data interval by default; XCom is the instant up to which there are data."""
     sandbox.faults.add(Fault("get_report", Advance(sandbox), after=2))
-    outcome = run(make(**MODES[mode]), interval=tomorrow)
+    outcome = run_sensor(make(**MODES[mode]), interval=tomorrow)
     assert outcome.state == "success", outcome.error
     assert outcome.returned == tomorrow[1]
     assert pendulum.parse(outcome.returned) == through + timedelta(days=1)
@@ -153,7 +124,7 @@ def test_dates_are_refused_where_the_day_is_not_certain(sandbox, mode):
     """In a DAG that is not in UTC a bare date could mean two instants."""
     zone = pendulum.timezone("America/New_York")
     arguments = {"start_date": pendulum.datetime(2026, 1, 1, tz=zone)}
-    outcome = run(make(arguments, interval_end="{{ ds }}", retries=3, **MODES[mode]))
+    outcome = run_sensor(make(arguments, interval_end="{{ ds }}", retries=3, **MODES[mode]))
     assert isinstance(outcome.error, InvalidInput)
     assert "timezone=" in str(outcome.error)
     assert sandbox.requests == []
@@ -174,7 +145,7 @@ def test_dates_are_refused_where_the_day_is_not_certain(sandbox, mode):
 )
 def test_a_run_without_an_interval_is_refused(sandbox, mode, fields, words):
     """The error names the fix, is not retried, and comes before any request."""
-    outcome = run(make(retries=3, **MODES[mode]), interval=None, run_fields=fields)
+    outcome = run_sensor(make(retries=3, **MODES[mode]), interval=None, run_fields=fields)
     assert isinstance(outcome.error, InvalidInput)
     assert isinstance(outcome.error, AirflowFailException)
     assert words in str(outcome.error)
@@ -192,7 +163,7 @@ def test_a_run_without_an_interval_is_refused(sandbox, mode, fields, words):
 )
 def test_what_cannot_be_waited_for_fails_for_good(sandbox, mode, report, kind):
     """A report without a window, an unknown one and one out of reach: named, and not retried."""
-    outcome = run(make(report=report, retries=3, soft_fail=True, **MODES[mode]))
+    outcome = run_sensor(make(report=report, retries=3, soft_fail=True, **MODES[mode]))
     assert isinstance(outcome.error, kind)
     assert isinstance(outcome.error, AirflowFailException)
     assert report in str(outcome.error)
@@ -203,7 +174,7 @@ def test_what_cannot_be_waited_for_fails_for_good(sandbox, mode, report, kind):
 @pytest.mark.parametrize("bad", ["", "two words"])
 def test_a_report_must_be_named(sandbox, mode, bad):
     """What renders to nothing is named before any request."""
-    outcome = run(make(report=bad, retries=3, **MODES[mode]))
+    outcome = run_sensor(make(report=bad, retries=3, **MODES[mode]))
     assert isinstance(outcome.error, InvalidInput)
     assert "report must be the id" in str(outcome.error)
     assert sandbox.requests == []
@@ -214,7 +185,7 @@ def test_a_transient_error_means_not_yet(sandbox, tomorrow, mode):
     """An outage shorter than the tolerance is ridden out."""
     sandbox.faults.add(Fault("get_report", DOWN, times=3))
     sandbox.faults.add(Fault("get_report", Advance(sandbox)))
-    outcome = run(make(**MODES[mode]), interval=tomorrow)
+    outcome = run_sensor(make(**MODES[mode]), interval=tomorrow)
     assert outcome.state == "success", outcome.error
 
 
@@ -231,7 +202,7 @@ def test_a_transient_error_means_not_yet(sandbox, tomorrow, mode):
 def test_the_timeout(sandbox, tomorrow, mode, asked, state, kind):
     """It fails the task for good, or skips it where that was asked for."""
     arguments = {"timeout": 0.2, "retries": 3} | asked | MODES[mode]
-    outcome = run(make(**arguments), interval=tomorrow)
+    outcome = run_sensor(make(**arguments), interval=tomorrow)
     assert outcome.state == state, outcome.error
     if state == "failed":
         assert isinstance(outcome.error, kind)
@@ -248,7 +219,7 @@ def test_the_timeout(sandbox, tomorrow, mode, asked, state, kind):
 def test_a_refused_key(sandbox, tomorrow, mode, asked, state, looks):
     """soft_fail is for what is expected: a key that is not known is not."""
     sandbox.faults.add(Fault("get_report", Answer(status=401), after=looks, times=None))
-    outcome = run(make(retries=3, **asked, **MODES[mode]), interval=tomorrow)
+    outcome = run_sensor(make(retries=3, **asked, **MODES[mode]), interval=tomorrow)
     assert outcome.state == state, outcome.error
     if state == "failed":
         assert isinstance(outcome.error, AuthenticationError)
@@ -274,7 +245,7 @@ def test_the_sensor_reads_through_the_account_it_is_told(sandbox, tomorrow):
     """stripe_context reaches the look before the deferral, the trigger and the look after."""
     sandbox.faults.add(Fault("get_report", Advance(sandbox), after=1))
     sensor = make(deferrable=True, stripe_context="acct_{{ 40 + 2 }}")
-    assert run(sensor, interval=tomorrow).state == "success"
+    assert run_sensor(sensor, interval=tomorrow).state == "success"
     assert {request.headers["stripe-context"] for request in sandbox.requests} == {"acct_42"}
     assert len(sandbox.requests) == 3
 
@@ -293,7 +264,7 @@ def create_task(**arguments):
     """An operator that waits for data, in a DAG of its own."""
     defaults = {"task_id": "create", "report": "balance_summary", "wait_for_data": True}
     with dag():
-        return CreateReportRunOperator(**defaults | FAST_CREATE | arguments)
+        return CreateReportRunOperator(**defaults | FAST | arguments)
 
 
 @PLACES
@@ -409,7 +380,7 @@ def test_the_single_task_waits_for_data_by_default(sandbox, tomorrow, tmp_path, 
             task_id="land",
             report="balance_summary",
             destination=f"{tmp_path}/{{{{ ds }}}}.csv",
-            **FAST_CREATE | arguments,
+            **FAST | arguments,
         )
     outcome = run_task(task, interval=tomorrow)
     assert outcome.state == "success", outcome.error
@@ -464,7 +435,7 @@ def test_data_that_are_missing_in_words_alone(sandbox, deferrable, definition, w
             wait_for_data=waits,
             deferrable=deferrable,
             retries=0 if waits else 3,
-            **FAST_CREATE,
+            **FAST,
         )
     outcome = run_task(task)
     creates = [seen for seen in sandbox.requests if seen.operation == "create"]
@@ -492,7 +463,7 @@ def test_a_create_whose_first_request_is_still_at_work_waits(sandbox, deferrable
             report="balance_summary",
             deferrable=deferrable,
             retries=0,
-            **FAST_CREATE,
+            **FAST,
         )
     outcome = run_task(task)
     assert outcome.state == "success", outcome.error

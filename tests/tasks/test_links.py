@@ -9,7 +9,8 @@ import urllib.request
 import pytest
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time import task_runner, xcom
-from support.task_instances import dag, run_task
+from support.cases import FAST, FAST_SENSOR, INTERVAL, NO_ROOM, STILL_RUNNING
+from support.task_instances import dag, make_task, run_task
 
 from airflow_provider_reportrun.client.access import ApiAccess
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
@@ -19,15 +20,9 @@ from airflow_provider_reportrun.operators.report_run import (
     DownloadReportResultOperator,
     ReportRunToStorageOperator,
 )
-from airflow_provider_reportrun.sandbox import Answer, Fault, Patch, Refuse
+from airflow_provider_reportrun.sandbox import Answer, Fault, Refuse
 from airflow_provider_reportrun.sensors.report_run import ReportDataSensor, ReportRunSensor
 
-INTERVAL = {
-    "interval_start": "2026-10-26T00:00:00.000Z",
-    "interval_end": "2026-11-02T00:00:00.000Z",
-}
-FAST = {"poll_interval": 0.05, "max_poll_interval": 0.1}
-RUNNING = Patch({"status": "running", "result": None})
 PLACES = pytest.mark.parametrize("deferrable", [False, True], ids=["in place", "deferred"])
 KEY = ReportRunLink().xcom_key
 
@@ -38,21 +33,14 @@ def report_run(sandbox):
     return ReportRunHook().create_report_run("balance_summary", INTERVAL).id
 
 
-def make(kind, **arguments):
-    """A task in a DAG of its own."""
-    with dag():
-        return kind(task_id="t", **arguments)
-
-
 def create(**arguments):
     """A task that creates a report run."""
-    return make(CreateReportRunOperator, **{"report": "balance_summary"} | FAST | arguments)
+    return make_task(CreateReportRunOperator, **{"report": "balance_summary"} | FAST | arguments)
 
 
 def wait(report_run_id, **arguments):
     """A sensor."""
-    fast = {"poke_interval": 0.05, "max_wait": 0.1}
-    return make(ReportRunSensor, report_run_id=report_run_id, **fast | arguments)
+    return make_task(ReportRunSensor, report_run_id=report_run_id, **FAST_SENSOR | arguments)
 
 
 def linked(outcome):
@@ -105,8 +93,8 @@ def test_a_create(sandbox, deferrable, waits):
 
 def test_a_create_that_waits_in_the_triggerer(sandbox):
     """Has its button while it waits."""
-    sandbox.faults.add(Fault("get_run", RUNNING, times=None))
-    sandbox.faults.add(Fault("create", RUNNING, times=None))
+    sandbox.faults.add(Fault("get_run", STILL_RUNNING, times=None))
+    sandbox.faults.add(Fault("create", STILL_RUNNING, times=None))
     outcome = run_task(create(deferrable=True, wait_for_completion=True), event_of=None)
     assert outcome.state == "deferred"
     assert sandbox.runs[0].id == linked(outcome)
@@ -124,7 +112,7 @@ def test_a_create_whose_report_run_failed(sandbox, deferrable):
 def test_a_create_that_timed_out_after_waiting_for_room(sandbox):
     """Leads to the report run that the triggerer created."""
     sandbox.faults.add(Fault("create", Answer(status=429)))
-    sandbox.faults.add(Fault("get_run", RUNNING, times=None))
+    sandbox.faults.add(Fault("get_run", STILL_RUNNING, times=None))
     outcome = run_task(create(deferrable=True, wait_for_completion=True, timeout=1.0))
     assert outcome.state == "failed"
     assert len(outcome.deferrals) == 1
@@ -182,7 +170,7 @@ def test_a_download(sandbox, report_run, tmp_path, status):
     """Leads to the report run that it lands, or fails to."""
     if status:
         sandbox.faults.add(Fault("get_run", Answer(status=status), times=None))
-    task = make(
+    task = make_task(
         DownloadReportResultOperator, report_run_id=report_run, destination=str(tmp_path / "r.csv")
     )
     outcome = run_task(task)
@@ -199,10 +187,10 @@ def test_all_in_one_task(sandbox, tmp_path, deferrable):
         "if_exists": "skip",
         "deferrable": deferrable,
     }
-    outcome = run_task(make(ReportRunToStorageOperator, **arguments | FAST))
+    outcome = run_task(make_task(ReportRunToStorageOperator, **arguments | FAST))
     assert outcome.state == "success", outcome.error
     assert sandbox.runs[0].id == linked(outcome)
-    again = run_task(make(ReportRunToStorageOperator, **arguments | FAST))
+    again = run_task(make_task(ReportRunToStorageOperator, **arguments | FAST))
     assert again.state == "success", again.error
     assert again.xcom[KEY] == ""
 
@@ -216,18 +204,17 @@ def test_mapped_tasks_have_a_button_each(sandbox):
 
 # What Airflow logs, and what a custom XCom backend makes of it
 
-NO_ROOM = Answer(status=429, body={"error": {"code": "report_run_rate_limit_exceeded"}})
 TOMORROW = {"interval_end": "2100-01-01T00:00:00Z", "validate": False}
 NOT_YET = {
     "before its data are there": lambda _: create(deferrable=True, wait_for_data=True, **TOMORROW),
     "before there is room": lambda _: create(deferrable=True, wait_for_completion=True),
-    "in one task": lambda path: make(
+    "in one task": lambda path: make_task(
         ReportRunToStorageOperator,
         report="balance_summary",
         destination=str(path / "r.csv"),
         **FAST,
     ),
-    "a sensor of data": lambda _: make(
+    "a sensor of data": lambda _: make_task(
         ReportDataSensor,
         report="balance_summary",
         interval_end="2100-01-01T00:00:00Z",
@@ -302,7 +289,7 @@ def test_a_wait_that_ends_in_an_error_before_there_is_a_report_run(sandbox, caps
 def test_a_kept_file(sandbox, capsys, tmp_path, backend):
     """Has no button, and nothing is looked up that is not there."""
     (tmp_path / "r.csv").write_text("kept")
-    task = make(
+    task = make_task(
         ReportRunToStorageOperator,
         report="balance_summary",
         destination=str(tmp_path / "r.csv"),
@@ -329,8 +316,8 @@ def test_what_never_gets_to_a_report_run(sandbox, capsys, backend):
 def test_the_link_is_a_url_whatever_the_backend(sandbox, capsys, backend, kind, goes):
     """The UI reads what lies in the database, while a task waits and after it has ended."""
     report_run_id = ReportRunHook().create_report_run("balance_summary", INTERVAL).id
-    sandbox.faults.add(Fault("create", RUNNING, times=None))
-    sandbox.faults.add(Fault("get_run", RUNNING, times=None if goes == "waits" else 1))
+    sandbox.faults.add(Fault("create", STILL_RUNNING, times=None))
+    sandbox.faults.add(Fault("get_run", STILL_RUNNING, times=None if goes == "waits" else 1))
     if goes == "fails":
         sandbox.faults.add(Fault("get_run", Answer(status=404), times=None))
     task = wait(report_run_id, deferrable=True)

@@ -8,6 +8,7 @@ import pendulum
 import pytest
 from airflow.sdk import task as task_decorator
 from airflow.timetables.base import Timetable
+from support.cases import END, NATIVE, PLACES, START
 from support.task_instances import dag, run_task
 
 from airflow_provider_reportrun._compat import AirflowFailException
@@ -26,7 +27,6 @@ except ImportError:  # before Airflow 3.2
     from airflow.timetables.interval import CronDataIntervalTimetable
     from airflow.timetables.trigger import CronTriggerTimetable
 
-START, END = "2026-10-26T00:00:00.000Z", "2026-11-02T00:00:00.000Z"
 MONDAYS = "0 0 * * 1"
 NOTHING = [
     "{{ none }}",
@@ -36,8 +36,6 @@ NOTHING = [
     "{% if false %}x{% endif %}",
 ]
 TEMPLATES = pytest.mark.parametrize("template", NOTHING)
-NATIVE = pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
-PLACES = pytest.mark.parametrize("deferrable", [False, True], ids=["in place", "deferrable"])
 
 
 def make(kind, dag_arguments=None, **arguments):

@@ -9,7 +9,8 @@ import re
 import traceback
 
 import pytest
-from support.task_instances import dag, run_task
+from support.cases import FAST, FAST_SENSOR, INTERVAL, STILL_RUNNING
+from support.task_instances import dag, make_task, run_task
 
 from airflow_provider_reportrun import errors
 from airflow_provider_reportrun._compat import (
@@ -25,10 +26,6 @@ from airflow_provider_reportrun.operators.report_run import (
 from airflow_provider_reportrun.sandbox import Answer, Fault, Patch
 from airflow_provider_reportrun.sensors.report_run import ReportDataSensor, ReportRunSensor
 
-INTERVAL = {
-    "interval_start": "2026-10-26T00:00:00.000Z",
-    "interval_end": "2026-11-02T00:00:00.000Z",
-}
 KINDS = [
     each
     for each in vars(errors).values()
@@ -36,7 +33,6 @@ KINDS = [
 ]
 VALUES = {"str": "fact", "int": 418, "float": 1.5, "bool": True}
 LONG = "Said so. " * 40 + "And this is the fix."
-NOT_DONE = Patch({"status": "running", "result": None})
 
 
 def facts_of(kind):
@@ -65,8 +61,8 @@ def tell(error):
 
 def waiting(sandbox, what, **arguments):
     """A task that waits in the triggerer."""
-    sandbox.faults.add(Fault("get_run", NOT_DONE))
-    sandbox.faults.add(Fault("create", NOT_DONE, times=None))
+    sandbox.faults.add(Fault("get_run", STILL_RUNNING))
+    sandbox.faults.add(Fault("create", STILL_RUNNING, times=None))
     with dag():
         if what == "operator":
             return CreateReportRunOperator(
@@ -182,37 +178,29 @@ FAILED_RUN = Patch(
 )
 
 
-def make(kind, **arguments):
-    """A task in a DAG of its own."""
-    with dag():
-        return kind(task_id="t", **arguments)
-
-
 def create(**arguments):
     """A task that creates a report run."""
-    fast = {"poll_interval": 0.05, "max_poll_interval": 0.1}
-    return make(CreateReportRunOperator, report="balance_summary", **fast | arguments)
+    return make_task(CreateReportRunOperator, report="balance_summary", **FAST | arguments)
 
 
 def wait(**arguments):
     """A sensor of a report run."""
     run = ReportRunHook().create_report_run("balance_summary", INTERVAL)
-    fast = {"poke_interval": 0.05, "max_wait": 0.1}
-    return make(ReportRunSensor, report_run_id=run.id, **fast | arguments)
+    return make_task(ReportRunSensor, report_run_id=run.id, **FAST_SENSOR | arguments)
 
 
 def download(**arguments):
     """A task that lands a result where nothing can be written."""
     run = ReportRunHook().create_report_run("balance_summary", INTERVAL)
     destination = "/dev/null/r.csv"
-    return make(
+    return make_task(
         DownloadReportResultOperator, report_run_id=run.id, destination=destination, **arguments
     )
 
 
 def after(looks, action):
     """A fault after so many looks that found nothing."""
-    return [Fault("get_run", NOT_DONE, times=looks), Fault("get_run", action, times=None)]
+    return [Fault("get_run", STILL_RUNNING, times=looks), Fault("get_run", action, times=None)]
 
 
 IN_PLACE, RESUMED = {"deferrable": False}, {"deferrable": True}
@@ -222,13 +210,13 @@ LEAVING = {
     "deferred, final": (
         create,
         RESUMED | {"wait_for_completion": True},
-        [Fault("create", NOT_DONE), *after(1, REFUSED)],
+        [Fault("create", STILL_RUNNING), *after(1, REFUSED)],
         "failed",
     ),
     "deferred, retried": (
         create,
         RESUMED | {"wait_for_completion": True},
-        [Fault("create", NOT_DONE), *after(1, FAILED_RUN)],
+        [Fault("create", STILL_RUNNING), *after(1, FAILED_RUN)],
         "up_for_retry",
     ),
     "landing": (download, {}, [], "up_for_retry"),

@@ -11,21 +11,13 @@ import pendulum
 import pytest
 from landing.sources import zipped
 from sqlalchemy import select
+from support.cases import BODY
 
 from airflow_provider_reportrun._compat import hashes_alias_extras
 from airflow_provider_reportrun.task.outlets import landed_asset
 
 DAGS = Path(__file__).parents[1] / "support/outlet_dags"
-BODY = b"a,b\n1,2\n"
 RUN_DAY = pendulum.datetime(2026, 11, 2)
-
-
-@pytest.fixture(scope="module")
-def airflow_db():
-    """A migrated database."""
-    from airflow.utils.db import initdb
-
-    initdb()
 
 
 @pytest.fixture

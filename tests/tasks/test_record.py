@@ -5,27 +5,18 @@ from __future__ import annotations
 import time
 
 import pytest
+from support.cases import DAY_SECONDS, FAST, NO_ROOM, PLACES, STILL_RUNNING, STORE, STORES
 from support.task_instances import dag, first_event, load_trigger, run_task
 from support.versions import deserialize
 
 from airflow_provider_reportrun._compat import AirflowFailException
 from airflow_provider_reportrun.errors import DeadlinePassed, ReportRunFailed, ServerError
 from airflow_provider_reportrun.operators.report_run import CreateReportRunOperator
-from airflow_provider_reportrun.sandbox import Answer, Fault, Hold, LoseAnswer, Patch
+from airflow_provider_reportrun.sandbox import Answer, Fault, Hold, LoseAnswer
 
-FAST = {"poll_interval": 0.05, "max_poll_interval": 0.1}
-DAY_SECONDS = 24 * 3600
 DOWN = Answer(status=500, headers={"Stripe-Should-Retry": "false"})
-STILL_RUNNING = Patch({"status": "running", "result": None})
-NO_ROOM = Answer(
-    status=429,
-    body={"error": {"code": "report_run_rate_limit_exceeded", "message": "No room."}},
-)
 CLEARED = {"try_number": 2, "max_tries": 4}
 """After one try of a task with three retries."""
-PLACES = pytest.mark.parametrize("deferrable", [False, True], ids=["in place", "deferrable"])
-STORE = pytest.param(True, id="store", marks=pytest.mark.needs("task_state_store"))
-STORES = pytest.mark.parametrize("keeps", [pytest.param(False, id="no store"), STORE])
 
 
 class Tries:

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta, timezone
 
 import pendulum
 import pytest
-from support.task_instances import dag, load_trigger, run_task
+from support.cases import FAST_SENSOR, INTERVAL, MODES, STILL_RUNNING
+from support.task_instances import dag, load_trigger, run_sensor, run_task
 
 from airflow_provider_reportrun._compat import (
     AirflowFailException,
@@ -25,15 +26,6 @@ from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.sandbox import Answer, Fault, Patch
 from airflow_provider_reportrun.sensors.report_run import ReportRunSensor
 
-STILL_RUNNING = Patch({"status": "running", "result": None})
-INTERVAL = {"interval_start": "2026-10-26T00:00:00Z", "interval_end": "2026-11-02T00:00:00Z"}
-FAST = {"poke_interval": 0.05, "max_wait": 0.1}
-MODES = {
-    "poke": {"mode": "poke"},
-    "reschedule": {"mode": "reschedule"},
-    "deferrable": {"deferrable": True},
-}
-
 
 @pytest.fixture
 def report_run(sandbox):
@@ -45,27 +37,17 @@ def make(report_run_id, **arguments):
     """A sensor in a DAG of its own."""
     with dag():
         return ReportRunSensor(
-            **{"task_id": "wait", "report_run_id": report_run_id, **FAST} | arguments
+            **{"task_id": "wait", "report_run_id": report_run_id, **FAST_SENSOR} | arguments
         )
-
-
-def run(sensor, **arguments):
-    """Run a sensor; reschedules are carried on as the scheduler would, without the waits."""
-    began = datetime.now(tz=timezone.utc).isoformat()
-    since = None
-    for _ in range(100):
-        outcome = run_task(sensor, rescheduled_since=since, **arguments)
-        if outcome.state != "up_for_reschedule":
-            return outcome
-        since = began
-    raise AssertionError("the sensor reschedules without end")
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_waits_and_tells_what_is_known_of_the_report_run(sandbox, report_run, mode):
     """XCom is a dict of plain JSON values without a URL."""
     sandbox.faults.add(Fault("get_run", STILL_RUNNING, times=2))
-    outcome = run(make("{{ 'x' and params.id }}", params={"id": report_run.id}, **MODES[mode]))
+    outcome = run_sensor(
+        make("{{ 'x' and params.id }}", params={"id": report_run.id}, **MODES[mode])
+    )
     assert outcome.state == "success", outcome.error
     told = outcome.returned
     assert json.loads(json.dumps(told)) == told
@@ -90,7 +72,7 @@ def test_waits_and_tells_what_is_known_of_the_report_run(sandbox, report_run, mo
 
 def test_a_finished_report_run_is_not_deferred_for(sandbox, report_run):
     """One look comes before a deferral."""
-    outcome = run(make(report_run.id, deferrable=True))
+    outcome = run_sensor(make(report_run.id, deferrable=True))
     assert outcome.state == "success"
     assert outcome.deferrals == []
 
@@ -99,7 +81,7 @@ def test_a_finished_report_run_is_not_deferred_for(sandbox, report_run):
 def test_an_unknown_status_counts_as_unfinished(sandbox, report_run, mode):
     """A status that this version does not know is waited on."""
     sandbox.faults.add(Fault("get_run", Patch({"status": "queued", "result": None}), times=2))
-    assert run(make(report_run.id, **MODES[mode])).state == "success"
+    assert run_sensor(make(report_run.id, **MODES[mode])).state == "success"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -107,7 +89,7 @@ def test_a_transient_error_means_not_yet(sandbox, report_run, mode):
     """An outage shorter than the tolerance is ridden out."""
     answer = Answer(status=500, headers={"Stripe-Should-Retry": "false"})
     sandbox.faults.add(Fault("get_run", answer, times=3))
-    outcome = run(make(report_run.id, **MODES[mode]))
+    outcome = run_sensor(make(report_run.id, **MODES[mode]))
     assert outcome.state == "success", outcome.error
 
 
@@ -163,7 +145,7 @@ def test_outcomes_are_the_same_everywhere(sandbox, report_run, place, what, aske
     resume = None
     if what == "crashed trigger":
         resume = {"next_method": "__fail__", "next_kwargs": {"error": "Trigger failure"}}
-    outcome = run(make(report_run.id, **arguments), resume=resume)
+    outcome = run_sensor(make(report_run.id, **arguments), resume=resume)
     assert outcome.state == state, outcome.error
     assert len(outcome.deferrals) == int(place == "resume" and what != "crashed trigger")
     if state != SKIPPED:
@@ -175,7 +157,7 @@ def test_outcomes_are_the_same_everywhere(sandbox, report_run, place, what, aske
 def test_airflows_own_end_of_a_deferral_is_a_timeout(sandbox, report_run):
     """Should the triggerer not keep the deadline, the sensor times out as ever."""
     resume = {"next_method": "__fail__", "next_kwargs": {"error": "Trigger timeout"}}
-    outcome = run(make(report_run.id, deferrable=True, retries=3), resume=resume)
+    outcome = run_sensor(make(report_run.id, deferrable=True, retries=3), resume=resume)
     assert isinstance(outcome.error, AirflowSensorTimeout)
 
 
@@ -183,7 +165,7 @@ def test_a_failed_report_run_says_what_to_clear(sandbox):
     """The message holds Stripe's words, and that the create must be cleared."""
     sandbox.fail_next(1, message="Something broke.")
     failed = ReportRunHook().create_report_run("balance_summary", INTERVAL)
-    outcome = run(make(failed.id))
+    outcome = run_sensor(make(failed.id))
     assert "internal_error: Something broke." in str(outcome.error)
     assert "clear the task that created the report run" in str(outcome.error)
     assert outcome.error.error_code == "internal_error"
@@ -193,7 +175,7 @@ def test_a_failed_report_run_says_what_to_clear(sandbox):
 def test_a_timeout_says_that_the_report_run_goes_on(sandbox, report_run, mode):
     """The id and the fact that Stripe goes on are in the message."""
     sandbox.faults.add(Fault("get_run", STILL_RUNNING, times=None))
-    outcome = run(make(report_run.id, timeout=0.2, **MODES[mode]))
+    outcome = run_sensor(make(report_run.id, timeout=0.2, **MODES[mode]))
     assert report_run.id in str(outcome.error)
     assert "goes on at Stripe" in str(outcome.error)
 
@@ -201,7 +183,7 @@ def test_a_timeout_says_that_the_report_run_goes_on(sandbox, report_run, mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_an_unknown_report_run_fails_for_good(sandbox, mode):
     """404 names the id."""
-    outcome = run(make("reprun_nowhere", retries=3, **MODES[mode]))
+    outcome = run_sensor(make("reprun_nowhere", retries=3, **MODES[mode]))
     assert isinstance(outcome.error, NotFound)
     assert isinstance(outcome.error, AirflowFailException)
     assert "reprun_nowhere" in str(outcome.error)
@@ -211,7 +193,7 @@ def test_an_unknown_report_run_fails_for_good(sandbox, mode):
 @pytest.mark.parametrize("bad", ["", "{{ none }}x y"])
 def test_an_empty_report_run_id_is_refused(sandbox, mode, bad):
     """What renders to nothing is named before any request."""
-    outcome = run(make(bad, retries=3, **MODES[mode]))
+    outcome = run_sensor(make(bad, retries=3, **MODES[mode]))
     assert isinstance(outcome.error, InvalidInput)
     assert "report_run_id must be the id of a report run" in str(outcome.error)
     assert sandbox.requests == []
@@ -228,7 +210,7 @@ def test_spans_may_be_timedeltas(sandbox, report_run):
         timeout=timedelta(minutes=1),
     )
     before = datetime.now(tz=timezone.utc).timestamp()
-    outcome = run(sensor)
+    outcome = run_sensor(sensor)
     (deferral,) = outcome.deferrals
     assert outcome.state == "success"
     assert deferral.trigger_kwargs["poll_interval"] == 0.05
@@ -243,7 +225,7 @@ def test_the_end_that_the_triggerer_saw_is_asked_for_until_it_is_told(sandbox, r
     """A worker whose first look comes too early, or fails, looks again until it knows."""
     sandbox.faults.add(Fault("get_run", STILL_RUNNING))
     sandbox.faults.add(Fault("get_run", late, after=1))
-    outcome = run(make(report_run.id, deferrable=True))
+    outcome = run_sensor(make(report_run.id, deferrable=True))
     assert outcome.state == "success"
     assert outcome.returned["status"] == "succeeded"
 
@@ -261,8 +243,8 @@ def test_the_sensor_reads_through_the_account_it_is_told(sandbox):
     """stripe_context reaches the look before the deferral, the trigger and the look after."""
     made = ReportRunHook(stripe_context="acct_1").create_report_run("balance_summary", INTERVAL)
     sandbox.faults.add(Fault("get_run", STILL_RUNNING))
-    assert run(make(made.id, deferrable=True, stripe_context="acct_1")).state == "success"
-    assert isinstance(run(make(made.id, stripe_context="acct_2")).error, NotFound)
+    assert run_sensor(make(made.id, deferrable=True, stripe_context="acct_1")).state == "success"
+    assert isinstance(run_sensor(make(made.id, stripe_context="acct_2")).error, NotFound)
 
 
 @pytest.mark.parametrize("silent", [False, True])

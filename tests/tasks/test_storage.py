@@ -5,6 +5,17 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from support.cases import (
+    BODY,
+    END,
+    FAST,
+    NATIVE,
+    NO_ROOM,
+    PLACES,
+    START,
+    STILL_RUNNING,
+    STORES,
+)
 from support.task_instances import dag, first_event, run_task
 from support.versions import secrets_masker
 
@@ -20,19 +31,7 @@ from airflow_provider_reportrun.errors import (
 from airflow_provider_reportrun.operators.report_run import ReportRunToStorageOperator
 from airflow_provider_reportrun.sandbox import Answer, Fault, Patch
 
-START, END = "2026-10-26T00:00:00.000Z", "2026-11-02T00:00:00.000Z"
-BODY = b"a,b\n1,2\n"
 OLD = b"old\n"
-FAST = {"poll_interval": 0.05, "max_poll_interval": 0.1}
-STILL_RUNNING = Patch({"status": "running", "result": None})
-NO_ROOM = Answer(
-    status=429,
-    body={"error": {"code": "report_run_rate_limit_exceeded", "message": "No room."}},
-)
-PLACES = pytest.mark.parametrize("deferrable", [False, True], ids=["in place", "deferrable"])
-STORE = pytest.param(True, id="store", marks=pytest.mark.needs("task_state_store"))
-STORES = pytest.mark.parametrize("keeps", [pytest.param(False, id="no store"), STORE])
-NATIVE = pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from support.cases import DAY_SECONDS, PLACES, operations
 from support.task_instances import dag, run_task
 
 from airflow_provider_reportrun._compat import AirflowFailException
@@ -20,9 +21,6 @@ from airflow_provider_reportrun.operators.report_run import CreateReportRunOpera
 from airflow_provider_reportrun.protocol.interval import format_instant
 from airflow_provider_reportrun.sandbox import Answer, Fault
 
-DAY_SECONDS = 24 * 3600
-PLACES = pytest.mark.parametrize("deferrable", [False, True], ids=["in place", "deferrable"])
-
 
 def make(**arguments):
     """An operator in a DAG of its own."""
@@ -30,11 +28,6 @@ def make(**arguments):
         return CreateReportRunOperator(
             **{"task_id": "create", "report": "balance_summary"} | arguments
         )
-
-
-def operations(sandbox):
-    """What was asked for, in order."""
-    return [request.operation for request in sandbox.requests]
 
 
 # Parameters

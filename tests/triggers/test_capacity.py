@@ -8,22 +8,14 @@ import time
 from dataclasses import dataclass, field
 
 import pytest
+from support.cases import INTERVAL, NO_ROOM, STILL_RUNNING
 
 from airflow_provider_reportrun.client.session import CapacityLine
 from airflow_provider_reportrun.errors import DeadlinePassed, from_json
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
-from airflow_provider_reportrun.sandbox import Answer, Fault, Hold, Patch, Sandbox
+from airflow_provider_reportrun.sandbox import Answer, Fault, Hold, Sandbox
 from airflow_provider_reportrun.triggers.report_run import CreateReportRunTrigger, ReportRunTrigger
 
-INTERVAL = {
-    "interval_start": "2026-10-26T00:00:00.000Z",
-    "interval_end": "2026-11-02T00:00:00.000Z",
-}
-STILL_RUNNING = Patch({"status": "running", "result": None})
-NO_ROOM = Answer(
-    status=429,
-    body={"error": {"code": "report_run_rate_limit_exceeded", "message": "No room."}},
-)
 FAST = {"poll_interval": 0.05, "max_poll_interval": 0.05}
 NEVER = {"poll_interval": 60.0, "max_poll_interval": 60.0}
 """A test that waits for a poll of this pace fails at its time limit."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pendulum
 import pytest
 from airflow.models.trigger import Trigger
+from support.cases import DAY_SECONDS, FAST, Advance
 from support.task_instances import first_event
 from support.versions import import_string
 
@@ -33,21 +34,7 @@ from airflow_provider_reportrun.triggers.report_run import (
 )
 
 ROWS = Path(__file__).parents[1] / "data" / "trigger_rows"
-DAY_SECONDS = 24 * 3600
-FAST = {"poll_interval": 0.05, "max_poll_interval": 0.1}
 DOWN = Answer(status=503, headers={"Stripe-Should-Retry": "false"})
-
-
-class Advance:
-    """Lets time pass at the sandbox before a request is handled."""
-
-    def __init__(self, sandbox, seconds):
-        self.sandbox, self.seconds = sandbox, seconds
-
-    async def play(self, _, exchange):
-        """Let time pass, and handle."""
-        self.sandbox.advance(self.seconds)
-        return await exchange.handle()
 
 
 @pytest.fixture
@@ -118,7 +105,7 @@ def test_rows_of_before_do_not_wait_for_data():
 
 def test_fires_when_the_data_reach_far_enough(sandbox, tomorrow):
     """The last poll sees the new end; the event holds no report run."""
-    sandbox.faults.add(Fault("get_report", Advance(sandbox, DAY_SECONDS), after=3))
+    sandbox.faults.add(Fault("get_report", Advance(sandbox), after=3))
     event = first_event(waiting(tomorrow))
     assert event == {
         "outcome": "done",
@@ -158,7 +145,7 @@ def test_the_deadline_says_what_was_waited_for(sandbox, tomorrow):
 
 def test_each_new_end_is_told_once(sandbox, tomorrow, caplog):
     """One line in the log for each end of the data that is not far enough, whatever is asked."""
-    sandbox.faults.add(Fault("get_report", Advance(sandbox, DAY_SECONDS), after=4))
+    sandbox.faults.add(Fault("get_report", Advance(sandbox), after=4))
     caplog.set_level(logging.INFO, logger=flows.log.name)
     first_event(waiting(tomorrow))
     said = [record.getMessage() for record in caplog.records]
@@ -168,7 +155,7 @@ def test_each_new_end_is_told_once(sandbox, tomorrow, caplog):
 def test_rides_out_an_outage(sandbox, tomorrow):
     """Errors within the tolerance are let pass."""
     sandbox.faults.add(Fault("get_report", DOWN, times=4))
-    sandbox.faults.add(Fault("get_report", Advance(sandbox, DAY_SECONDS)))
+    sandbox.faults.add(Fault("get_report", Advance(sandbox)))
     assert first_event(waiting(tomorrow))["outcome"] == "done"
 
 
@@ -200,7 +187,7 @@ def test_what_cannot_be_waited_for_ends_at_once(sandbox, tomorrow, report, kind)
 
 def test_waits_for_one_report_share_one_request_per_poll(sandbox, tomorrow):
     """Ten waits ask no more often than one, and all of them see the answer."""
-    sandbox.faults.add(Fault("get_report", Advance(sandbox, DAY_SECONDS), after=4))
+    sandbox.faults.add(Fault("get_report", Advance(sandbox), after=4))
     pace = {"poll_interval": 0.2, "max_poll_interval": 0.2}
     events = asyncio.run(all_of([waiting(tomorrow, **pace) for _ in range(10)]))
     assert {event["outcome"] for event in events} == {"done"}
@@ -277,7 +264,7 @@ def creating(interval_end, **arguments):
 
 def test_a_create_waits_for_its_data_first(sandbox, tomorrow):
     """Data, create and report, in one trigger: the POST comes after the last look at the data."""
-    sandbox.faults.add(Fault("get_report", Advance(sandbox, DAY_SECONDS), after=2))
+    sandbox.faults.add(Fault("get_report", Advance(sandbox), after=2))
     event = first_event(creating(tomorrow))
     assert event["report_run_id"] == sandbox.runs[0].id
     assert [request.operation for request in sandbox.requests] == [

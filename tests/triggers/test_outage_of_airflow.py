@@ -7,6 +7,8 @@ import json
 
 import pytest
 from airflow.secrets.environment_variables import EnvironmentVariablesBackend
+from support.cases import INTERVAL
+from support.task_instances import first_event
 
 from airflow_provider_reportrun.client import session
 from airflow_provider_reportrun.errors import InvalidInput, TransportError, from_json
@@ -15,11 +17,6 @@ from airflow_provider_reportrun.triggers.report_run import (
     CreateReportRunTrigger,
     ReportRunTrigger,
 )
-
-PARAMETERS = {
-    "interval_start": "2026-10-26T00:00:00.000Z",
-    "interval_end": "2026-11-02T00:00:00.000Z",
-}
 
 
 @pytest.fixture
@@ -44,16 +41,7 @@ def outage(monkeypatch):
 def report_run(sandbox):
     """A report run that has succeeded."""
     with ReportRunHook() as hook:
-        return hook.create_report_run("balance_summary", PARAMETERS)
-
-
-def first_event(trigger):
-    """Run a trigger to its event."""
-
-    async def one():
-        return (await anext(trigger.run())).payload
-
-    return asyncio.run(one())
+        return hook.create_report_run("balance_summary", INTERVAL)
 
 
 def test_a_wait_rides_out_an_outage_at_its_first_look(sandbox, report_run, outage):
@@ -69,7 +57,7 @@ def test_a_create_rides_out_an_outage_at_its_first_look(sandbox, outage):
     outage(6)
     trigger = CreateReportRunTrigger(
         report="balance_summary",
-        report_parameters=PARAMETERS,
+        report_parameters=INTERVAL,
         idempotency_key="k1",
         poll_interval=0.01,
     )

@@ -9,23 +9,19 @@ from pathlib import Path
 
 import pytest
 from airflow.models.trigger import Trigger
+from support.cases import INTERVAL, STILL_RUNNING
 from support.task_instances import first_event
 from support.versions import import_string
 
 from airflow_provider_reportrun.errors import DeadlinePassed, ServerError, from_json
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
-from airflow_provider_reportrun.sandbox import Answer, Fault, Hold, Patch
+from airflow_provider_reportrun.sandbox import Answer, Fault, Hold
 from airflow_provider_reportrun.triggers.report_run import (
     CreateReportRunTrigger,
     ReportRunTrigger,
 )
 
-INTERVAL = {
-    "interval_start": "2026-10-26T00:00:00.000Z",
-    "interval_end": "2026-11-02T00:00:00.000Z",
-}
 ROWS = sorted((Path(__file__).parents[1] / "data" / "trigger_rows").glob("*/*.json"))
-STILL_RUNNING = Patch({"status": "running", "result": None})
 WAIT = {
     "reportrun_conn_id": "reportrun_default",
     "stripe_context": None,

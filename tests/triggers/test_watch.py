@@ -11,14 +11,13 @@ import anyio
 import pytest
 from airflow.sdk import Asset
 from airflow.triggers.base import BaseEventTrigger
+from support.cases import DAY_SECONDS, FAST
 
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.protocol.interval import format_instant, last_midnight
 from airflow_provider_reportrun.sandbox import Answer, Fault, Patch
 from airflow_provider_reportrun.triggers.report_run import ReportDataTrigger
 
-DAY_SECONDS = 24 * 3600
-FAST = {"poll_interval": 0.05, "max_poll_interval": 0.1}
 LIMIT_SECONDS = 20
 
 
