@@ -109,7 +109,7 @@ class Backfill:
     def process_of(self, request: SeenRequest) -> psutil.Process:
         """Find the process that sent a request and waits for the answer."""
         assert request.client is not None
-        process = process_behind(request.client[1])
+        process = process_behind(request.client[1], server_port=self.sandbox.port)
         assert process is not None
         return process
 

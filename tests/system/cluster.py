@@ -118,11 +118,17 @@ def wait_for(look: Callable[[], T], what: str, *, seconds: float, every: float =
         time.sleep(every)
 
 
-def process_behind(port: int) -> psutil.Process | None:
-    """Find the process whose end of a TCP connection has this port."""
+def process_behind(port: int, *, server_port: int) -> psutil.Process | None:
+    """
+    Find the process whose end of a TCP connection has this port.
+
+    :param server_port: of the other end, because the system gives one port to several connections
+        if they lead to different servers.
+    """
     for connection in psutil.net_connections("tcp4"):
         is_open = connection.status == psutil.CONN_ESTABLISHED and connection.pid
-        if is_open and connection.laddr.port == port:
+        ports = (connection.laddr.port, connection.raddr.port) if is_open else None
+        if ports == (port, server_port):
             return psutil.Process(connection.pid)
     return None
 
