@@ -470,3 +470,12 @@ def test_a_port_that_is_none(port):
     assert "'port' of the connection 'stripe' must be a number from 1" in refusal(
         host="https://a.example", port=port
     )
+
+
+@pytest.mark.parametrize("name", ["password", "host", "schema"])
+@pytest.mark.parametrize("given", [12, True, [KEY], {KEY: 1}], ids=repr)
+def test_a_field_that_is_no_text(name, given):
+    """A connection written as JSON may hold any type; the value is not shown."""
+    said = refusal(**{name: given})
+    assert f"The field {name!r} of the connection 'stripe' must be text" in said
+    assert KEY not in said

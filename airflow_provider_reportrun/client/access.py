@@ -164,6 +164,11 @@ def read_connection(connection: AirflowConnection) -> ApiAccess:
 
 def _read(connection: AirflowConnection) -> ApiAccess:
     fields = _Fields(connection)
+    for name in ("password", "host", "schema"):
+        # A connection written as JSON may hold any type here.
+        value = getattr(connection, name)
+        if not isinstance(value, str | None):
+            raise fields.bad(name, f"must be text; it is {_kind(value)}")
     api_key = Secret((connection.password or "").strip())
     if not api_key.reveal():
         raise InvalidInput(
@@ -297,7 +302,7 @@ class _Fields:
 
     def __init__(self, connection: AirflowConnection) -> None:
         self._conn_id = connection.conn_id
-        self._api_key = Secret((connection.password or "").strip().lower())
+        self._api_key = Secret(str(connection.password or "").strip().lower())
         self._extras: dict[str, Any] = {}
         for name, value in self._read_extras(connection.extra).items():
             known = name.removeprefix(_OLD_PREFIX)

@@ -552,7 +552,8 @@ def reason(error: BaseException) -> str:
     cause: BaseException = error
     while True:
         inner = cause.__cause__ or cause.__context__ or getattr(cause, "reason", None)
-        if not isinstance(inner, BaseException) or inner is cause:
+        # aiohttp's timeouts come of a cancellation, which says nothing: ``Exception`` has none.
+        if not isinstance(inner, Exception) or inner is cause:
             break
         cause = inner
     words = cause.strerror if isinstance(cause, OSError) and cause.strerror else ""

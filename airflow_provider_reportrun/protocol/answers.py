@@ -50,6 +50,8 @@ How the API says that an interval reaches past its data; it has no code for that
 
 Source: https://github.com/mozilla/bigquery-etl/pull/2959
 """
+_OF_DATA = re.compile(r"\bdata\b|interval|\d{4}-\d\d-\d\d[T ]", re.IGNORECASE)
+"""What such a refusal speaks of; a feature that is "not yet available" does not come by waiting."""
 _THROUGH = re.compile(
     r"(through|until|up to)\W*(?P<day>\d{4}-\d\d-\d\d)[T ]"
     r"(?P<time>\d\d:\d\d:\d\d(\.\d+)?) ?(UTC|Z)",
@@ -161,7 +163,8 @@ def _refusal(response: Response, said: _Said, tried: str) -> ReportRunError:
     kind, advice = _meaning(response.status, said)
     words = ": ".join(filter(None, (said.code, said.message))) or "no message"
     told = f"Tried to {tried}: the API answered {response.status} {words[:MESSAGE]}"
-    if kind is InvalidRequest and _NOT_YET.search(said.message):
+    is_of_data = _OF_DATA.search(f"{said.param} {said.message}") is not None
+    if kind is InvalidRequest and is_of_data and _NOT_YET.search(said.message):
         return DataNotAvailable(
             f"{told} Wait with wait_for_data=True or a ReportDataSensor.",
             available_through=_through(said.message),

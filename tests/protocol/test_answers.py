@@ -228,6 +228,21 @@ def test_data_that_are_not_there_yet_in_words(through, words):
     assert raised.value.request_id == "req_1"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "This report is only available through the Dashboard.",
+        "The report payout_x is not yet available for your account.",
+        "`currency` can be given up to 3 times, and is available until version 2025-01.",
+    ],
+)
+def test_a_feature_that_is_not_available_does_not_come_by_waiting(words):
+    """It is not about data: to wait for it would last until the deadline."""
+    error = error_of(answer(400, {"error": {"code": "invalid_fields", "message": words}}))
+    assert type(error) is InvalidRequest
+    assert not error.transient
+
+
 def test_an_interval_before_the_first_data_is_refused_for_good():
     """That does not pass; the error knows which bound it is about."""
     words = "only available starting at 2020-01-01 00:00:00 UTC; you requested `interval_start` = x"
