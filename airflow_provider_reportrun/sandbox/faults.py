@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from airflow_provider_reportrun.sandbox.answers import Delivery, Dropped, FileAnswer
 
@@ -234,7 +234,9 @@ class Patch:
             return response
         body = json.loads(bytes(response.body))
         change = self.change
-        return JSONResponse(change(body) if callable(change) else merged(body, change))
+        changed = change(body) if callable(change) else merged(body, change)
+        # In ASCII, as JSON may hold halves of surrogate pairs, and UTF-8 may not.
+        return Response(json.dumps(changed), media_type="application/json")
 
 
 async def _delivered(delivery: Delivery, fault: Fault, exchange: Exchange) -> Response:

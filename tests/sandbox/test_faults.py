@@ -168,6 +168,13 @@ def test_patch(client, sandbox):
     assert second["status"] == "queued"
 
 
+def test_patch_with_half_an_emoji(client, sandbox):
+    """JSON may hold one, so an answer may be changed to do so."""
+    run = client.finished()
+    sandbox.faults.add(Fault("get_run", Patch({"report_name": "\ud83d"})))
+    assert client.run(run["id"]).json()["report_name"] == "\ud83d"
+
+
 def test_patch_of_a_report(client, sandbox):
     """A report's definition may be changed; errors are left alone."""
     change = {"parameters": {"interval_end": {"timestamp_details": None}}}
