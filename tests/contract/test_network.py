@@ -377,3 +377,10 @@ def test_a_certificate_that_is_refused_is_permanent(serve, send, authority, tmp_
         with pytest.raises(TransportError) as raised:
             ask(to)
         assert not raised.value.transient, flaw
+
+
+def test_a_timeout_is_told_as_one():
+    """aiohttp makes its timeouts of a cancellation, which would say nothing to a reader."""
+    timeout = TimeoutError()
+    timeout.__cause__ = asyncio.CancelledError()
+    assert transport.reason(timeout) == "TimeoutError"
