@@ -380,7 +380,7 @@ def test_a_certificate_that_is_refused_is_permanent(serve, send, authority, tmp_
 
 
 def test_a_timeout_is_told_as_one():
-    """aiohttp makes its timeouts of a cancellation, which would say nothing to a reader."""
+    """Aiohttp makes its timeouts of a cancellation, which would say nothing to a reader."""
     timeout = TimeoutError()
     timeout.__cause__ = asyncio.CancelledError()
     assert transport.reason(timeout) == "TimeoutError"
