@@ -86,7 +86,7 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "request_timeout": {
                         "label": "Request timeout (seconds)",
-                        "description": "How long one request may wait for an answer. Empty: 60.",
+                        "description": "Total time of one request to the API. Empty: 60.",
                         "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
                     },
                     "download_hosts": {

@@ -26,6 +26,7 @@ FILLED = {
     "idempotency_namespace": "emea",
     "ca_bundle": None,
     "proxy": "http://proxy:3128",
+    "allow_plain_http": None,
 }
 KEY = "rk_test_sandbox_0001"
 
