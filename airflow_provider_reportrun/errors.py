@@ -35,6 +35,7 @@ How an error leaves a task (retried, failed for good, skipped) is decided in ``t
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from airflow_provider_reportrun.text import encodable, plain, shown
@@ -170,7 +171,7 @@ class ServerError(ApiError):
     @property
     def is_conflict(self) -> bool:
         """Whether another request is at work, perhaps an earlier one under the same key."""
-        return self.status is not None and self.status < 500  # noqa: PLR2004
+        return self.status is not None and self.status < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 class UnexpectedAnswer(ReportRunError):

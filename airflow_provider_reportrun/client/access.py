@@ -247,6 +247,7 @@ def _base_url(connection: AirflowConnection, fields: _Fields) -> str:
 
 
 _PORTS = 1 << 16
+_LONGEST_HOST = 253
 _SHORTEST_KEY = 8
 """Of keys that are looked for in other fields: a shorter one may stand in any word."""
 
@@ -271,7 +272,7 @@ def is_host(host: str, port: int | str | None = None) -> bool:
 
     Source: RFC 1035, section 2.3.4: 63 letters a label, 253 a name.
     """
-    if not _HOST.fullmatch(host) or not (port is None or 1 <= int(port) <= 65_535):  # noqa: PLR2004
+    if not _HOST.fullmatch(host) or not (port is None or 0 < int(port) < _PORTS):
         return False
     if ":" in host:
         try:
@@ -279,7 +280,7 @@ def is_host(host: str, port: int | str | None = None) -> bool:
         except ValueError:
             return False
     try:
-        return len(host) <= 253 and bool(host.encode("idna").decode("idna"))  # noqa: PLR2004
+        return len(host) <= _LONGEST_HOST and bool(host.encode("idna").decode("idna"))
     except UnicodeError:
         return False
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -46,7 +47,7 @@ LINGER_SECONDS: Final = 10.0
 """How long a session without users is kept for the next trigger."""
 HURRY: Final = 3.0
 """So many times shorter are the pauses between polls while creates wait for room."""
-_REFUSED: Final = frozenset({401, 403})
+_REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 LookUp: TypeAlias = Callable[[], Awaitable[ApiAccess]]
 """Reads the connection, awaiting."""
@@ -304,9 +305,9 @@ def _network(access: ApiAccess) -> tuple[object, ...]:
 
 def _is_good(task: asyncio.Task[Response]) -> bool:
     """Tell whether a finished request has an answer worth sharing."""
-    return (
-        not task.cancelled() and task.exception() is None and task.result().status == 200  # noqa: PLR2004
-    )
+    if task.cancelled() or task.exception() is not None:
+        return False
+    return task.result().status == HTTPStatus.OK
 
 
 @dataclass(frozen=True, slots=True)

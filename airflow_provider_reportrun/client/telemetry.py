@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from functools import cache, lru_cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -136,7 +137,7 @@ def _traced(tracer: Tracer, name: str, attributes: Mapping[str, Any]) -> Iterato
             span.set_attribute("http.response.status_code", status)
             if request_id:
                 span.set_attribute("http.response.header.request-id", [request_id])
-            if status >= 400:  # noqa: PLR2004
+            if status >= HTTPStatus.BAD_REQUEST:
                 span.set_attribute("error.type", str(status))
                 span.set_status(Status(StatusCode.ERROR))
 

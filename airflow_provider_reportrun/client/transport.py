@@ -40,6 +40,8 @@ CONNECT_TIMEOUT_SECONDS: Final = 10.0
 """For the connection alone; a whole answer may take the connection's ``request_timeout``."""
 IDLE_CONNECTION_SECONDS: Final = 900.0
 """How long an idle connection is kept: well above the longest wait between two polls."""
+_REDIRECTS: Final = range(300, 400)
+"""Statuses that are never followed, so their bodies are not read."""
 CONNECTIONS: Final = 16
 """Connections of all triggers of one connection: few, for a poll takes milliseconds."""
 
@@ -214,7 +216,7 @@ class _Body:
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:
         self.status = status
         self.headers = headers
-        self.is_wanted = not 300 <= status < 400  # noqa: PLR2004 - a redirect is not followed
+        self.is_wanted = status not in _REDIRECTS
         self._chunks: list[bytes] = []
         self._length = 0
         encoding = headers.get("Content-Encoding", "identity").strip().lower()

@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias
 from urllib.parse import urljoin
@@ -202,16 +203,17 @@ class _Transfer:
         :param size: as the API announces it now.
         :param is_rest: whether only the rest was asked for.
         """
-        if stream.status == 416:  # noqa: PLR2004
+        if stream.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             self._restart()
         _check_status(stream.status)
         _check_kind(stream)
-        if is_rest and stream.status == 206 and self._is_rest(stream, size):  # noqa: PLR2004
+        is_part = stream.status == HTTPStatus.PARTIAL_CONTENT
+        if is_rest and is_part and self._is_rest(stream, size):
             self._resumed = True
             log.info("Resuming the download at %d bytes", self.received)
             return
         self._restart()
-        if stream.status == 206:  # noqa: PLR2004
+        if is_part:
             raise ResultCorrupt(
                 "The host of the result file sent a part of another file, or another part than was "
                 "asked for. Nothing was published; download it anew, and check any proxy on the "
@@ -378,25 +380,25 @@ def _check_status(status: int) -> None:
 
     :raises ReportRunError: transient where a fresh URL or some time may help.
     """
-    if status in {401, 403}:
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         raise UnexpectedAnswer(
             f"The host of the result file refused the URL (HTTP {status}); they live five minutes, "
             "and each attempt asks for a new one. Check any proxy or firewall on the way.",
             status=status,
         )
-    if status in {404, 410}:
+    if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
         raise ResultGone(
             f"The result file is no longer there (HTTP {status}). Clear the task that creates "
             "report runs to make a new one.",
             status=status,
         )
-    if status >= 500 or status == 429:  # noqa: PLR2004
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
         raise ServerError(
             f"The host of the result file answered HTTP {status}. The report run is kept; download "
             "its result later.",
             status=status,
         )
-    if status not in {200, 206}:
+    if status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
         raise UnexpectedAnswer(
             f"The host of the result file answered HTTP {status}. Check any proxy on the way.",
             status=status,

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -328,9 +329,9 @@ class S3Target(_Store):
             return int(self._client.head_object(Bucket=bucket, Key=key, **looks)["ContentLength"])
         except self._client.exceptions.ClientError as error:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if status == 404:  # noqa: PLR2004
+            if status == HTTPStatus.NOT_FOUND:
                 return None
-            if status == 403:  # noqa: PLR2004
+            if status == HTTPStatus.FORBIDDEN:
                 raise PermissionError(str(error)) from error
             raise
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_reportrun.errors import (
@@ -62,8 +63,11 @@ LONGEST_RETRY_AFTER = 86_400.0
 """Seconds; what asks for more than a day is no hint of Stripe's."""
 
 _BY_STATUS: Mapping[int, tuple[type[ApiError], str]] = {
-    401: (AuthenticationError, "Check the API key in the connection's password field."),
-    403: (
+    HTTPStatus.UNAUTHORIZED: (
+        AuthenticationError,
+        "Check the API key in the connection's password field.",
+    ),
+    HTTPStatus.FORBIDDEN: (
         PermissionDenied,
         (
             "A restricted key needs reporting_read to read and reporting_write to create; "
@@ -71,12 +75,18 @@ _BY_STATUS: Mapping[int, tuple[type[ApiError], str]] = {
             "(stripe_context of the connection or the task)."
         ),
     ),
-    404: (
+    HTTPStatus.NOT_FOUND: (
         NotFound,
         "Check the id, and that key and Stripe-Context belong to the account that has it.",
     ),
-    409: (ServerError, "Another request was at work on the same thing; ask again."),
-    429: (RateLimited, "The API limits requests for a while; asking again later helps."),
+    HTTPStatus.CONFLICT: (
+        ServerError,
+        "Another request was at work on the same thing; ask again.",
+    ),
+    HTTPStatus.TOO_MANY_REQUESTS: (
+        RateLimited,
+        "The API limits requests for a while; asking again later helps.",
+    ),
 }
 _IDEMPOTENCY = (
     IdempotencyMismatch,
@@ -110,10 +120,11 @@ def read_json(response: Response, tried: str) -> Any:
     :raises UnexpectedAnswer: when this is not the API speaking.
     """
     data = _decode(response)
-    if response.status == 200 and isinstance(data, dict):  # noqa: PLR2004
+    if response.status == HTTPStatus.OK and isinstance(data, dict):
         return data
     said = _said(data)
-    if response.status >= 400 and (said is not None or response.status in _OUTAGE):  # noqa: PLR2004
+    is_refusal = response.status >= HTTPStatus.BAD_REQUEST
+    if is_refusal and (said is not None or response.status in _OUTAGE):
         raise _refusal(response, said or _Said(), tried)
     content_type = one_line(response.headers.get("Content-Type") or "no content type", 100)
     came = "JSON of another form than" if isinstance(data, dict) else f"{content_type} in place of"
@@ -125,7 +136,7 @@ def read_json(response: Response, tried: str) -> Any:
     )
 
 
-_OUTAGE = frozenset({429, *range(500, 600)})
+_OUTAGE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600)})
 """What passes by itself, whoever says it: a gateway in front of the API has no form of its own."""
 
 
@@ -187,15 +198,17 @@ def _refusal(response: Response, said: _Said, tried: str) -> ReportRunError:
 
 
 def _meaning(status: int, said: _Said) -> tuple[type[ApiError], str]:
-    if status in {400, 409} and _is_in_use(said):
-        return _AT_WORK
-    if status in {400, 409} and IDEMPOTENCY_CODE in {said.code, said.type}:
-        return _IDEMPOTENCY
-    if status == 429 and said.code == CAPACITY_CODE:  # noqa: PLR2004
+    if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT}:
+        if _is_in_use(said):
+            return _AT_WORK
+        if IDEMPOTENCY_CODE in {said.code, said.type}:
+            return _IDEMPOTENCY
+    if status == HTTPStatus.TOO_MANY_REQUESTS and said.code == CAPACITY_CODE:
         return _CAPACITY
-    if status in {400, 404} and said.message.lower().startswith(_UNKNOWN_PATH):
+    is_missing = status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}
+    if is_missing and said.message.lower().startswith(_UNKNOWN_PATH):
         return _PATH
-    if status >= 500:  # noqa: PLR2004
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _SERVER
     return _BY_STATUS.get(status, _INVALID)
 

@@ -240,7 +240,7 @@ def report_parameters(
         for name in (INTERVAL_START, INTERVAL_END)
         if name in values
     }
-    if len(instants) == 2:  # noqa: PLR2004
+    if instants.keys() == {INTERVAL_START, INTERVAL_END}:
         check_order(instants[INTERVAL_START], instants[INTERVAL_END])
     return {
         name: format_instant(instants[name])

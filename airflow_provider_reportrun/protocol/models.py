@@ -29,6 +29,8 @@ FILE_SIZE_ABOVE_LIMIT = "file_size_above_limit"
 
 _LONGEST_URL = 16_384
 _LONGEST_NAME = 1000
+_INT64_DIGITS = 19
+"""Python refuses to make a number of thousands of digits."""
 _INSTANT = re.compile(
     r"(?P<stamp>\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})"
     r"(\.(?P<fraction>\d+))?(?P<offset>Z|[+-]\d{2}:?\d{2})",
@@ -378,8 +380,8 @@ def _status(data: Mapping[str, Any]) -> str:
 
 def _size(value: Any) -> int | None:
     is_number = isinstance(value, int) and not isinstance(value, bool)
-    # Python refuses to make a number of thousands of digits; an int64 has 19.
-    is_text = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20  # noqa: PLR2004
+    is_digits = isinstance(value, str) and value.isascii() and value.isdigit()
+    is_text = is_digits and len(value) <= _INT64_DIGITS
     return int(value) if is_text or (is_number and 0 <= value < 1 << 63) else None
 
 

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -226,8 +227,8 @@ class FileAnswer(Response):
         headers = {"Content-Length": str(length), "Content-Type": self.wanted.media_type}
         if self._delivery.ranges:
             headers |= {"Accept-Ranges": "bytes", "ETag": self.wanted.etag}
-        if status == 206:  # noqa: PLR2004
+        if status == HTTPStatus.PARTIAL_CONTENT:
             headers["Content-Range"] = f"bytes {self._start}-{self._stop - 1}/{self._size}"
-        elif status == 416:  # noqa: PLR2004
+        elif status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             headers["Content-Range"] = f"bytes */{self._size}"
         return headers

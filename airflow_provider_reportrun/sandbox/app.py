@@ -10,6 +10,7 @@ import json
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlencode
 
@@ -101,7 +102,7 @@ class Api:
                 return await handler(request)
             except Problem as problem:
                 headers = {"WWW-Authenticate": 'Bearer realm="Stripe"'}
-                wanted = headers if problem.status == 401 else None  # noqa: PLR2004
+                wanted = headers if problem.status == HTTPStatus.UNAUTHORIZED else None
                 return JSONResponse(problem.as_json(), problem.status, wanted)
 
         async def endpoint(request: Request) -> Response:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from starlette.responses import Response
@@ -153,7 +154,7 @@ class Answer:
         """Answer."""
         body = self.body
         if body is None:
-            body = _standard_error(self.status) if self.status >= 400 else b""  # noqa: PLR2004
+            body = _standard_error(self.status) if self.status >= HTTPStatus.BAD_REQUEST else b""
         if not isinstance(body, str | bytes):
             body = json.dumps(body)
         return Response(body, self.status, dict(self.headers), self.content_type)
@@ -230,7 +231,7 @@ class Patch:
     async def play(self, fault: Fault, exchange: Exchange) -> Response:  # noqa: ARG002
         """Handle, then change the answer."""
         response = await exchange.handle()
-        if response.status_code != 200 or isinstance(response, FileAnswer):  # noqa: PLR2004
+        if response.status_code != HTTPStatus.OK or isinstance(response, FileAnswer):
             return response
         body = json.loads(bytes(response.body))
         change = self.change

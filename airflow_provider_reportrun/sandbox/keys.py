@@ -102,11 +102,16 @@ class Keyring:
         return self._keys[value]
 
 
+_SHOWN_HEAD = 8
+_SHOWN_TAIL = 4
+
+
 def masked(value: str) -> str:
     """Show the kind and the end of a key, with stars in between."""
-    if len(value) <= 12:  # noqa: PLR2004  (nothing would be hidden)
+    hidden = len(value) - _SHOWN_HEAD - _SHOWN_TAIL
+    if hidden <= 0:  # a short key: all of it is hidden
         return "*" * len(value)
-    return f"{value[:8]}{'*' * (len(value) - 12)}{value[-4:]}"
+    return f"{value[:_SHOWN_HEAD]}{'*' * hidden}{value[-_SHOWN_TAIL:]}"
 
 
 def _unauthorized(message: str) -> Problem:
