@@ -1,7 +1,8 @@
 """
-What a connection of type ``reportrun`` says, read once and checked.
+Read and check a connection of type ``reportrun``.
 
-Knows the fields and their defaults, and nothing of how Airflow finds a connection; opens none.
+This module knows the fields and their defaults. It does not know how Airflow finds a connection,
+and it opens no network connection.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ CONNECTION_TYPE = "reportrun"
 DEFAULT_BASE_URL = "https://api.stripe.com"
 DASHBOARD_URL = "https://dashboard.stripe.com"
 DEFAULT_STRIPE_VERSION = "2026-04-22.dahlia"
-"""The version that the API reference of report runs is labelled with."""
+"""The version that the API reference of report runs shows."""
 DEFAULT_REQUESTS_PER_SECOND = 20.0
 """Below the 25 requests per second and endpoint that https://docs.stripe.com/rate-limits names."""
 DEFAULT_REQUEST_TIMEOUT_SECONDS = 60.0
 RESULT_HOST_SUFFIXES = (".stripe.com", ".stripeusercontent.com")
-"""Where Stripe serves result files from."""
+"""The hosts that Stripe serves result files from."""
 
 
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]*:[0-9a-f:.]*", re.ASCII)
-"""A name or an address, as ``urlsplit`` gives it: in lower case, IPv6 without brackets."""
+"""A name or an address, as ``urlsplit`` returns it: lower case, IPv6 without brackets."""
 
 
 class AirflowConnection(Protocol):
-    """The part of Airflow's ``Connection`` that is read here."""
+    """The fields of Airflow's ``Connection`` that this module reads."""
 
     conn_id: str
     host: str | None
@@ -56,15 +57,15 @@ EXTRAS = (
     "allow_plain_http",
 )
 _OLD_PREFIX = f"extra__{CONNECTION_TYPE}__"
-"""What forms of old Airflows put before the names of extras."""
+"""The prefix that the connection forms of old Airflow versions put before names of extras."""
 _KEY = re.compile(
     r"(?<![a-z0-9_])(sk|rk|ek|pk)_[a-z0-9]|(sk|rk|ek|pk)_(live|test|org)_", re.ASCII | re.IGNORECASE
 )
-"""How Stripe's keys begin."""
+"""How Stripe's API keys begin."""
 
 
 def looks_like_a_key(text: str) -> bool:
-    """Tell whether a text holds what looks like an API key, which must not be shown."""
+    """Tell whether a text contains something like an API key, which must not be shown."""
     return _KEY.search(text) is not None
 
 
@@ -73,7 +74,7 @@ class ApiAccess:
     """
     How to reach the API, and as whom.
 
-    :param api_key: kept as a ``Secret``, as is the proxy, whose address may hold a password.
+    :param api_key: kept as a ``Secret``; so is ``proxy``, because its URL may contain a password.
     """
 
     conn_id: str
@@ -85,7 +86,7 @@ class ApiAccess:
     max_requests_per_second: float = DEFAULT_REQUESTS_PER_SECOND
     request_timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS
     download_hosts: frozenset[str] = frozenset()
-    """Further hosts that may serve result files, lower case."""
+    """Additional hosts that may serve result files, lower case."""
     idempotency_namespace: str = ""
     ca_bundle: str | None = None
     proxy: Secret | None = field(default=None, repr=False)
@@ -106,7 +107,7 @@ class ApiAccess:
 
     def serialize(self) -> NoReturn:
         """
-        Refuse to be written into an XCom, for which Airflow calls this, or pickled.
+        Refuse to be pickled or written to an XCom; Airflow calls this before it writes one.
 
         :raises InvalidInput: always.
         """
@@ -117,24 +118,24 @@ class ApiAccess:
 
     @property
     def is_plain_loopback(self) -> bool:
-        """Whether the API is plain http on this machine, as the sandbox is."""
+        """Whether the API is reached over plain http on this machine, as the sandbox is."""
         parts = urlsplit(self.base_url)
         return parts.scheme == "http" and _is_loopback(parts.hostname or "")
 
     @property
     def dashboard_url(self) -> str:
         """
-        Where people look at the account; no trailing slash.
+        The URL of the account's Dashboard; no trailing slash.
 
-        The sandbox stands in for Stripe's Dashboard, too. The pages of test keys are under
-        ``/test``: https://docs.stripe.com/cli/open.
+        The sandbox also stands in for Stripe's Dashboard. Pages of test keys are under ``/test``:
+        https://docs.stripe.com/cli/open.
         """
         base = self.base_url if self.is_plain_loopback else DASHBOARD_URL
         return f"{base}/test" if "_test_" in self.api_key.reveal() else base
 
     def allows_download_from(self, host: str) -> bool:
         """
-        Tell whether result files may come from a host.
+        Tell whether result files may be downloaded from a host.
 
         :param host: a host name without a port.
         """
@@ -150,14 +151,15 @@ def read_connection(connection: AirflowConnection) -> ApiAccess:
     """
     Read an Airflow connection.
 
-    :raises InvalidInput: when the key is missing or a field cannot be used; names the field.
+    :raises InvalidInput: if the key is missing or a field cannot be used; names the field.
     """
     try:
         return _read(connection)
     except InvalidInput as error:
         refusal = error.with_traceback(None)
-    # Whoever records the local variables under a traceback must not find the key there: Airflow
-    # prints a connection with its password, and the key may stand in another field.
+    # Error reporters record the local variables of a traceback's frames. A new traceback without
+    # the connection keeps the key out: Airflow prints a connection with its password, and the key
+    # may be in another field.
     del connection
     raise refusal
 
@@ -165,7 +167,7 @@ def read_connection(connection: AirflowConnection) -> ApiAccess:
 def _read(connection: AirflowConnection) -> ApiAccess:
     fields = _Fields(connection)
     for name in ("password", "host", "schema"):
-        # A connection written as JSON may hold any type here.
+        # In a connection written as JSON, these fields may have any type.
         value = getattr(connection, name)
         if not isinstance(value, str | None):
             raise fields.bad(name, f"must be text; it is {_kind(value)}")
@@ -199,9 +201,9 @@ def _read(connection: AirflowConnection) -> ApiAccess:
 
 def _check_plain_http(base_url: str, proxy: Secret | None, fields: _Fields) -> None:
     """
-    Refuse to send the key over a network unencrypted.
+    Refuse to send the key unencrypted over a network.
 
-    :raises InvalidInput: names the extra that allows it.
+    :raises InvalidInput: if it would be; names the extra that allows it.
     """
     parts = urlsplit(base_url)
     if fields.flag("allow_plain_http") or parts.scheme != "http":
@@ -212,7 +214,7 @@ def _check_plain_http(base_url: str, proxy: Secret | None, fields: _Fields) -> N
             "must be https://..., for over http:// anybody on the way reads the API key. On a "
             'private network that you trust, the extra "allow_plain_http": true allows it',
         )
-    # A proxy gets a request in plain http as it is, with the key, and not through a tunnel.
+    # A plain http request does not go through a tunnel: the proxy itself receives it, with the key.
     if proxy is not None and not _is_loopback(urlsplit(proxy.reveal()).hostname or ""):
         raise fields.bad(
             "proxy",
@@ -249,11 +251,11 @@ def _base_url(connection: AirflowConnection, fields: _Fields) -> str:
 _PORTS = 1 << 16
 _LONGEST_HOST = 253
 _SHORTEST_KEY = 8
-"""Of keys that are looked for in other fields: a shorter one may stand in any word."""
+"""The shortest key that is looked for in other fields: a shorter one may be part of any word."""
 
 
 def _kind(value: Any) -> str:
-    """Describe a value that must not be shown, for it may be a key in the wrong field."""
+    """Describe a value without showing it, because it may be a key in the wrong field."""
     if isinstance(value, str):
         return f"text of {len(value)} characters"
     if isinstance(value, bool | None):
@@ -265,12 +267,12 @@ def _kind(value: Any) -> str:
 
 def is_host(host: str, port: int | str | None = None) -> bool:
     """
-    Tell whether a connection can be made to a host.
+    Tell whether a host and a port are valid.
 
-    :param host: a name, or an address; lower case, IPv6 without brackets.
-    :param port: None for the scheme's own.
+    :param host: a name or an address; lower case, IPv6 without brackets.
+    :param port: None for the scheme's default.
 
-    Source: RFC 1035, section 2.3.4: 63 letters a label, 253 a name.
+    Source: RFC 1035, section 2.3.4: at most 63 characters per label, 253 per name.
     """
     if not _HOST.fullmatch(host) or not (port is None or 0 < int(port) < _PORTS):
         return False
@@ -296,9 +298,9 @@ def _is_loopback(host: str) -> bool:
 
 class _Fields:
     """
-    The fields of one connection, with errors that name connection and field, and show no value.
+    The fields of one connection. Errors name the connection and the field, and show no value.
 
-    :raises InvalidInput: when the extras are no object, or one of them is unknown.
+    :raises InvalidInput: if the extras are not a JSON object, or one of them is unknown.
     """
 
     def __init__(self, connection: AirflowConnection) -> None:
@@ -312,7 +314,7 @@ class _Fields:
             self._extras.setdefault(known, value)
 
     def _read_extras(self, extra: Any) -> dict[str, Any]:
-        """Read the JSON by hand: Airflow takes what it cannot read for no extras at all."""
+        """Parse the JSON here, because Airflow treats extras that it cannot parse as no extras."""
         try:
             extras = json.loads(extra.strip() or "{}") if isinstance(extra, str) else extra
         except (ValueError, RecursionError):
@@ -346,9 +348,9 @@ class _Fields:
 
     def checked(self, name: str, value: str) -> str:
         """
-        Cut blanks around a text off.
+        Strip a text.
 
-        :raises InvalidInput: when it holds an API key; it is not shown.
+        :raises InvalidInput: if it contains an API key; the key is not shown.
         """
         if self._is_a_key(value):
             raise self.bad(name, "looks like an API key: move it into the password field")

@@ -1,9 +1,10 @@
 """
-Blocking sessions whose requests can be given up at any moment, and follow no redirect.
+Blocking sessions whose requests can be aborted at any moment, and that follow no redirect.
 
-The timeout of requests is for each read: a server that sends a byte now and then is listened to for
-ever, in the status line, in a header or in a TLS handshake too. A watch shuts the sockets instead.
-Imported by ``transport.py`` alone, when the first session is opened.
+The timeout of the requests library applies to each read. A server that sends one byte now and then
+can keep a request open for ever: in the body, the status line, a header or the TLS handshake. So a
+``Watch`` shuts the sockets down when the time is over. Only ``transport.py`` imports this module,
+when it opens the first session.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class _Sockets:
-    """The sockets of a session, so that another thread may shut them."""
+    """The sockets of a session, so that another thread can shut them down."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,11 +37,11 @@ class _Sockets:
         self._are_watched = False
 
     def watch(self) -> None:
-        """Begin to watch a request."""
+        """Start watching a request."""
         self.are_shut, self._are_watched = False, True
 
     def unwatch(self) -> None:
-        """Close what the request has left."""
+        """Stop watching, and close the sockets that the request left behind."""
         with self._lock:
             self._are_watched = False
             for sock in self._left:
@@ -48,7 +49,7 @@ class _Sockets:
             self._left.clear()
 
     def add(self, sock: socket.socket) -> socket.socket:
-        # A duplicate, for TLS takes the first one's descriptor away.
+        # A duplicate, because wrapping the socket in TLS detaches the original's descriptor.
         same = sock.dup()
         with self._lock:
             self._open.add(same)
@@ -62,7 +63,8 @@ class _Sockets:
         with self._lock:
             self._open.discard(sock)
             if self._are_watched:
-                # A body that ends with its connection is read after the connection was closed.
+                # A body that ends with its connection is still read after the library closed the
+                # connection, so the socket stays known until the watch ends.
                 self._left.add(sock)
             else:
                 sock.close()
@@ -80,7 +82,7 @@ def _shut(sock: socket.socket) -> None:
 
 
 def _pools(sockets: _Sockets) -> dict[str, type[HTTPConnectionPool]]:
-    """Make the pools of connections that tell their sockets."""
+    """Make connection pools that register their sockets."""
 
     class Guarded(HTTPConnection):
         guarded: socket.socket | None = None
@@ -134,14 +136,14 @@ class GuardedSession(requests.Session):
             self.mount(scheme, _GuardedAdapter(self.sockets))
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Know of no redirect: to look at one, requests reads its body and parses its address."""
+        """Report no redirect: requests would read the body of one and parse its address."""
 
 
 class Watch:
     """
-    Shuts the sockets of a session when its time is over.
+    Shuts the sockets of a session down when the time of its request is over.
 
-    :param seconds: until then.
+    :param seconds: the time of the request.
     """
 
     def __init__(self, sockets: _Sockets, seconds: float) -> None:
@@ -179,10 +181,13 @@ class Watch:
     @contextmanager
     def resting(self, count: int, *, least: int, seconds: float) -> Iterator[None]:
         """
-        Leave out the time that what came is worked on; begin anew when enough has come.
+        Stop the clock while the caller works on received bytes.
 
-        :param count: bytes that came.
-        :param least: so many bytes must come in so many seconds.
+        The time starts again from ``seconds`` once ``least`` bytes have been received; until then,
+        the rest of it goes on.
+
+        :param count: bytes that were just received.
+        :param least: bytes that must be received in ``seconds``.
         """
         with self._changed:
             self._came += count
@@ -196,17 +201,17 @@ class Watch:
 
 
 def watched(session: requests.Session, seconds: float) -> Watch:
-    """Watch a request of a session; used as a context manager."""
+    """Watch one request of a session; use it as a context manager."""
     sockets = session.sockets if isinstance(session, GuardedSession) else _Sockets()
     return Watch(sockets, seconds)
 
 
 def library_errors() -> tuple[type[Exception], ...]:
     """
-    List what the libraries raise.
+    Return the exceptions that the HTTP libraries raise.
 
-    What they make of junk in an answer or in an address is not always an error of their own:
-    UnicodeError for a host, ValueError for a chunk of a size below zero.
+    For a malformed answer or address they do not always raise an error of their own: a bad host
+    raises UnicodeError, a chunk with a negative size ValueError.
     """
     from http.client import HTTPException
 

@@ -1,9 +1,10 @@
 """
-What all triggers of a triggerer share: sessions, request budgets, and the line for capacity.
+What all triggers of a triggerer share: sessions, request budgets and the line for capacity.
 
-A session and its budget are shared per (connection, event loop): opened by the first user, closed
-a little after the last has left, or at once where the loop is ending. The line is shared per (API
-key, event loop). Correctness rests on idempotency keys; the line only saves requests.
+A session and its budget are shared per (connection, event loop). The first user opens them. They
+are closed shortly after the last user has left, or at once if the loop is ending. The line is
+shared per (API host and key, event loop). Idempotency keys ensure correctness; the line only saves
+requests.
 """
 
 from __future__ import annotations
@@ -42,12 +43,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK_UP_SECONDS: Final = 300.0
-"""How long what a connection said is trusted: a key may have been replaced."""
+"""How long a connection's content is used before it is read again: the key may be replaced."""
 LINGER_SECONDS: Final = 10.0
-"""How long a session without users is kept for the next trigger."""
+"""How long a session without users is kept open for the next trigger."""
 HURRY: Final = 3.0
-"""So many times shorter are the pauses between polls while creates wait for room."""
+"""How many times shorter the waits between polls are while a create waits for room."""
 _REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+"""Answers that a replaced key or context may have caused."""
 
 LookUp: TypeAlias = Callable[[], Awaitable[ApiAccess]]
 """Reads the connection, awaiting."""
@@ -55,9 +57,9 @@ LookUp: TypeAlias = Callable[[], Awaitable[ApiAccess]]
 
 class CapacityLine:
     """
-    The creates of one API key that wait for room: one asks at a time, first come first served.
+    The creates of one API key that wait for room: one at a time tries, in order of arrival.
 
-    asyncio's lock is fair, so the line is the lock's own.
+    asyncio's lock is fair, so its queue of waiters is the line.
     """
 
     def __init__(self) -> None:
@@ -70,24 +72,29 @@ class CapacityLine:
         return self._turn.locked()
 
     def room_made(self) -> None:
-        """Note that a report run of the key has ended: the first in line may ask at once."""
+        """Record that a report run of the key has ended: the first in line may try at once."""
         self._room.set()
 
     async def take_turn(self, seconds: float) -> bool:
-        """Stand in line, at most so long, and tell whether one's turn has come."""
-        # Not wait_for: before Python 3.12 it loses a cancellation that comes with the turn.
+        """Wait in line, at most ``seconds``, and tell whether the turn has come."""
+        # Not wait_for: before Python 3.12 it can swallow a cancellation that arrives together with
+        # the turn. asyncio.wait neither cancels the acquire nor loses its result.
         turn = asyncio.ensure_future(self._turn.acquire())
         try:
             await asyncio.wait({turn}, timeout=seconds)
         except asyncio.CancelledError:
+            # The turn may have come just before this cancellation. cancel() then has no effect, and
+            # a turn that nobody uses would block the line for ever.
             turn.add_done_callback(self._give_back)
             turn.cancel()
             raise
         if not turn.done():
+            # Wait for the outcome: the turn may come despite the timeout.
             turn.cancel()
             await asyncio.wait({turn})
         if turn.cancelled():
             return False
+        # Forget room that was made earlier: the create that has the turn tries at once anyway.
         self._room.clear()
         return True
 
@@ -96,7 +103,7 @@ class CapacityLine:
             self._turn.release()
 
     async def await_room(self, seconds: float) -> None:
-        """Wait until a report run ends, at most so long."""
+        """Wait until a report run of the key ends, at most ``seconds``."""
         room = asyncio.ensure_future(self._room.wait())
         try:
             await asyncio.wait({room}, timeout=seconds)
@@ -105,13 +112,13 @@ class CapacityLine:
         self._room.clear()
 
     def leave(self) -> None:
-        """Let the next in line have its turn."""
+        """Pass the turn to the next in line."""
         self._turn.release()
 
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """What is open for a connection as it was read last."""
+    """What is open for a connection, as it was last read."""
 
     access: ApiAccess
     headers: dict[str, str]
@@ -122,7 +129,7 @@ class _Open:
 
 class SharedSession:
     """
-    One session and one request budget, for all who use a connection in an event loop.
+    One session and one request budget for all users of a connection in an event loop.
 
     :param look_up: reads the connection.
     :param lines: the lines of all API keys in the event loop.
@@ -141,14 +148,15 @@ class SharedSession:
 
     async def current(self) -> _Open:
         """
-        Give what is open, after reading the connection again where that was long ago.
+        Return what is open, after reading the connection again if it was last read long ago.
 
-        :raises InvalidInput: when the connection cannot be used.
+        :raises InvalidInput: if the connection cannot be used.
         """
         fresh = self._fresh()
         if fresh is not None:
             return fresh
         async with self._looking_up:
+            # Another user may have read it while this one waited for the lock.
             if self._fresh() is None:
                 self._renew(await self._read_connection())
                 self._looked_up_at = time.monotonic()
@@ -157,27 +165,27 @@ class SharedSession:
 
     @property
     def line(self) -> CapacityLine | None:
-        """The line of the key that is used just now, without a look at the connection."""
+        """The line of the current key, without reading the connection."""
         return None if self._open is None else self._open.line
 
     async def _read_connection(self) -> ApiAccess:
-        """Read the connection; while Airflow cannot give it, what it said before still holds."""
+        """Read the connection; if Airflow fails to return it, keep using what was last read."""
         try:
             return await self._look_up()
         except Exception:
             if self._open is None:
                 raise
-            # Whatever it raises: in an outage of Airflow's own, a connection reads as not defined.
+            # Any exception: during an outage of Airflow itself, a connection looks undefined.
             log.warning("The connection cannot be read again just now", exc_info=True)
             return self._open.access
 
     def _fresh(self) -> _Open | None:
-        """Give what is open, where the connection was read not long ago."""
+        """Return what is open if the connection was read recently, else None."""
         is_old = time.monotonic() - self._looked_up_at > LOOK_UP_SECONDS
         return None if is_old else self._open
 
     def _renew(self, access: ApiAccess) -> None:
-        """Open what the connection says; what others still use of before is closed at the end."""
+        """Open what the connection says; a replaced session stays open for its users."""
         from aiolimiter import AsyncLimiter
 
         old = self._open
@@ -191,7 +199,7 @@ class SharedSession:
         if old is not None and old.access.max_requests_per_second == access.max_requests_per_second:
             budget = old.budget
         else:
-            # One request each 1/rate seconds, not a burst each second: fewer connections.
+            # One request every 1/rate seconds, not a burst every second: this needs fewer sockets.
             budget = AsyncLimiter(1, 1 / access.max_requests_per_second)
         line = self._lines.setdefault((access.base_url, access.api_key), CapacityLine())
         self._open = _Open(access, transport.api_headers(access), session, budget, line)
@@ -200,9 +208,9 @@ class SharedSession:
         """
         Send one request within the budget, or share an answer that is fresh enough.
 
-        :param stripe_context: over the connection's own; None leaves that.
-        :raises TransportError: when no whole answer came.
-        :raises InvalidInput: when the connection cannot be used.
+        :param stripe_context: overrides the connection's; None keeps that.
+        :raises TransportError: if no whole answer arrived.
+        :raises InvalidInput: if the connection cannot be used.
         """
         if not request.fresh_for_seconds:
             return await self._send(request, stripe_context)
@@ -212,28 +220,33 @@ class SharedSession:
         if task is None or (task.done() and not (is_fresh and _is_good(task))):
             task = asyncio.create_task(self._send(request, stripe_context))
             self._answers[key] = (task, time.monotonic())
+        # Shielded: if one user is cancelled, the others still get the answer.
         return await asyncio.shield(task)
 
     async def _send(self, request: Request, stripe_context: str | None) -> Response:
         while True:
             async with (self._fresh() or await self.current()).budget:
-                # Asked again, for it may have been renewed while this waited its turn.
+                # Read again: what is open may have been renewed during the wait for the budget.
                 now = self._fresh() or await self.current()
                 headers = now.headers
                 if stripe_context:
                     headers = {**headers, "Stripe-Context": stripe_context}
                 response = await transport.asend(now.session, now.access, headers, request)
+            # The key may have been replaced since the connection was last read. After a 401 or 403,
+            # read it again, and send again only if it differs from what was refused. This ends,
+            # because every further round needs another change of the connection.
             if response.status not in _REFUSED or not await self._has_changed(now):
                 return response
 
     async def _has_changed(self, before: _Open) -> bool:
-        """Tell whether the connection says other than what was refused: a replaced key, say."""
+        """Tell whether the connection differs from the refused one, such as by a replaced key."""
+        # No new reading if another refused user already read the connection and found it changed.
         if self._open is before:
             self._looked_up_at = float("-inf")
         return (await self.current()).access != before.access
 
     async def close(self) -> None:
-        """Close everything; safe to repeat."""
+        """Close everything; may be called again."""
         sessions, self._sessions, self._open = self._sessions, [], None
         for task, _ in self._answers.values():
             task.cancel()
@@ -247,7 +260,7 @@ class Talk:
     """
     One conversation over a shared session: its requests, its pauses, its place in the line.
 
-    :param stripe_context: over the connection's own; None leaves that.
+    :param stripe_context: overrides the connection's; None keeps that.
     """
 
     def __init__(self, shared: SharedSession, stripe_context: str | None) -> None:
@@ -260,7 +273,7 @@ class Talk:
         return await self._shared.send(request, stripe_context=self._stripe_context)
 
     async def pause(self, step: Pause) -> None:
-        """Do what a conversation asks for between its requests."""
+        """Carry out a step between the requests of a conversation."""
         match step:
             case Sleep():
                 await self._sleep(step)
@@ -286,20 +299,21 @@ class Talk:
         await asyncio.sleep(seconds)
 
     async def _await_room(self, seconds: float) -> None:
+        # Room is for the create that has the turn; without a turn this is a plain pause.
         if self._turn_in is None:
             await asyncio.sleep(seconds)
         else:
             await self._turn_in.await_room(seconds)
 
     def leave_line(self) -> None:
-        """Let the next in line have its turn, where it is one's own; safe to repeat."""
+        """Pass the turn to the next in line, if this conversation has it; may be called again."""
         line, self._turn_in = self._turn_in, None
         if line is not None:
             line.leave()
 
 
 def _network(access: ApiAccess) -> tuple[object, ...]:
-    """Name what a session is made of."""
+    """Return what a session is made from."""
     return (access.base_url, access.ca_bundle, access.proxy, access.request_timeout_seconds)
 
 
@@ -324,10 +338,10 @@ _loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary(
 @asynccontextmanager
 async def shared_session(conn_id: str, look_up: LookUp) -> AsyncIterator[SharedSession]:
     """
-    Use the session that a connection has in the running event loop.
+    Use the session of a connection in the running event loop.
 
     :param conn_id: names the connection.
-    :param look_up: reads it, when this is the first use or the last reading is old.
+    :param look_up: reads the connection, on first use and when the last reading is old.
     """
     loop = _loops.setdefault(asyncio.get_running_loop(), _Loop({}, {}))
     shared = loop.sessions.setdefault(conn_id, SharedSession(look_up, loop.lines))
@@ -344,7 +358,7 @@ async def shared_session(conn_id: str, look_up: LookUp) -> AsyncIterator[SharedS
     finally:
         shared.users -= 1
         if shared.users == 0:
-            if is_ending:
+            if is_ending:  # the loop may end before a lingering task runs
                 await _close(loop, conn_id, shared)
             else:
                 shared.linger = asyncio.create_task(_linger(loop, conn_id, shared))
@@ -353,9 +367,9 @@ async def shared_session(conn_id: str, look_up: LookUp) -> AsyncIterator[SharedS
 @asynccontextmanager
 async def talk(conn_id: str, look_up: LookUp, stripe_context: str | None) -> AsyncIterator[Talk]:
     """
-    Hold one conversation over the session that a connection has in the running event loop.
+    Hold one conversation over the session of a connection in the running event loop.
 
-    :param stripe_context: over the connection's own; None leaves that.
+    :param stripe_context: overrides the connection's; None keeps that.
     """
     async with shared_session(conn_id, look_up) as shared:
         one = Talk(shared, stripe_context)
@@ -366,7 +380,7 @@ async def talk(conn_id: str, look_up: LookUp, stripe_context: str | None) -> Asy
 
 
 async def _linger(loop: _Loop, conn_id: str, shared: SharedSession) -> None:
-    """Close the session when nobody came, also when the loop ends meanwhile and cancels this."""
+    """Close the session if it still has no user, even if the loop ends and cancels this task."""
     try:
         await asyncio.sleep(LINGER_SECONDS)
     finally:

@@ -1,9 +1,9 @@
 """
-What those who run Airflow see: metrics through Airflow's own, and a span for each API call.
+Metrics, sent through Airflow's own, and a trace span for each API call.
 
-Both are Airflow's to configure (``[metrics]``, ``[traces]``) and cost next to nothing while they
-are off. Neither holds the key, a result's URL or, in metrics, an id. Lines of the log are written
-where things happen; ``docs/observability.md`` shows all three.
+Both are configured in Airflow (``[metrics]``, ``[traces]``) and cost next to nothing while they are
+off. Neither contains the key or a result's URL; metrics contain no ids. Log lines are written where
+things happen. ``docs/observability.md`` describes all three.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from airflow_provider_reportrun.secret import Secret
 
 PREFIX: Final = "reportrun."
-"""Of each metric, after Airflow's own prefix, and of the attributes of spans that are ours."""
+"""Prefix of each metric, after Airflow's own prefix, and of this package's span attributes."""
 
 Answered: TypeAlias = Callable[[int, str | None], None]
-"""Notes the status of an answer, and its request id."""
+"""Records the status of an answer and its request id."""
 
 
 def measure(metric: Metric) -> None:
-    """Hand a measurement to Airflow's metrics."""
+    """Send a measurement to Airflow's metrics."""
     stats = _stats()
     name, tags = PREFIX + metric.name, dict(metric.tags)
     if metric.seconds is None:
         stats.incr(name, metric.amount, tags=tags)
     else:
-        # A timedelta, for what a bare number means differs between Airflow's backends.
+        # A timedelta, because Airflow's backends disagree about the unit of a bare number.
         stats.timing(name, timedelta(seconds=max(metric.seconds, 0.0)), tags=tags)
 
 
@@ -54,7 +54,7 @@ def _stats() -> Any:
 
 def api_call(request: Request, base_url: str) -> AbstractContextManager[Answered]:
     """
-    Trace one request to the API, where tracing is on.
+    Trace one request to the API, if tracing is on.
 
     Source: https://opentelemetry.io/docs/specs/semconv/http/http-spans/
     """
@@ -74,9 +74,9 @@ def api_call(request: Request, base_url: str) -> AbstractContextManager[Answered
 
 def download_call(url: Secret) -> AbstractContextManager[Answered]:
     """
-    Trace one request for a result file, where tracing is on.
+    Trace one request for a result file, if tracing is on.
 
-    :param url: a credential: only its host is told.
+    :param url: a credential: the span contains only its host.
     """
     tracer = _tracer()
     if tracer is None:
@@ -85,19 +85,19 @@ def download_call(url: Secret) -> AbstractContextManager[Answered]:
 
 
 def _origin(url: Secret) -> str:
-    """Cut a URL off after host and port."""
+    """Return a URL without path, query and fragment."""
     return urlsplit(url.reveal())._replace(path="", query="", fragment="").geturl()
 
 
 def _ignore(_status: int, _request_id: str | None) -> None:
-    """Note nothing."""
+    """Record nothing."""
 
 
 _OFF: Final = nullcontext(_ignore)
 
 
 def _tracer() -> Tracer | None:
-    """Give the tracer, where somebody has set OpenTelemetry up; it is not imported for that."""
+    """Return the tracer if OpenTelemetry is set up; this does not import OpenTelemetry."""
     trace: Any = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return None
@@ -116,7 +116,7 @@ def _server(url: str) -> dict[str, str | int]:
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    except ValueError:  # a port of six digits, say; who sends the request refuses it
+    except ValueError:  # such as a port of six digits; sending the request then fails
         return {}
     return {"server.address": parts.hostname or "", "server.port": port}
 

@@ -1,8 +1,9 @@
 """
-From a ``Request`` to a ``Response``, blocking over requests or awaiting over aiohttp.
+Turn a ``Request`` into a ``Response``: blocking with requests, or awaiting with aiohttp.
 
-The only room that imports either library, and only inside functions: importing the operators must
-stay cheap. Redirects are never followed here, so that the key goes to the API's host alone.
+With ``guarded.py`` the only module that imports either library. It does so only inside functions,
+because importing the operators must stay cheap. Redirects are never followed here, so the key is
+sent to the API's host only.
 """
 
 from __future__ import annotations
@@ -32,38 +33,38 @@ if TYPE_CHECKING:
     from airflow_provider_reportrun.secret import Secret
 
 CHUNK_BYTES: Final = 1 << 16
-"""What is read at once, and the least of a result file that must come in ``request_timeout``."""
+"""Size of one read, and the least of a result file that must arrive in ``request_timeout``."""
 LONGEST_ANSWER_BYTES: Final = 4 << 20
-"""An answer of the API takes some kilobytes."""
+"""The longest answer that is read; the API's answers have a few kilobytes."""
 USER_AGENT: Final = f"airflow-provider-reportrun/{__version__}"
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
-"""For the connection alone; a whole answer may take the connection's ``request_timeout``."""
+"""For connecting only; a whole answer may take the Airflow connection's ``request_timeout``."""
 IDLE_CONNECTION_SECONDS: Final = 900.0
-"""How long an idle connection is kept: well above the longest wait between two polls."""
+"""How long an idle connection is kept open: well above the longest wait between two polls."""
 _REDIRECTS: Final = range(300, 400)
 """Statuses that are never followed, so their bodies are not read."""
 CONNECTIONS: Final = 16
-"""Connections of all triggers of one connection: few, for a poll takes milliseconds."""
+"""Sockets that all triggers of a connection share: few, because a poll takes milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """An answer whose body is read as it comes."""
+    """An answer whose body is read as it arrives."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
-    """Of a redirect, ``Location`` is a credential too."""
+    """In a redirect, ``Location`` is a credential too."""
     chunks: Iterator[bytes]
-    """Raises ``TransportError`` when the body is cut off."""
+    """Raises ``TransportError`` if the body is cut off."""
     length: int | None = None
-    """Bytes of the whole body, as ``Content-Length`` says; None where it does not."""
+    """Bytes of the whole body, from ``Content-Length``; None if there is none."""
     is_end_certain: bool = False
-    """Whether a body that was cut off can be told from a whole one: by length or a last chunk."""
+    """Whether a truncated body can be told from a whole one: by its length or a last chunk."""
 
 
 def api_headers(access: ApiAccess) -> dict[str, str]:
     """
-    Put together what every request to the API carries, besides the key.
+    Return the headers of every request to the API, without the key.
 
     Source: https://docs.stripe.com/api-v2-overview
     """
@@ -79,7 +80,7 @@ def api_headers(access: ApiAccess) -> dict[str, str]:
 
 
 def _bearer(access: ApiAccess) -> str:
-    """Make the value of ``Authorization``, to be used in place: local variables may be recorded."""
+    """Return the ``Authorization`` value. Never assign it: local variables may be recorded."""
     return f"Bearer {access.api_key.reveal()}"
 
 
@@ -87,11 +88,11 @@ def new_session(access: ApiAccess) -> requests.Session:
     """
     Open a blocking session for the API.
 
-    :return: the caller closes it. It carries the key: never use it for another host.
-    :raises InvalidInput: when ``ca_bundle`` is not there, or holds no certificates.
+    :return: a session that the caller closes. It sends the key, so never use it for another host.
+    :raises InvalidInput: if ``ca_bundle`` does not exist or contains no certificates.
     """
     bundle = ca_bundle(access)
-    if bundle and os.path.isfile(bundle):  # noqa: PTH113 - requests takes folders too
+    if bundle and os.path.isfile(bundle):  # noqa: PTH113 - requests accepts folders too
         _trusting(bundle)
     session = new_bare_session()
 
@@ -118,17 +119,17 @@ def new_bare_session() -> requests.Session:
 
 
 def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Without an auth of its own, requests sends what a ``.netrc`` holds for the host."""
+    """Add nothing; without an auth, requests would send the host's login from ``.netrc``."""
     return request
 
 
 def network(access: ApiAccess) -> dict[str, Any]:
     """
-    Give the arguments of each blocking request that say how to reach the network.
+    Return the network arguments of each blocking request.
 
-    Per request and not per session: there, requests lets the environment win.
+    They are passed per request because requests lets environment variables override a session's.
 
-    :raises InvalidInput: when ``ca_bundle`` is not there.
+    :raises InvalidInput: if ``ca_bundle`` does not exist.
     """
     return {
         "timeout": (CONNECT_TIMEOUT_SECONDS, access.request_timeout_seconds),
@@ -142,18 +143,20 @@ def network(access: ApiAccess) -> dict[str, Any]:
 
 def ca_bundle(access: ApiAccess) -> str | None:
     """
-    Give the path of the CA bundle: of the connection, else what requests takes of the environment.
+    Return the path of the CA bundle.
 
-    :return: None for the usual one.
-    :raises InvalidInput: when no such file is there.
+    The connection's wins over those that requests reads from the environment.
+
+    :return: None for the default bundle.
+    :raises InvalidInput: if the path does not exist.
     """
     where = f"The field 'ca_bundle' of the connection {access.conn_id!r}"
     bundle = access.ca_bundle
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         if not bundle and os.environ.get(name):
             where, bundle = f"The environment variable {name}", os.environ[name]
-    if bundle and not os.path.exists(bundle):  # noqa: PTH110 - a path as requests takes it
-        # What does not look like a path is not shown: it may be a secret in the wrong field.
+    if bundle and not os.path.exists(bundle):  # noqa: PTH110 - a path as requests accepts it
+        # Text that does not look like a path is not shown: it may be a secret in the wrong field.
         path = repr(bundle) if "/" in bundle or "." in bundle else "what is no path"
         raise InvalidInput(f"{where} names {path}, a ca_bundle that is not on this machine.")
     return bundle
@@ -164,7 +167,7 @@ def send(session: requests.Session, access: ApiAccess, request: Request) -> Resp
     Send one request, blocking.
 
     :param session: from ``new_session``.
-    :raises TransportError: when no whole answer came.
+    :raises TransportError: if no whole answer arrived.
     """
     with telemetry.api_call(request, access.base_url) as answered:
         response = _send(session, access, request)
@@ -201,16 +204,16 @@ def _send(session: requests.Session, access: ApiAccess, request: Request) -> Res
 
 
 def _total_seconds(access: ApiAccess, request: Request) -> float:
-    """Say how long one request may take in all, whatever trickles in meanwhile."""
+    """Return how long one request may take in total, even if bytes keep trickling in."""
     return min(access.request_timeout_seconds, request.seconds_left)
 
 
 class _Body:
     """
-    The body of an answer of the API, taken up to a bound and only as it was asked for.
+    The body of an API answer, read up to a limit and only in the requested encoding.
 
-    :raises UnreadableAnswer: when it is encoded, though ``identity`` was asked for, for a few bytes
-        may unpack to gigabytes; or when it is too long.
+    :raises UnreadableAnswer: if the body is encoded although ``identity`` was requested, because a
+        few bytes may unpack to gigabytes; or if it is too long.
     """
 
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:
@@ -234,7 +237,7 @@ class _Body:
 
 
 class UnreadableAnswer(OSError):
-    """An answer that is not read on; its words are the package's own."""
+    """An answer that is not read to its end; the text is this package's own."""
 
     def __init__(self, words: str) -> None:
         super().__init__(0, words)
@@ -245,11 +248,11 @@ def open_stream(
     session: requests.Session, access: ApiAccess, url: Secret, headers: Mapping[str, str]
 ) -> Iterator[Stream]:
     """
-    Ask for a result file and hand its bytes on as they come, undecoded.
+    Request a result file and stream its bytes as they arrive, undecoded.
 
     :param session: from ``new_bare_session``.
     :param url: a credential: it appears in no error and no log line.
-    :raises TransportError: when no answer came, or, while reading, when it was cut off.
+    :raises TransportError: if no answer arrived, or if the body is cut off while it is read.
     """
     with (
         telemetry.download_call(url) as answered,
@@ -290,7 +293,7 @@ def _open_stream(
                     with watch.resting(len(chunk), least=CHUNK_BYTES, seconds=seconds):
                         yield chunk
             except library_errors() as error:
-                # Among them ValueError: a chunk of a size below zero.
+                # Includes ValueError, which a chunk with a negative size raises.
                 broken = _cut(what, watch.error or error)
             if broken is None and watch.error is not None:
                 broken = _cut(what, watch.error)
@@ -321,7 +324,7 @@ def _host(url: str) -> str:
 
 
 class _Unlogged(threading.local):
-    """Drops what a thread lets the HTTP libraries log while it asks for a result file."""
+    """Drops the log records of HTTP libraries in a thread that requests a result file."""
 
     is_on = False
 
@@ -335,10 +338,10 @@ _LOGGERS_OF_HTTP: Final = ("urllib3", "requests", "http.client", "charset_normal
 
 def _filter_loggers() -> None:
     """
-    Let the loggers of the HTTP libraries drop what a thread asks for while it is ``_unlogged``.
+    Make the loggers of the HTTP libraries drop the records of a thread inside ``_unlogged``.
 
-    At DEBUG they log each path, and at WARNING the whole URL if a header cannot be read. The filter
-    stays, because adding and removing one is not safe while another thread logs.
+    They log each path at DEBUG, and the whole URL at WARNING if a header cannot be read. The filter
+    stays installed, because adding and removing one is not safe while another thread logs.
     """
     for name in [*logging.root.manager.loggerDict, *_LOGGERS_OF_HTTP]:
         if f"{name}.".startswith(tuple(f"{each}." for each in _LOGGERS_OF_HTTP)):
@@ -347,7 +350,7 @@ def _filter_loggers() -> None:
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """Keep what this thread asks for out of the logs of the HTTP libraries, which hold its URL."""
+    """Keep this thread's requests out of the HTTP libraries' logs, which contain the URL."""
     before, _unlogged_here.is_on = _unlogged_here.is_on, True
     try:
         yield
@@ -356,7 +359,7 @@ def _unlogged() -> Iterator[None]:
 
 
 def _read_unlogged(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Read a body, and let the libraries log again what is done between its chunks."""
+    """Read a body ``_unlogged``; between chunks, the libraries may log again."""
     while True:
         with _unlogged():
             chunk = next(chunks, None)
@@ -374,10 +377,10 @@ def _cut(what: str, error: Exception) -> TransportError:
 
 def new_async_session(access: ApiAccess) -> aiohttp.ClientSession:
     """
-    Open an awaiting session for the API; it holds no key, ``asend`` adds it.
+    Open an awaiting session for the API. It has no key; ``asend`` adds it.
 
-    :return: to be closed in the event loop that it was opened in.
-    :raises InvalidInput: when ``ca_bundle`` is not there.
+    :return: a session to be closed in the event loop that it was opened in.
+    :raises InvalidInput: if ``ca_bundle`` does not exist or contains no certificates.
     """
     import aiohttp
 
@@ -407,10 +410,10 @@ def _trusting(bundle: str) -> ssl.SSLContext:
 
 def _environment_proxy(base_url: str) -> str | None:
     """
-    Give the proxy that the environment names for a host.
+    Return the proxy that the environment sets for a host.
 
-    Once for a session: aiohttp's own ``trust_env`` looks it up for each request, in a thread, which
-    costs more than the request itself.
+    It is looked up once per session: aiohttp's own ``trust_env`` looks it up for each request, in a
+    thread, which costs more than the request itself.
     """
     parts = urlsplit(base_url)
     if proxy_bypass(parts.netloc):
@@ -430,7 +433,7 @@ async def asend(
 
     :param session: from ``new_async_session``.
     :param headers: from ``api_headers``.
-    :raises TransportError: when no whole answer came.
+    :raises TransportError: if no whole answer arrived.
     """
     with telemetry.api_call(request, access.base_url) as answered:
         response = await _asend(session, access, headers, request)
@@ -464,7 +467,7 @@ async def _asend(
             else:
                 answer.close()
     except _awaiting_errors() as error:
-        # What the library makes of junk in an answer or in an address is not always its own error.
+        # For a malformed answer or address, aiohttp does not always raise an error of its own.
         failure = _failure(request, access, error)
     else:
         return _response(access, body)
@@ -472,7 +475,7 @@ async def _asend(
 
 
 def _awaiting_errors() -> tuple[type[Exception], ...]:
-    """List what aiohttp raises, and asyncio, whose timeout is its own class on Python 3.10."""
+    """Return what aiohttp and asyncio raise; on Python 3.10, asyncio has its own TimeoutError."""
     import asyncio
 
     import aiohttp
@@ -482,7 +485,7 @@ def _awaiting_errors() -> tuple[type[Exception], ...]:
 
 
 _READ_HEADERS: Final = ("Request-Id", "Content-Type", "Stripe-Should-Retry", "Retry-After")
-"""What is read of an answer's headers."""
+"""The headers of an answer that are read."""
 
 
 def _headers(request: Request) -> Mapping[str, str]:
@@ -492,7 +495,7 @@ def _headers(request: Request) -> Mapping[str, str]:
 
 
 def _response(access: ApiAccess, body: _Body) -> Response:
-    """Make the answer, without the key where the server repeats it back."""
+    """Make the response, and cut the key out of headers in case the server echoes it."""
     kept = {
         name: access.api_key.cut(value)
         for name in _READ_HEADERS
@@ -503,9 +506,10 @@ def _response(access: ApiAccess, body: _Body) -> Response:
 
 def _failure(request: Request, access: ApiAccess, error: Exception) -> TransportError:
     """
-    Say what went wrong without quoting the library.
+    Describe what went wrong without quoting the library.
 
-    Raised outside of the ``except``: the library's error may hold more than a log should.
+    Raise the result outside of the ``except``, so the library's error is not chained to it: that
+    may contain more than a log should.
     """
     is_tls = any(type(each).__module__ == "ssl" for each in _causes(error))
     return TransportError(
@@ -522,10 +526,10 @@ def _failure(request: Request, access: ApiAccess, error: Exception) -> Transport
 
 def is_untrusted(error: BaseException) -> bool:
     """
-    Tell whether a certificate is not trusted, or is for another host: that does not pass.
+    Tell whether a certificate is not trusted or is for another host, which retries do not fix.
 
-    Whatever else fails in TLS may: a connection that ends in the handshake, say. The libraries'
-    own classes tell these apart neither surely nor alike.
+    Other TLS failures may pass, such as a connection that ends during the handshake. The classes of
+    the libraries do not distinguish these cases reliably or in the same way.
     """
     import ssl
 
@@ -537,7 +541,7 @@ def is_untrusted(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """List an error and all that it wraps, in whichever way its library does."""
+    """Return an error and all errors that it wraps, however its library stores them."""
     found: list[BaseException] = []
     todo: list[object] = [error]
     while todo:
@@ -550,11 +554,12 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 def reason(error: BaseException) -> str:
-    """Name the innermost cause of a library's error, by its class and the system's own words."""
+    """Describe the innermost cause of a library's error: its class and the system's text."""
     cause: BaseException = error
     while True:
         inner = cause.__cause__ or cause.__context__ or getattr(cause, "reason", None)
-        # aiohttp's timeouts come of a cancellation, which says nothing: ``Exception`` has none.
+        # aiohttp's timeouts are caused by a CancelledError, which explains nothing; it is a
+        # BaseException, so it ends the search here.
         if not isinstance(inner, Exception) or inner is cause:
             break
         cause = inner
