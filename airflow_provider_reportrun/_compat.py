@@ -1,4 +1,4 @@
-"""Where Airflow 3.0 to 3.3 differ, told by what is there and not by version numbers."""
+"""Differences between Airflow 3.0 and 3.3, detected by feature and not by version number."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ __all__ = [
 
 
 def default_deferrable() -> bool:
-    """Give ``[operators] default_deferrable``."""
+    """Return ``[operators] default_deferrable``."""
     try:
         configuration: Any = import_module("airflow.sdk.configuration")
     except ImportError:  # Airflow 3.0
@@ -64,7 +64,7 @@ def default_deferrable() -> bool:
 
 
 def has_filesystem(scheme: str) -> bool:
-    """Tell whether an installed provider has a filesystem for a URI's scheme."""
+    """Tell whether an installed provider has a filesystem for a URI scheme."""
     try:
         io: Any = import_module("airflow.sdk.io.fs")
     except ImportError:  # Airflow 3.0
@@ -73,15 +73,15 @@ def has_filesystem(scheme: str) -> bool:
 
 
 def hashes_alias_extras() -> bool:
-    """Tell whether events of aliases hold values that can be hashed alone, as on Airflow 3.0."""
+    """Tell whether events of aliases accept only hashable values, as on Airflow 3.0."""
     asset: Any = import_module("airflow.sdk.definitions.asset")
     return "dest_asset_extra" not in asset.AssetAliasEvent.__annotations__
 
 
 def stats() -> Any:
-    """Give what sends metrics as ``[metrics]`` says, with ``incr`` and ``timing``."""
+    """Return Airflow's metrics client (``incr``, ``timing``), configured in ``[metrics]``."""
     try:
-        import_module("airflow.sdk.serde")  # sets the metrics up, in triggerers too (3.2 on)
+        import_module("airflow.sdk.serde")  # sets up metrics, also in triggerers (from 3.2 on)
         found = import_module("airflow.sdk.observability.stats")
     except ImportError:  # Airflow 3.0 and 3.1
         found = import_module("airflow.stats")
@@ -89,7 +89,7 @@ def stats() -> Any:
 
 
 async def aget_connection(conn_id: str) -> Connection:
-    """Read a connection in the triggerer, whose event loop a blocking read would stop."""
+    """Read a connection in the triggerer without blocking its event loop."""
     hook: Any = BaseHook
     if hasattr(hook, "aget_connection"):
         found: Connection = await hook.aget_connection(conn_id)
@@ -102,18 +102,18 @@ async def aget_connection(conn_id: str) -> Connection:
 
 def look_up_outage(conn_id: str) -> str | None:
     """
-    Look for a fault of Airflow's own behind a connection that was not found.
+    Tell whether a connection was not found because of an outage of Airflow itself.
 
-    Airflow passes over a secrets backend that raises, and from 3.1 on over an API server that does
-    not answer too; what is left reads as if there were no such connection.
+    Airflow skips a secrets backend that raises, and from 3.1 on also an API server that does not
+    answer. The connection then looks undefined.
 
-    :return: who could not answer; None if all did, and none has the connection.
+    :return: what failed, or has the connection again; None if all answered and none has it.
     """
     supervisor: Any = import_module("airflow.sdk.execution_time.supervisor")
     for backend in supervisor.ensure_secrets_backend_loaded():
         try:
             found = backend.get_connection(conn_id=conn_id)
-        except Exception as error:  # noqa: BLE001 - whatever a secrets backend raises
+        except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
             return f"{type(backend).__name__} raised {type(error).__name__}"
         if found:
             return f"{type(backend).__name__} has it again"
@@ -123,7 +123,7 @@ def look_up_outage(conn_id: str) -> str | None:
     messages: Any = import_module("airflow.sdk.execution_time.comms")
     try:
         answer = comms.SUPERVISOR_COMMS.send(messages.GetConnection(conn_id=conn_id))
-    except Exception as error:  # noqa: BLE001 - whatever the way to the API server raises
+    except Exception as error:  # noqa: BLE001 - reaching the API server may raise anything
         kind = getattr(getattr(error, "error", None), "error", None) or type(error).__name__
     else:
         kind = getattr(answer, "error", None)

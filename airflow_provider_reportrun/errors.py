@@ -1,36 +1,36 @@
 """
-Everything that can go wrong, as one tree that knows nothing of Airflow.
+All errors of this package, as one tree that does not depend on Airflow.
 
 ::
 
     ReportRunError
     ├── InvalidInput            an argument, a connection or an interval cannot be used
-    ├── TransportError          no (whole) answer came back
+    ├── TransportError          no answer, or only part of one, came back
     ├── ApiError                the API refused
     │   ├── AuthenticationError 401: the key
     │   ├── PermissionDenied    403: what the key may do, or Stripe-Context
     │   ├── NotFound            404: no such report or report run
-    │   │   └── ResultGone      404, 410: the file of a report run is no longer there
+    │   │   └── ResultGone      404, 410: the file of a report run no longer exists
     │   ├── InvalidRequest      400, 415 and other 4xx: what was sent
     │   ├── IdempotencyMismatch 409: the same key with other parameters
     │   ├── RateLimited         429: too many requests, or locked for a moment
     │   ├── CapacityExceeded    429: too many report runs at once for this key
-    │   └── ServerError         5xx, and another request at work on the same thing (409, 400)
-    ├── UnexpectedAnswer        something answered that does not speak this API
+    │   └── ServerError         5xx, and conflicts with another request (409, 400)
+    ├── UnexpectedAnswer        the answer is not one of this API
     ├── DataNotAvailable        the API does not hold the interval's data yet
     ├── DataWindowUnknown       the API does not say which data a report has
     ├── ReportRunFailed         the report run ended in ``failed``
-    ├── DeadlinePassed          the time given for waiting is over
-    ├── DownloadRefused         a result URL that must not be followed
-    ├── ResultCorrupt           a result file is not what was announced
-    ├── ResultEmpty             a result has no rows, and that was to be an error
-    ├── ConversionFailed        a result file does not fit the format that was asked for
-    ├── LandingExists           something stands at the destination already
+    ├── DeadlinePassed          the wait reached its deadline
+    ├── DownloadRefused         a result URL must not be followed
+    ├── ResultCorrupt           a result file differs from what was announced
+    ├── ResultEmpty             a result has no rows, and ``if_empty`` is ``"fail"``
+    ├── ConversionFailed        a result file does not fit the requested format
+    ├── LandingExists           the destination already exists
     ├── LandingFailed           the destination could not be written
-    └── BadTriggerEvent         a task was resumed with an event that cannot be understood
+    └── BadTriggerEvent         a task was resumed with an event that cannot be read
 
-Each error says in ``transient`` whether asking again later could help.
-How an error leaves a task (retried, failed for good, skipped) is decided in ``task/outcomes.py``.
+Each error says in ``transient`` whether trying again later could help.
+``task/outcomes.py`` decides how an error leaves a task: retried, failed for good, or skipped.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ class ReportRunError(Exception):
     Base of all errors of this package.
 
     :param message: what was tried, on which noun, what came back, what to do.
-    :param facts: values for the attributes that the class declares; nothing else is taken.
+    :param facts: values of attributes that the class declares; others raise ``TypeError``.
 
-    Every error survives pickling, and ``to_json``/``from_json``, with its facts.
+    Every error keeps its facts through pickling and through ``to_json`` and ``from_json``.
     """
 
     transient: bool = False
-    """Whether asking again later could help."""
+    """Whether trying again later could help."""
     request_id: str | None = None
     """The ``Request-Id`` of the answer, which Stripe's support asks for."""
     report_run_id: str | None = None
-    """The report run that this is about, where there is one."""
+    """The report run that the error is about, if there is one."""
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(encodable(message))
@@ -67,7 +67,7 @@ class ReportRunError(Exception):
 
     @classmethod
     def fact_names(cls) -> frozenset[str]:
-        """Give the names of the attributes that the class and its bases declare."""
+        """Return the names of the attributes that the class and its bases declare."""
         declared = (vars(each).get("__annotations__", {}) for each in cls.__mro__)
         return frozenset(name for names in declared for name in names)
 
@@ -78,7 +78,7 @@ class ReportRunError(Exception):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The attributes that differ from the class, as JSON values."""
+        """The attributes that were set on this error, as JSON values."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def __str__(self) -> str:
@@ -91,7 +91,7 @@ class ReportRunError(Exception):
 
 
 def rebuild(kind: type[ReportRunError], message: str, facts: dict[str, Any]) -> ReportRunError:
-    """Make an error again from its parts, as pickle does."""
+    """Rebuild an error from its parts, for pickle."""
     return kind(message, **facts)
 
 
@@ -100,7 +100,7 @@ class InvalidInput(ReportRunError):
 
 
 class TransportError(ReportRunError):
-    """No whole answer came back: refused, timed out, cut off, or TLS failed."""
+    """No whole answer came back: the connection was refused, timed out, cut off, or TLS failed."""
 
     transient = True
 
@@ -111,11 +111,11 @@ class ApiError(ReportRunError):
     status: int | None = None
     """HTTP status."""
     code: str | None = None
-    """The API's own short code; Stripe says not to build on it, so little here does."""
+    """The API's error code; Stripe advises not to rely on it, so little here does."""
     should_retry: bool | None = None
-    """``Stripe-Should-Retry``, where the answer had it."""
+    """``Stripe-Should-Retry``, if the answer had it."""
     retry_after: float | None = None
-    """``Retry-After`` in seconds, where the answer had it."""
+    """``Retry-After`` in seconds, if the answer had it."""
 
 
 class AuthenticationError(ApiError):
@@ -126,56 +126,56 @@ class PermissionDenied(ApiError):
     """The key may not do this, or needs a ``Stripe-Context`` (403)."""
 
     context_missing: bool = False
-    """Whether the answer reads as if only ``Stripe-Context`` were missing."""
+    """Whether the answer suggests that only ``Stripe-Context`` is missing."""
 
 
 class NotFound(ApiError):
     """No such report or report run for this key and account (404)."""
 
     unknown_path: bool = False
-    """Whether the API knows no such path: for this version, or this account."""
+    """Whether the API does not know the path, for this version or this account."""
 
 
 class ResultGone(NotFound):
-    """The file of a report run that succeeded is no longer there (404, 410 of its host)."""
+    """The file of a succeeded report run no longer exists (404 or 410 from its host)."""
 
 
 class InvalidRequest(ApiError):
-    """The API does not take what was sent (400, 415 and other 4xx)."""
+    """The API does not accept what was sent (400, 415 and other 4xx)."""
 
     about: str | None = None
-    """``interval_start`` or ``interval_end``, where the refusal names that one of the two."""
+    """``interval_start`` or ``interval_end``, if the refusal names exactly one of them."""
 
 
 class IdempotencyMismatch(ApiError):
-    """The idempotency key was used before with other parameters (409)."""
+    """The idempotency key was already used with other parameters (409)."""
 
 
 class RateLimited(ApiError):
-    """Too many requests, or a lock held for a moment (429)."""
+    """Too many requests, or an object is locked for a moment (429)."""
 
     transient = True
 
 
 class CapacityExceeded(ApiError):
-    """The key has as many report runs going as it may (429 ``report_run_rate_limit_exceeded``)."""
+    """The key is at its limit of parallel report runs (429 ``report_run_rate_limit_exceeded``)."""
 
     transient = True
 
 
 class ServerError(ApiError):
-    """The API failed (5xx), or is still at work on the same thing (409, 400)."""
+    """The API failed (5xx), or still handles a conflicting request (409, 400)."""
 
     transient = True
 
     @property
     def is_conflict(self) -> bool:
-        """Whether another request is at work, perhaps an earlier one under the same key."""
+        """Whether another request conflicts, perhaps an earlier one under the same key."""
         return self.status is not None and self.status < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 class UnexpectedAnswer(ReportRunError):
-    """Something answered that does not speak this API, such as a proxy or gateway on the way."""
+    """The answer is not one of this API; it may come from a proxy or gateway on the way."""
 
     transient = True
     status: int | None = None
@@ -187,15 +187,15 @@ class DataNotAvailable(ReportRunError):
 
     transient = True
     available_through: str | None = None
-    """The instant up to which it holds data, RFC 3339 in UTC."""
+    """The instant up to which the API holds data, RFC 3339 in UTC."""
 
 
 class DataWindowUnknown(ReportRunError):
-    """The API does not say up to which instant a report has data, so that cannot be waited for."""
+    """The API does not say up to which instant a report has data, so a task cannot wait for it."""
 
 
 class ReportRunFailed(ReportRunError):
-    """A report run ended in ``failed``; the HTTP side was fine."""
+    """A report run ended in ``failed``; the requests themselves succeeded."""
 
     error_code: str | None = None
     """``status_details.failed.error_code``, such as ``internal_error``."""
@@ -204,18 +204,18 @@ class ReportRunFailed(ReportRunError):
 
 
 class DeadlinePassed(ReportRunError):
-    """The time given for waiting is over; the report run, if there is one, goes on at Stripe."""
+    """The wait reached its deadline; the report run, if there is one, continues at Stripe."""
 
 
 class DownloadRefused(ReportRunError):
-    """A result URL, or a redirect, points where the download must not go."""
+    """A result URL or a redirect points to a host that is not allowed."""
 
     host: str | None = None
     """The host that was refused; never the whole URL, which is a credential."""
 
 
 class ResultCorrupt(ReportRunError):
-    """A result file is not what the API announced; nothing was published."""
+    """A result file differs from what the API announced; nothing was published."""
 
     transient = True
 
@@ -228,7 +228,7 @@ class ResultEmpty(ReportRunError):
 
 
 class ConversionFailed(ReportRunError):
-    """A result file cannot be converted as it was asked for; nothing was published."""
+    """A result file cannot be converted to the requested format; nothing was published."""
 
     column: str | None = None
     """The column whose value does not fit."""
@@ -237,7 +237,7 @@ class ConversionFailed(ReportRunError):
 
 
 class LandingExists(ReportRunError):
-    """Something stands at the destination, and ``if_exists`` is ``"fail"``."""
+    """The destination already exists, and ``if_exists`` is ``"fail"``."""
 
     uri: str | None = None
     """The destination, without a connection id."""
@@ -252,12 +252,12 @@ class LandingFailed(ReportRunError):
 
 
 class BadTriggerEvent(ReportRunError):
-    """A task was resumed with no event, or with one that it cannot understand."""
+    """A task was resumed without an event, or with one that it cannot read."""
 
 
 def to_json(error: ReportRunError) -> dict[str, Any]:
     """
-    Turn an error into JSON values, to cross from the triggerer to a worker.
+    Turn an error into JSON values, to send it from the triggerer to a worker.
 
     :return: ``kind``, ``message`` and ``facts``.
     """
@@ -266,12 +266,12 @@ def to_json(error: ReportRunError) -> dict[str, Any]:
 
 def from_json(data: Any) -> ReportRunError:
     """
-    Make the error again from what ``to_json`` returned.
+    Rebuild the error that ``to_json`` turned into ``data``.
 
-    A kind that this version does not know becomes a plain ``ReportRunError``: the row may come from
-    a newer version.
+    A kind that this version does not know becomes a plain ``ReportRunError``, because the event may
+    come from a newer version.
 
-    :raises BadTriggerEvent: when ``data`` is not of that form.
+    :raises BadTriggerEvent: if ``data`` does not have that form.
     """
     match data:
         case {"kind": str(kind), "message": str(message), "facts": dict(facts)}:
@@ -293,7 +293,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 
 
 def _is_fact(kind: type[ReportRunError], name: str, value: Any) -> bool:
-    """Tell whether a class declares a fact of such a name and type."""
+    """Tell whether a class declares a fact with this name and the value's type."""
     declared = (vars(each).get("__annotations__", {}).get(name) for each in kind.__mro__)
     types = [each.partition(" ")[0] for each in declared if each]
     return bool(types) and isinstance(value, _TYPES[types[0]])

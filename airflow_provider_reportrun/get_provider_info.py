@@ -1,4 +1,4 @@
-"""What Airflow's provider manager asks for: plain data, no logic, no imports."""
+"""The provider info that Airflow's provider manager reads: plain data, no logic, no imports."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def get_provider_info() -> dict[str, Any]:
     """
     Describe the provider to Airflow.
 
-    :return: a mapping in the form of Airflow's ``provider_info.schema.json``; ``conn-fields`` and
-        ``ui-field-behaviour`` build the connection form from Airflow 3.2 on.
+    :return: a mapping that follows Airflow's ``provider_info.schema.json``. From Airflow 3.2 on,
+        ``conn-fields`` and ``ui-field-behaviour`` define the connection form.
     """
     return {
         "package-name": "airflow-provider-reportrun",

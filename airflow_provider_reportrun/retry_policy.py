@@ -1,9 +1,9 @@
 """
-A ready retry policy for Airflow 3.3: what to try again, and after how long.
+A ready-made retry policy for Airflow 3.3: what to retry, and after which delay.
 
-Errors say themselves whether trying again could help (``errors.py``), and without a policy
-``task/outcomes.py`` follows them on every Airflow version. The policy adds pauses that fit the
-error instead of one ``retry_delay``, and a reason that Airflow shows with the try.
+Each error says whether trying again could help (``errors.py``). Without a policy,
+``task/outcomes.py`` acts on that, on every Airflow version. The policy adds delays that fit the
+error, in place of one ``retry_delay``, and a reason that Airflow shows with the try.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ PAUSES: Final[dict[type[ReportRunError], timedelta]] = {
     LandingFailed: timedelta(minutes=5),
 }
 """
-How long to wait before the next try, by error, where the error is transient.
+Delay before the next try, by error, if the error is transient.
 
-By then the hook has asked again for some seconds already. Capacity is minutes away, for report runs
-take minutes; Stripe prepares the data of a report twice a day.
+Before that, the hook has already repeated the request for some seconds. Capacity takes minutes to
+become free, because report runs take minutes. Stripe prepares the data of a report twice a day.
 """
 LONGEST_PAUSE: Final = timedelta(hours=1)
-"""A ``Retry-After`` of the API is honoured up to this."""
+"""The API's ``Retry-After`` is honoured up to this."""
 
 REPORT_RUN_RETRY_POLICY: RetryPolicy | None
 """
-Give it to tasks of this package, by ``default_args``: ``{"retries": 5, "retry_policy": ...}``.
+Pass it to tasks of this package in ``default_args``: ``{"retries": 5, "retry_policy": ...}``.
 
-Permanent errors fail the task at once, transient ones are retried after ``PAUSES``; any other
-exception is left to Airflow. None before Airflow 3.3, which has no such policies; ``default_args``
-takes that on every version.
+Permanent errors fail the task at once, transient errors are retried after ``PAUSES``, and other
+exceptions are left to Airflow. Before Airflow 3.3, which has no retry policies, it is None;
+``default_args`` accepts None on every version.
 """
 
 try:
@@ -67,10 +67,10 @@ else:
 
     class ReportRunRetryPolicy(ExceptionRetryPolicy):
         """
-        Rules by error, after the error itself was asked whether trying again could help.
+        Applies a rule by error class, but only if the error says that trying again could help.
 
-        An error's kind does not settle that: a report run that failed is worth another one, but for
-        a file that was too large; a lost connection is worth another try, but for a certificate.
+        The class alone does not decide that. A failed report run is worth another one, unless its
+        file was too large. A lost connection is worth another try, unless a certificate failed.
         """
 
         def evaluate(
@@ -80,7 +80,7 @@ else:
             max_tries: int,
             context: Any = None,
         ) -> RetryDecision:
-            """Decide on what left a task."""
+            """Decide whether to retry after an exception left a task."""
             if isinstance(exception, ReportRunError) and not exception.transient:
                 return RetryDecision.fail(f"{type(exception).__name__} does not pass by itself")
             decision = super().evaluate(exception, try_number, max_tries, context)

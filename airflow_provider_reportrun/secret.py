@@ -1,8 +1,8 @@
 """
-A text that must not be read anywhere: an API key, a pre-signed URL, a proxy with its login.
+A text that must never be shown: an API key, a pre-signed URL, a proxy URL with a password.
 
-It shows nothing when it is printed, copied into a dict or recorded as a local variable, and it is
-left out when it is pickled. ``reveal`` stands only in the expression that sends it.
+It shows ``***`` when it is printed, copied into a dict or recorded as a local variable. Pickling
+leaves the text out. Call ``reveal`` only in the expression that sends the text.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from airflow_provider_reportrun.errors import InvalidInput
 
 class Secret:
     """
-    A text with a blank ``repr``, equal to the same text.
+    A text whose ``repr`` is ``***``; it is equal to the same text.
 
-    :param value: the text; None for one that was left out.
+    :param value: the text; None if pickling left it out.
     """
 
     __slots__ = ("_value",)
@@ -27,12 +27,12 @@ class Secret:
 
     @classmethod
     def of(cls, value: str | Secret) -> Secret:
-        """Wrap a plain text; a secret stays as it is."""
+        """Wrap a plain text; return a ``Secret`` unchanged."""
         return value if isinstance(value, Secret) else cls(value)
 
     def reveal(self) -> str:
         """
-        Return the text, to be used in place and kept in no variable.
+        Return the text. Use it in place, and never assign it to a variable.
 
         :raises InvalidInput: if the text was left out when this was pickled.
         """
@@ -45,9 +45,9 @@ class Secret:
 
     def cut(self, data: Any) -> Any:
         """
-        Replace the text in decoded JSON, or in a text, by ``***``.
+        Replace the text by ``***`` in another text or in decoded JSON.
 
-        In either case of letters, and as percent, JSON or HTML escapes write it.
+        Upper and lower case match, and so do percent, JSON and HTML escapes.
 
         :return: ``data``, or a copy of it.
         """
@@ -58,7 +58,7 @@ class Secret:
         return [self.cut(value) for value in data] if isinstance(data, list) else data
 
     def _cut_text(self, text: str) -> str:
-        # Most texts hold neither, and the pattern is slow.
+        # Most texts contain neither escapes nor the secret, and the pattern is slow.
         is_plain = not any(mark in text for mark in ("%", "\\", "&#"))
         if is_plain and self.reveal().lower() not in text.lower():
             return text
@@ -86,7 +86,7 @@ class Secret:
 
     def serialize(self) -> NoReturn:
         """
-        Refuse to be written into an XCom; Airflow calls this.
+        Refuse to be written to an XCom; Airflow calls this before it writes one.
 
         :raises InvalidInput: always.
         """
@@ -97,7 +97,7 @@ class Secret:
 
 
 def _spelled(letter: str) -> str:
-    """Return a pattern of all spellings of an ASCII letter."""
+    """Return a pattern that matches all spellings of an ASCII character."""
     code = f"{ord(letter):02x}"
     escaped = rf"%(?:25)*{code}|\\+(?:u00|x){code}|&#(?:0*{ord(letter)}|x0*{code});"
     return f"(?:{re.escape(letter)}|{escaped})"

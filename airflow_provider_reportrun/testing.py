@@ -1,8 +1,8 @@
 """
-A pytest plugin for whoever tests DAGs with report runs in them: offline, in seconds.
+A pytest plugin to test DAGs with report runs, offline and in seconds.
 
-pytest loads it by itself where this package is installed. What it provides is
-``reportrun_sandbox``; see there.
+pytest loads it automatically if this package is installed. It provides the fixture
+``reportrun_sandbox``.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ CONNECTION = "AIRFLOW_CONN_REPORTRUN_DEFAULT"
 @pytest.fixture(scope="session")
 def reportrun_sandbox_options() -> dict[str, Any]:
     """
-    Give the arguments of the ``Sandbox``; override it in your ``conftest.py`` for others.
+    Return the arguments of the ``Sandbox``; override this in your ``conftest.py`` to change them.
 
-    Report runs are finished when they are first asked for, so that no test waits.
+    By default, report runs are finished at the first poll, so no test waits.
     """
     return {"run_seconds": 0.0}
 
@@ -41,10 +41,10 @@ def reportrun_sandbox(
     _running_reportrun_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> Sandbox:
     """
-    Give a running sandbox of the API, with nothing in it of earlier tests.
+    Return a running sandbox of the API, without anything from earlier tests.
 
-    The connection ``reportrun_default`` leads to it. ``runs`` and ``requests`` tell what arrived;
-    ``fail_next``, ``limit``, ``deliver_next``, ``advance`` and ``faults`` say what shall happen.
+    The connection ``reportrun_default`` points to it. ``runs`` and ``requests`` show what arrived.
+    ``fail_next``, ``limit``, ``deliver_next``, ``advance`` and ``faults`` control what happens.
     One server serves all tests of a session, on a free port of 127.0.0.1.
     """
     from airflow_provider_reportrun.hooks.report_run import forget_definitions

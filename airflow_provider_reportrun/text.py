@@ -1,4 +1,4 @@
-"""Text and JSON values from outside, made fit to be logged, stored and encoded."""
+"""Make text and JSON values from outside safe to log, store and encode."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from typing import Any, Final
 
 MESSAGE: Final = 500
-"""Characters kept of a message of the API."""
+"""Characters kept of an API message."""
 WORD: Final = 255
-"""Characters kept of a code, a name, a status or a header; an id may have as many."""
+"""Characters kept of a code, name, status or header; also the longest id."""
 
 _LONGEST_VALUE = 10_000
 _DEEPEST = 8
@@ -18,9 +18,9 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 def encodable(text: str) -> str:
     r"""
-    Replace what UTF-8 and PostgreSQL cannot hold: halves of surrogate pairs, and NUL.
+    Replace what UTF-8 or PostgreSQL cannot store: lone surrogates and NUL.
 
-    JSON may hold half an emoji (``"\ud83d"``), and Airflow's triggerer ends on one in an event.
+    JSON may contain half an emoji (``"\ud83d"``). In an event, it would end Airflow's triggerer.
     """
     if text.isascii() and "\0" not in text:
         return text
@@ -28,13 +28,13 @@ def encodable(text: str) -> str:
 
 
 def one_line(text: str, longest: int) -> str:
-    """Make text encodable, without control characters, and no longer than a log should hold."""
+    """Return text that fits one log line: encodable, without control characters, shortened."""
     text = text[:longest]
     return text if text.isprintable() else _CONTROLS.sub(" ", _HALVES.sub("\ufffd", text))
 
 
 def is_id(value: Any) -> bool:
-    """Tell whether a value can be an id: printable text of 1 to 255 characters, no blanks."""
+    """Tell whether a value can be an id: printable text of 1 to 255 characters, no spaces."""
     return (
         isinstance(value, str)
         and 0 < len(value) <= WORD
@@ -45,11 +45,11 @@ def is_id(value: Any) -> bool:
 
 def plain(value: Any, depth: int = 0) -> Any:
     """
-    Make a decoded JSON value one that Airflow can store, whatever the API sent.
+    Return a decoded JSON value in a form that Airflow can store, whatever the API sent.
 
-    :return: the value, with None in place of what has no form there: numbers without end or beyond
-        64 bits, and what is nested too deep. Names in Airflow's own double underscores are left
-        out, for its serialiser takes them for its own.
+    :return: the value, with None in place of what cannot be stored: infinite numbers, NaN, integers
+        beyond 64 bits, and values nested too deeply. Keys that begin with two underscores are left
+        out, because Airflow's serialiser reserves them.
     """
     if isinstance(value, str):
         return encodable(value[:_LONGEST_VALUE])
@@ -69,7 +69,7 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def shown(value: Any) -> str:
-    """Show a value in an error, no longer than a log should hold."""
+    """Return the ``repr`` of a value for an error, shortened for the log."""
     try:
         return repr(value)[:MESSAGE]
     except RecursionError:

@@ -1,7 +1,7 @@
 """
-The connection form of Airflow 3.0 and 3.1, made of the provider info that newer ones read.
+The connection form of Airflow 3.0 and 3.1, built from the provider info that newer versions read.
 
-On those Airflow asks the hook, and shows a provider's own fields where WTForms is installed.
+Those versions ask the hook for the form, and show a provider's own fields if WTForms is installed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from airflow_provider_reportrun.get_provider_info import get_provider_info
 
 def widgets() -> dict[str, Any]:
     """
-    Give the fields of the extras.
+    Return the form fields of the extras.
 
-    All are lines of text, as those Airflows know no field that takes fractions or lists.
+    All are text fields, because those Airflow versions have no field for fractions or lists.
 
-    :raises ImportError: where WTForms is not installed; Airflow expects it.
+    :raises ImportError: if WTForms is not installed; Airflow expects that.
     """
     from wtforms import StringField
 
@@ -28,7 +28,7 @@ def widgets() -> dict[str, Any]:
 
 
 def field_behaviour() -> dict[str, Any]:
-    """Say which of Airflow's own fields are hidden, how the others are named and what they hint."""
+    """Return which of Airflow's own fields are hidden, and the others' labels and placeholders."""
     behaviour = _connection_type()["ui-field-behaviour"]
     return {name.replace("-", "_"): value for name, value in behaviour.items()}
 

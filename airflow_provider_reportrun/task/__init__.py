@@ -1,1 +1,1 @@
-"""What all tasks share: their arguments, what they remember, how errors leave them."""
+"""What all tasks share: their arguments, what they remember between tries, their outcomes."""

@@ -1,9 +1,9 @@
 """
-Arguments of tasks that take one of a few values, checked strictly.
+Strict checks of task arguments: flags, choices, numbers, zones, names and mappings.
 
-What is written in the DAG file is checked when the file is read, because an error of import is seen
-before a run fails. What a template, a DAG parameter or another task brings is checked when the task
-runs. A flag never takes "whatever is not empty" for True.
+A value in the DAG file is checked when the file is parsed, because an import error is seen before a
+run fails. A value from a template, a DAG parameter or another task is checked when the task runs. A
+flag never treats just any non-empty value as True.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.param import DagParam
 
     Late: TypeAlias = str | XComArg | DagParam
-    """What Airflow turns into a value when the task runs: a template, parameter or output."""
+    """What Airflow replaces by a value when the task runs: a template, parameter or output."""
 
 Check: TypeAlias = Callable[[Any, str], Any]
-"""Takes a value and the argument's name, and returns the value as the task uses it."""
+"""Takes a value and the argument's name, and returns the value that the task uses."""
 _FLAGS: Final = {"true": True, "false": False}
 _TEMPLATE: Final = ("{{", "{%", "{#")
 _WHOLE: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _NOTHING: Final = {"", "none"}
-"""What templates render to where there is no value."""
+"""What templates render to if there is no value."""
 _MOST_LETTERS: Final = 60
-"""Of a wrong value, that an error repeats."""
+"""Characters of a wrong value that an error shows."""
 _ADVICE: Final = "If it comes from a template, check what that renders to."
 
 
 def check_known(task: Any, checks: Mapping[str, Check]) -> None:
     """
-    Check the arguments whose values are known when the DAG file is read.
+    Check the arguments whose values are known when the DAG file is parsed.
 
-    The values stay as they are, because Airflow renders them later. A mapped task is made when it
-    runs; its arguments are checked there, where an error fails the task for good.
+    The values are not changed, because Airflow renders them later. Airflow makes a mapped task only
+    when it runs. Its arguments are checked then, and an error fails the task for good.
 
-    :raises InvalidInput: names the argument.
+    :raises InvalidInput: if a value is not valid; names the argument.
     """
     if getattr(task, "_BaseOperator__from_mapped", False):
         return
@@ -57,9 +57,9 @@ def check_known(task: Any, checks: Mapping[str, Check]) -> None:
 
 def check_all(task: Any, checks: Mapping[str, Check]) -> None:
     """
-    Check the arguments after rendering, and keep each as the task uses it.
+    Check the arguments after rendering, and set each to the value that the task uses.
 
-    :raises InvalidInput: names the argument.
+    :raises InvalidInput: if a value is not valid; names the argument.
     """
     for name, check in checks.items():
         setattr(task, name, check(getattr(task, name), name))
@@ -67,9 +67,9 @@ def check_all(task: Any, checks: Mapping[str, Check]) -> None:
 
 def flag(value: Any, name: str) -> bool:
     """
-    Read a flag: a bool, or the text that a template makes of one.
+    Read a flag: a bool, or the text that a template renders one to.
 
-    :raises InvalidInput: for anything else; empty texts and numbers are no flags.
+    :raises InvalidInput: for anything else, such as empty text or a number.
     """
     if isinstance(value, bool):
         return value
@@ -83,7 +83,7 @@ def plain_flag(value: Any, name: str) -> bool:
     """
     Read a flag that is not templated.
 
-    :raises InvalidInput: for anything but a bool.
+    :raises InvalidInput: if it is not a bool.
     """
     if not isinstance(value, bool):
         raise InvalidInput(
@@ -94,7 +94,7 @@ def plain_flag(value: Any, name: str) -> bool:
 
 
 def choice(*options: str) -> Check:
-    """Make the check of an argument that takes one of a few words."""
+    """Return a check for an argument that accepts one of a few words."""
 
     def check(value: Any, name: str) -> str:
         if not isinstance(value, str) or value not in options:
@@ -106,7 +106,7 @@ def choice(*options: str) -> Check:
 
 
 def optional(check: Check) -> Check:
-    """Make the check of an argument that may be None, or a template that renders to nothing."""
+    """Return a check for an argument that may be None or a template that renders to nothing."""
 
     def checked(value: Any, name: str) -> Any:
         is_nothing = isinstance(value, str) and value.strip().lower() in _NOTHING
@@ -117,7 +117,7 @@ def optional(check: Check) -> Check:
 
 def whole_number(value: Any, name: str) -> int:
     """
-    Read a whole number above 0, or the text that a template makes of one.
+    Read a whole number above 0, or the text that a template renders one to.
 
     :raises InvalidInput: for anything else.
     """
@@ -130,9 +130,9 @@ def whole_number(value: Any, name: str) -> int:
 
 def zone(value: Any, name: str) -> str | tzinfo:
     """
-    Read the name of a time zone, or a zone.
+    Read a time zone or the name of one.
 
-    :raises InvalidInput: when there is no such zone.
+    :raises InvalidInput: if there is no such zone.
     """
     if isinstance(value, tzinfo):
         return value
@@ -147,7 +147,7 @@ def zone(value: Any, name: str) -> str | tzinfo:
 
 def file_name(value: Any, name: str) -> str:
     """
-    Read the name of a file, without folders.
+    Read a file name without folders.
 
     :raises InvalidInput: for anything else.
     """
@@ -160,7 +160,7 @@ def file_name(value: Any, name: str) -> str:
 
 def mapping(value: Any, name: str) -> Mapping[str, Any]:
     """
-    Read a mapping, or the JSON text that a template makes of one with ``tojson``.
+    Read a mapping, or the JSON text that a template renders one to with ``tojson``.
 
     :raises InvalidInput: for anything else.
     """
@@ -176,14 +176,14 @@ def mapping(value: Any, name: str) -> Mapping[str, Any]:
 
 
 def _is_known(value: Any) -> bool:
-    """Tell whether Airflow leaves a value as it is when the task runs."""
+    """Tell whether a value is final, so Airflow does not replace it when the task runs."""
     if isinstance(value, str):
         return not any(mark in value for mark in _TEMPLATE)
     if isinstance(value, Mapping):
         return all(map(_is_known, (*value, *value.values())))
     if isinstance(value, Sequence):
         return all(map(_is_known, value))
-    # Parameters and outputs of tasks name what they refer to; Airflow 3.3 calls functions.
+    # DAG parameters and task outputs have iter_references. Airflow 3.3 also calls functions.
     return not (hasattr(value, "iter_references") or callable(value))
 
 

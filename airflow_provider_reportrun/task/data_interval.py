@@ -1,4 +1,4 @@
-"""The data interval of a DAG run, as operators and sensors take it by default."""
+"""The data interval of a DAG run, which operators and sensors use by default."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 DATA_INTERVAL_START: Final = "{{ (data_interval_start | default(none)) or '' }}"
-"""Renders to nothing where a run has no data interval; a plain template would die in rendering."""
+"""Renders to nothing if a run has no data interval; a plain template would fail to render."""
 DATA_INTERVAL_END: Final = "{{ (data_interval_end | default(none)) or '' }}"
 _UTC_NAMES: Final = frozenset(
     f"{area}{name}"
@@ -23,22 +23,23 @@ _UTC_NAMES: Final = frozenset(
     for name in ("UTC", "UCT", "Universal", "Zulu", "GMT", "GMT+0", "GMT-0", "GMT0", "Greenwich")
 )
 _AIRFLOWS_OWN: Final = ("airflow.timetables.", "airflow.sdk.")
-"""Where the timetables are whose dates are known to be the DAG's, if they have no zone."""
+"""Modules of the timetables that use the DAG's zone if they have none of their own."""
 _KEYS_FROM_ELSEWHERE: Final = frozenset({"PartitionedAssetTimetable", "PartitionedAtRuntime"})
-"""Timetables whose partition keys others make, in zones of their own."""
+"""Timetables whose partition keys are made elsewhere, in any zone."""
 _WITH_INTERVALS: Final = frozenset({"CronDataIntervalTimetable", "DeltaDataIntervalTimetable"})
+"""Timetables whose data intervals have a length."""
 
 
 def zone_of(timezone: str | tzinfo | None, context: Context) -> tzinfo | None:
     """
-    Give the zone that dates and naive stamps are meant in.
+    Return the zone of dates and of timestamps without an offset.
 
-    The zone of ``start_date`` says nothing of the schedule's: templates such as ``{{ ds }}`` are
-    formatted in UTC, so they mean the day of the interval only if the timetable is in UTC too.
+    The zone of ``start_date`` does not tell the schedule's. Templates such as ``{{ ds }}`` are
+    formatted in UTC, so they name the day of the interval only if the timetable is in UTC too.
 
-    :param timezone: the task's own, a name or a zone, or None for the timetable's if that is UTC.
-    :return: None where the zone is not certain.
-    :raises InvalidInput: when there is no zone of that name.
+    :param timezone: the task's, a name or a zone; None for the timetable's zone, if that is UTC.
+    :return: None if the zone is not certain.
+    :raises InvalidInput: if there is no zone of that name.
     """
     if isinstance(timezone, tzinfo):
         return timezone
@@ -55,7 +56,7 @@ def zone_of(timezone: str | tzinfo | None, context: Context) -> tzinfo | None:
 
 
 def _zones(timetable: Any, of_dag: Any) -> Iterator[Any]:
-    """Give the zones that a timetable schedules in; None where it does not say."""
+    """Yield the zones that a timetable schedules in; None for a zone that cannot be known."""
     zone = getattr(timetable, "timezone", None) or getattr(timetable, "_timezone", None)
     events = getattr(timetable, "event_dates", None)
     kind = type(timetable)
@@ -73,7 +74,7 @@ def _zones(timetable: Any, of_dag: Any) -> Iterator[Any]:
 
 
 def _parts(timetable: Any) -> list[Any]:
-    """Give the timetables that one is made of."""
+    """Return the timetables that a timetable consists of."""
     inner = getattr(timetable, "timetable", None)
     several = getattr(timetable, "timetables", None) or getattr(timetable, "_timetables", None)
     return [inner] if inner is not None else list(several or ())
@@ -82,13 +83,14 @@ def _parts(timetable: Any) -> list[Any]:
 def _is_utc(zone: Any) -> bool:
     if isinstance(zone, str):
         return zone in _UTC_NAMES
-    # A named zone has no offset of its own; a fixed one is UTC by its offset, whatever its name.
+    # A named zone has no fixed offset, so its name decides. A fixed zone is UTC if its offset is 0,
+    # whatever its name.
     is_fixed = isinstance(zone, tzinfo) and zone.utcoffset(None) is not None
     return not zone.utcoffset(None) if is_fixed else str(zone) in _UTC_NAMES
 
 
 def no_interval(name: str, context: Context) -> InvalidInput:
-    """Make the error of a run that has no data interval, for the argument that wants it."""
+    """Return the error for an argument that needs the data interval of a run that has none."""
     run, dag = context.get("dag_run"), context.get("dag")
     partition = getattr(run, "partition_key", None)  # from Airflow 3.2 on
     if partition:
@@ -118,7 +120,7 @@ def no_interval(name: str, context: Context) -> InvalidInput:
 
 
 def _has_intervals(timetable: Any) -> bool:
-    """Tell whether the timetable gives a run that has a logical date an interval with a length."""
+    """Tell whether runs with a logical date get a data interval with a length."""
     if any(kind.__name__ in _WITH_INTERVALS for kind in type(timetable).__mro__):
         return True
     if getattr(timetable, "interval", None) or getattr(timetable, "_interval", None):
@@ -127,7 +129,7 @@ def _has_intervals(timetable: Any) -> bool:
 
 
 def rendered_to_nothing(name: str) -> InvalidInput:
-    """Make the error of a bound that the user gave, and that is empty when the task runs."""
+    """Return the error for a bound that the user passed and that is empty when the task runs."""
     return InvalidInput(
         f"{name} is empty: its template rendered to nothing. Check the template, or leave {name} "
         f"out for the data interval of the run; {name}=None in the DAG file sends none."

@@ -1,8 +1,8 @@
 """
-From what a task has done to what OpenLineage tells of it.
+Turn what a task has done into OpenLineage facets.
 
-Called by the OpenLineage provider alone, after a task and in a process of its own: where it is not
-installed nothing of this is imported.
+Only the OpenLineage provider calls this module, after a task and in a separate process. Without
+that provider the module is never imported.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from airflow_provider_reportrun.landing.land import Landing, Member
 
 SOURCE: Final = "stripe"
-"""Who knows the report run, as OpenLineage calls a system that runs queries for others."""
+"""The system that ran the query, in OpenLineage's terms."""
 _SAME_STORE: Final = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss", "adl": "abfss"}
-"""Schemes that are spellings of another one."""
+"""Schemes that are aliases of another one."""
 
 
 def lineage_of(report_run_id: str | None, landing: Landing | None) -> OperatorLineage[Any, Any]:
     """
-    Tell of a report run and of the files that were landed.
+    Describe a report run and the files that were landed.
 
-    What stood there already and was kept is no output, for nothing was written.
+    An existing file that was kept is not an output, because nothing was written.
 
-    :param report_run_id: None where the task ended before there was one.
-    :param landing: None where nothing was landed.
+    :param report_run_id: None if the task ended before there was one.
+    :param landing: None if nothing was landed.
     """
     return OperatorLineage(
         outputs=[] if landing is None else _outputs(landing),
@@ -68,7 +68,7 @@ def _outputs(landing: Landing) -> list[OutputDataset]:
 
 
 def _schema(landing: Landing) -> SchemaDatasetFacet | None:
-    """Give the columns that all of the files have, where they are known."""
+    """Return the columns that all files have, if they are known."""
     if landing.columns is None:
         return None
     return SchemaDatasetFacet(
@@ -81,10 +81,10 @@ def _schema(landing: Landing) -> SchemaDatasetFacet | None:
 
 def dataset_name(uri: str, holder: str | None) -> tuple[str, str]:
     """
-    Name a file as OpenLineage prescribes for its store, so that all who use it name it alike.
+    Name a file as OpenLineage prescribes for its store, so that all tools use the same name.
 
-    :param uri: as the landing tells it.
-    :param holder: the storage account or server, where the URI does not name it.
+    :param uri: the landing's.
+    :param holder: the storage account or server, if the URI does not name it.
     :return: namespace and name.
 
     Source: https://openlineage.io/docs/spec/naming

@@ -1,9 +1,9 @@
 """
-How an error leaves a task: retried, failed for good, or skipped. The one place that decides it.
+Decide how an error leaves a task: retried, failed for good, or skipped. No other module decides it.
 
-Operators: a transient error leaves as it is and is retried; any other leaves typed as before and as
-``AirflowFailException``, which is not retried, unless the task has a ``retry_policy`` of its own
-(Airflow 3.3), which then decides on the typed error.
+Operators: a transient error leaves unchanged and is retried. Any other error leaves as its own type
+and as an ``AirflowFailException``, which Airflow does not retry. If the task has a ``retry_policy``
+(Airflow 3.3), it leaves as its own type only, and the policy decides.
 
 Sensors, in every mode and on every Airflow version:
 
@@ -17,9 +17,9 @@ any other error                    failed for good           failed for good    
 the trigger crashed                retried                   retried                 skipped
 =================================  ========================  ======================  ===========
 
-The UI cuts the line of an exception at the right edge of the log, and wraps the lines of a logger.
-So the message of what leaves is logged whole before, and the traceback that follows is one: what
-an error was made of says nothing that its message does not.
+The UI cuts the line of an exception at the right edge of the log, but wraps lines from a logger. So
+the whole message is logged before the error leaves. Only one traceback follows: the causes of an
+error say nothing that its message does not say.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ from airflow_provider_reportrun.errors import (
 )
 
 _MADE: Final[dict[type[ReportRunError], type[ReportRunError]]] = {}
-"""By kind of error: the kind that Airflow does not retry."""
+"""By kind of error: its subclass that Airflow does not retry."""
 _IS_TOLD: Final = "_is_told"
-"""Marks an error whose message is in the log; facts have no leading underscore."""
+"""Marks an error whose message was logged; facts have no leading underscore."""
 
 
 class Sensor(Protocol):
-    """The part of a sensor that decides what its errors mean, and says so."""
+    """The fields of a sensor that decide what its errors mean, and its logger."""
 
     soft_fail: bool
 
@@ -61,7 +61,7 @@ class Sensor(Protocol):
 
 @contextmanager
 def operator_outcomes(task: Any) -> Iterator[None]:
-    """Let errors leave an operator as they should."""
+    """Raise an operator's errors as this module's docstring says."""
     try:
         yield
     except TaskDeferralTimeout:
@@ -77,10 +77,10 @@ def operator_outcomes(task: Any) -> Iterator[None]:
 @contextmanager
 def rendered_fields_kept(task: Any, context: Any) -> Iterator[None]:
     """
-    Let a try that is retried leave its rendered fields as they are.
+    Keep Airflow from overwriting the rendered fields of a try that will be retried.
 
-    By the time Airflow would overwrite them, it has given the row of the try to the next one. From
-    3.1 on that is logged as an error; 3.0 ends there, without ``on_retry_callback`` and listeners.
+    When Airflow would overwrite them, the row already belongs to the next try. Airflow 3.1 and
+    later log an error then. Airflow 3.0 stops there, without ``on_retry_callback`` and listeners.
     """
     try:
         yield
@@ -95,7 +95,7 @@ def rendered_fields_kept(task: Any, context: Any) -> Iterator[None]:
 
 @contextmanager
 def sensor_outcomes(task: Sensor) -> Iterator[None]:
-    """Let errors leave a sensor as they should, past the base sensor's own mapping."""
+    """Raise a sensor's errors as this module's docstring says, past the base sensor's mapping."""
     try:
         yield
     except (DeadlinePassed, AirflowSensorTimeout, TaskDeferralTimeout) as error:
@@ -118,7 +118,7 @@ def sensor_outcomes(task: Sensor) -> Iterator[None]:
 
 
 def _tell(task: Any, outcome: Exception, level: int = logging.ERROR) -> None:
-    """Log a message once, however often its error is handed on."""
+    """Log the message of an error once, however often the error is raised."""
     if not getattr(outcome, _IS_TOLD, False):
         task.log.log(level, "%s", outcome)
         setattr(outcome, _IS_TOLD, True)
@@ -126,7 +126,7 @@ def _tell(task: Any, outcome: Exception, level: int = logging.ERROR) -> None:
 
 @contextmanager
 def created_elsewhere() -> Iterator[None]:
-    """Let a failed report run be final: a task that did not create it gets no other by a retry."""
+    """Make a failed report run final: a retry of a task that did not create it gets no new one."""
     try:
         yield
     except ReportRunFailed as error:
@@ -160,10 +160,10 @@ def _for_good(error: ReportRunError, task: Any) -> Exception:
 
 def _never_retried(kind: type[ReportRunError]) -> type[ReportRunError]:
     """
-    Make the kind of an error that Airflow does not retry.
+    Return the subclass of a kind of error that Airflow does not retry.
 
-    It is both, so that callbacks still see the type and its facts, and Airflow the end. It is made
-    once, so that a copy of an error is of the same kind.
+    It inherits from both: callbacks still see the error's type and facts, and Airflow sees an
+    ``AirflowFailException``. It is made once, so a copy of an error has the same class.
     """
     if kind in _MADE:
         return _MADE[kind]
@@ -180,5 +180,5 @@ def _never_retried(kind: type[ReportRunError]) -> type[ReportRunError]:
 
 
 def _rebuild(kind: type[ReportRunError], message: str, facts: dict[str, Any]) -> ReportRunError:
-    """Make an error that Airflow does not retry again from its parts, as pickle does."""
+    """Rebuild an error that Airflow does not retry from its parts, for pickle."""
     return _never_retried(kind)(message, **facts)

@@ -1,8 +1,8 @@
 """
-What a task tells the assets among its outlets of what it has landed.
+Add the facts of a landing to the events of the assets among a task's outlets.
 
-An asset and a reference to one get the facts on their event. An alias is resolved to what was
-landed: to the file, or to the folder where there are several, so that each landing is one event.
+The event of an asset, or of a reference to one, gets the facts. An alias is resolved to what was
+landed: the file, or the folder if there are several files, so each landing is one event.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _AS_THEY_ARE: Final = "".join(set(string.printable) - set(string.whitespace) - {"#", "?"}) + " "
-"""Airflow cuts off what it takes for a fragment or a query, and some databases hold ASCII alone."""
+"""Characters left unquoted: Airflow cuts off at # and ?, and some databases store only ASCII."""
 
 
 def tell_outlets(outlets: Iterable[Any], context: Context, facts: Mapping[str, Any]) -> None:
     """
-    Put the facts of a landing onto the events of assets.
+    Add the facts of a landing to the events of assets.
 
-    What cannot be told is logged and fails nothing, because the file has landed.
+    A problem is logged and does not fail the task, because the file has landed.
 
-    :param facts: JSON values; ``uri`` is what an alias is resolved to.
+    :param facts: JSON values; an alias is resolved to ``uri``.
     """
     for outlet in outlets:
         _tell(outlet, context["outlet_events"], facts)
@@ -54,10 +54,10 @@ def _tell(outlet: Any, events: Any, facts: Mapping[str, Any]) -> None:
 
 def _of_alias(facts: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Give the facts as the event of an alias takes them.
+    Return the facts in the form that the event of an alias accepts.
 
-    The API server of Airflow 3.0 hashes their values, and fails on a success that tells a list or a
-    mapping: there, those are JSON text.
+    The API server of Airflow 3.0 hashes the values, and fails to record the success of a task whose
+    event has a list or a mapping. There, those become JSON text.
     """
     if not hashes_alias_extras():
         return dict(facts)
@@ -69,9 +69,9 @@ def _of_alias(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def landed_asset(uri: str) -> Asset:
     """
-    Make the asset of what was landed.
+    Return the asset for what was landed.
 
-    :param uri: as the landing tells it.
-    :raises ValueError: when Airflow takes no such URI for an asset.
+    :param uri: the landing's.
+    :raises ValueError: if Airflow does not accept the URI for an asset.
     """
     return Asset(uri=quote(uri, safe=_AS_THEY_ARE))

@@ -1,10 +1,10 @@
 """
-What tasks and watchers remember, where Airflow has a store for it (3.3).
+What tasks and watchers remember, if Airflow has a store for it (3.3).
 
-A task instance remembers its report run between its tries. Correctness rests on the idempotency key
-alone, on every version. What the record adds: a retry reattaches with a GET in place of a POST, the
-deadline counts from the first try after a clear, and a change of ``retries`` in mid-flight does not
-change the key.
+A task instance remembers its report run between tries. On every version, the idempotency key alone
+ensures correctness. The record adds three things: a retry reattaches with a GET instead of a POST,
+the deadline counts from the first try after a clear, and changing ``retries`` while the task runs
+does not change the key.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from typing import Any, Final
 log = logging.getLogger(__name__)
 
 STORE: Final = "task_state_store"
-"""The name in the task's context."""
+"""The store's name in the task's context."""
 NAME: Final = "report_run"
-"""The key in the store."""
+"""The key of the record in the store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What was asked for, under which key, until when, and what came of it: JSON values."""
+    """What was requested, under which key, with which deadline, and the result: JSON values."""
 
     max_tries: int
-    """Of the task instance; a clear changes it, and the store outlives a clear."""
+    """The task instance's; a clear changes it, but does not empty the store."""
     digest: str
-    """Of what was sent."""
+    """Digest of the request body."""
     first_try: int
-    """Of the clear generation, which ``retries`` alone would not tell after an edit."""
+    """First try of the clear generation; it cannot be computed once ``retries`` was edited."""
     idempotency_key: str
     deadline: float
     """Epoch seconds."""
     report_run_id: str | None = None
     left_out: list[str] = field(default_factory=list)
-    """Defaulted bounds of the interval that were not sent."""
+    """Bounds of the interval that were defaults and were not sent."""
     gone: list[str] = field(default_factory=list)
-    """Report runs of this clear generation whose files were no longer there."""
+    """Report runs of this clear generation whose files no longer exist."""
 
 
 def recall(context: Any) -> Record | None:
-    """Give what an earlier try wrote down, or None."""
+    """Return the record of an earlier try, or None."""
     store = context.get(STORE)
     match store.get(NAME) if store is not None else None:
         case {
@@ -73,7 +73,7 @@ def _names(value: Any) -> list[str]:
 
 
 def remember(context: Any, record: Record) -> None:
-    """Write down for later tries what this one has done."""
+    """Store the record of this try for later tries."""
     store = context.get(STORE)
     if store is not None:
         store.set(NAME, asdict(record))
@@ -81,10 +81,10 @@ def remember(context: Any, record: Record) -> None:
 
 class Watermark:
     """
-    How far the watcher of an asset has told, which outlives the triggerer.
+    The instant that an asset's watcher last reported, which outlives the triggerer.
 
-    :param store: what Airflow gives the watcher: None before 3.3.
-    :param name: in the store, for an asset may have several watchers.
+    :param store: the store that Airflow passes to the watcher; None before 3.3.
+    :param name: of the watcher in the store, because an asset may have several.
     """
 
     def __init__(self, store: Any, name: str) -> None:
@@ -93,17 +93,17 @@ class Watermark:
         self._kept: str | None = None
 
     async def recall(self) -> str | None:
-        """Give what was remembered last, or None."""
+        """Return what was last stored, or None."""
         if self._store is not None:
             try:
                 self._kept = await self._store.aget(self._name)
-            except ValueError:  # several assets have this watcher, and each a store of its own
+            except ValueError:  # several assets have this watcher, each with its own store
                 log.info("A watcher of several assets does not remember how far it has told")
                 self._store = None
         return self._kept
 
     async def remember(self, told: str) -> None:
-        """Keep how far was told, where that is news."""
+        """Store the instant that was reported, if it changed."""
         if self._store is not None and told != self._kept:
             await self._store.aset(self._name, told)
             self._kept = told

@@ -1,4 +1,4 @@
-"""What operators and sensors share about waiting: checked spans, and the end of a deferral."""
+"""What operators and sensors share about waiting: checked durations and a deferral's timeout."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from airflow_provider_reportrun.errors import InvalidInput
 
 DAY_SECONDS: Final = 24 * 60 * 60.0
 DEFER_MARGIN_SECONDS: Final = 120.0
-"""How long after the deadline Airflow itself ends a deferral, should the triggerer not."""
+"""How long after the deadline Airflow ends a deferral, if the triggerer has not."""
 
 
 def seconds(value: Any, argument: str, *, least: float | None = None) -> float:
     """
-    Read a span.
+    Read a duration.
 
     :param value: seconds, or a timedelta.
-    :param least: the shortest span that is taken; None for any that is above 0.
-    :raises InvalidInput: when it is no such span; names the argument.
+    :param least: the shortest duration that is accepted; None accepts any above 0.
+    :raises InvalidInput: if the value is not such a duration; names the argument.
     """
     span = _number(value.total_seconds() if isinstance(value, timedelta) else value)
     if span is None or not (span > 0 if least is None else span >= least):
@@ -33,7 +33,7 @@ def instant(value: Any, argument: str) -> float:
     """
     Read epoch seconds.
 
-    :raises InvalidInput: when it is no number, or before 1970; names the argument.
+    :raises InvalidInput: if the value is not a number or is negative; names the argument.
     """
     found = _number(value)
     if found is None or found < 0:
@@ -44,15 +44,15 @@ def instant(value: Any, argument: str) -> float:
 
 
 def _number(value: Any) -> float | None:
-    """Give a finite number as a float; None for anything else."""
+    """Return a finite number as a float; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
         return float(value) if math.isfinite(value) else None
-    except OverflowError:  # a whole number that no float holds
+    except OverflowError:  # an int that is too large for a float
         return None
 
 
 def defer_timeout(deadline: float) -> timedelta:
-    """Say how long a deferral may last that a trigger ends at its deadline (epoch seconds)."""
+    """Return the timeout of a deferral whose trigger ends at a deadline (epoch seconds)."""
     return timedelta(seconds=max(deadline - time.time(), 0.0) + DEFER_MARGIN_SECONDS)
