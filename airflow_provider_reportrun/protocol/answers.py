@@ -1,4 +1,4 @@
-"""Tell a good answer from a refusal, and make of a refusal the error that it means."""
+"""Tell successful answers from refusals, and turn a refusal into the error that it means."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ if TYPE_CHECKING:
 
 CAPACITY_CODE = "report_run_rate_limit_exceeded"
 IDEMPOTENCY_CODE = "idempotency_error"
-"""Sent as ``code`` by v2 and as ``type`` by v1."""
+"""v2 sends it as ``code``, v1 as ``type``."""
 KEY_IN_USE_CODE = "idempotency_key_in_use"
-"""The first request under the key is still at work."""
+"""The first request under the key is still in progress."""
 
 _IN_USE = re.compile(r"\bin[- ]progress\b|\bcurrently\b.*\buse\b", re.IGNORECASE)
-"""How older versions of the API say it, without the code."""
+"""How older versions of the API say the same without the code."""
 _NOT_YET = re.compile(
     r"\bavailable (through|until|up to)\b|\bnot yet available\b|\bnot available yet\b",
     re.IGNORECASE,
 )
 """
-How the API says that an interval reaches past its data; it has no code for that.
+How the API says that an interval ends after its data; it has no code for that.
 
 Source: https://github.com/mozilla/bigquery-etl/pull/2959
 """
 _OF_DATA = re.compile(r"\bdata\b|interval|\d{4}-\d\d-\d\d[T ]", re.IGNORECASE)
-"""What such a refusal speaks of; a feature that is "not yet available" does not come by waiting."""
+"""What such a refusal is about. Waiting does not help if a feature is "not yet available"."""
 _THROUGH = re.compile(
     r"(through|until|up to)\W*(?P<day>\d{4}-\d\d-\d\d)[T ]"
     r"(?P<time>\d\d:\d\d:\d\d(\.\d+)?) ?(UTC|Z)",
@@ -60,7 +60,7 @@ _THROUGH = re.compile(
 )
 _UNKNOWN_PATH = "unrecognized request url"
 LONGEST_RETRY_AFTER = 86_400.0
-"""Seconds; what asks for more than a day is no hint of Stripe's."""
+"""Seconds; a longer value is capped, because a wait of more than a day is no hint of Stripe's."""
 
 _BY_STATUS: Mapping[int, tuple[type[ApiError], str]] = {
     HTTPStatus.UNAUTHORIZED: (
@@ -110,14 +110,14 @@ _SERVER = (ServerError, "The fault is on the API's side; asking again later help
 
 def read_json(response: Response, tried: str) -> Any:
     """
-    Read a good answer.
+    Read a successful answer.
 
-    :param tried: what was asked for, on which noun, for the error's message: ``"create a report run
-        of balance_summary"``.
+    :param tried: what was tried, on which noun, for the error's message: ``"create a report run of
+        balance_summary"``.
     :return: decoded JSON.
-    :raises ApiError: when the API refused; the leaf says why.
-    :raises DataNotAvailable: when it refused an interval that reaches past its data.
-    :raises UnexpectedAnswer: when this is not the API speaking.
+    :raises ApiError: if the API refused; the subclass says why.
+    :raises DataNotAvailable: if it refused an interval that ends after its data.
+    :raises UnexpectedAnswer: if the answer is not one of this API.
     """
     data = _decode(response)
     if response.status == HTTPStatus.OK and isinstance(data, dict):
@@ -137,11 +137,11 @@ def read_json(response: Response, tried: str) -> Any:
 
 
 _OUTAGE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600)})
-"""What passes by itself, whoever says it: a gateway in front of the API has no form of its own."""
+"""Statuses that pass by themselves, in any form: a gateway does not use Stripe's error form."""
 
 
 class _Said(NamedTuple):
-    """What a refusal of Stripe says."""
+    """The content of a refusal by Stripe."""
 
     code: str = ""
     message: str = ""
@@ -151,9 +151,9 @@ class _Said(NamedTuple):
 
 def _said(data: Any) -> _Said | None:
     """
-    Read a refusal in Stripe's form: ``{"error": {...}}`` with a message, code or type of text.
+    Read a refusal in Stripe's form: ``{"error": {...}}`` with text as message, code or type.
 
-    :return: None for any other, which a proxy or gateway on the way may have made.
+    :return: None for any other form, which a proxy or gateway on the way may have sent.
     """
     error = data.get("error") if isinstance(data, dict) else None
     if not isinstance(error, dict):
@@ -227,14 +227,14 @@ def _through(message: str) -> str | None:
 
 
 def _about(said: _Said) -> str | None:
-    """Name the bound that a refusal is about, where it is about one of the two."""
+    """Return the interval bound that a refusal is about, if it is about exactly one."""
     words = said.param or said.message
     named = [bound for bound in (INTERVAL_START, INTERVAL_END) if bound in words]
     return named[0] if len(named) == 1 else None
 
 
 def _decode(response: Response) -> Any:
-    """Decode the body, and cut the key out after that: escapes and UTF-16 may hide it before."""
+    """Decode the body, then cut the key out; before, escapes or UTF-16 may hide it."""
     try:
         data = json.loads(response.body, object_hook=_with_url_hidden)
         return response.api_key.cut(data) if response.api_key else data
@@ -243,7 +243,7 @@ def _decode(response: Response) -> Any:
 
 
 def _with_url_hidden(data: dict[str, Any]) -> dict[str, Any]:
-    """Wrap a result's URL at once: whoever reads the answer keeps it in local variables."""
+    """Wrap a result's URL while decoding, because local variables may be recorded."""
     download = data.get("download_url")
     if isinstance(download, dict) and isinstance(download.get("url"), str):
         download["url"] = Secret(download["url"])
@@ -255,7 +255,7 @@ def _flag(value: str | None) -> bool | None:
 
 
 def _seconds(value: str | None) -> float | None:
-    """Read ``Retry-After`` in seconds; its other form, a date, Stripe never sent."""
+    """Read ``Retry-After`` in seconds; Stripe never sent its other form, a date."""
     try:
         seconds = float(value or "")
     except ValueError:

@@ -1,8 +1,8 @@
 """
 The operations of the API: what is sent, and how the answer is read.
 
-Together with ``models.py`` the seam for other generations of the API (``/v2/data``, ``/v1``), which
-differ in paths and shapes only.
+Together with ``models.py`` this is where other generations of the API (``/v2/data``, ``/v1``) would
+be added, because they differ only in paths and shapes.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ T = TypeVar("T")
 REPORT_RUNS = "/v2/reporting/report_runs"
 REPORTS = "/v2/reporting/reports"
 LONGEST_KEY = 255
-"""Characters that the API takes for an idempotency key."""
+"""The most characters that the API accepts in an idempotency key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[T]):
-    """A request, how to read its answer, and how to speak of it."""
+    """A request, how to read its answer, and how to describe it in errors."""
 
     request: Request
     read: Callable[[Any], T]
@@ -48,7 +48,7 @@ def create_report_run(
     idempotency_key: str,
 ) -> Call[ReportRun]:
     """
-    Ask for a new report run, or for the one that this key already stands for.
+    Create a report run, or get the one that the key already belongs to.
 
     Source: https://docs.stripe.com/api/v2/reporting/report-runs/create
     """
@@ -70,9 +70,9 @@ def create_body(
     report: str, report_parameters: Mapping[str, Any], result_options: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """
-    Put together what a create sends, as JSON values.
+    Build the body of a create, as JSON values.
 
-    :raises InvalidInput: when the report id is empty, or ``result_options`` is not of its form.
+    :raises InvalidInput: if the report id or ``result_options`` is not valid.
     """
     body = {"report": checked_id(report, "report"), "report_parameters": dict(report_parameters)}
     if result_options is not None:
@@ -82,10 +82,10 @@ def create_body(
 
 def get_report_run(report_run_id: str, *, with_schema: bool = False) -> Call[ReportRun]:
     """
-    Ask for a report run as it is now; a succeeded one comes with a fresh URL.
+    Get a report run as it is now; a succeeded one has a fresh URL.
 
-    :param with_schema: whether the columns of the result are asked for as well, which previews of
-        the API know since June 2026; other versions may refuse the question.
+    :param with_schema: whether to request the result's columns too. Previews of the API support
+        this since June 2026; other versions may refuse the request.
 
     Source: https://docs.stripe.com/api/v2/reporting/report-runs/retrieve; Stripe OpenAPI,
     ``GetV2ReportingReportRunsId``, ``include``.
@@ -106,9 +106,9 @@ def get_report_run(report_run_id: str, *, with_schema: bool = False) -> Call[Rep
 
 def _read_report_run(report_run_id: str, data: Any) -> ReportRun:
     """
-    Read the report run that was asked for.
+    Read the report run that was requested.
 
-    :raises UnexpectedAnswer: when it is another one, whose file would land under the wrong name.
+    :raises UnexpectedAnswer: if it is another one, whose file would land under the wrong name.
     """
     run = read_report_run(data)
     if run.id != report_run_id:
@@ -121,9 +121,9 @@ def _read_report_run(report_run_id: str, data: Any) -> ReportRun:
 
 def get_report(report_id: str, *, fresh_for_seconds: float = 0.0) -> Call[Report]:
     """
-    Ask for a report template: its parameters, and which data it has.
+    Get a report template: its parameters, and which data it has.
 
-    :param fresh_for_seconds: an answer that others got so long ago will do.
+    :param fresh_for_seconds: maximum age of another conversation's answer to use instead.
 
     Source: https://docs.stripe.com/api/v2/reporting/reports/retrieve
     """
@@ -142,15 +142,15 @@ def get_report(report_id: str, *, fresh_for_seconds: float = 0.0) -> Call[Report
 
 
 def is_nothing(value: Any) -> bool:
-    """Tell whether a value is None, or what a template makes of None or of nothing."""
+    """Tell whether a value is None, or the text that a template renders None or nothing to."""
     return value is None or (isinstance(value, str) and value.strip() in {"", "None"})
 
 
 def required(value: Any, name: str) -> Any:
     """
-    Refuse what a template renders to where there is no value.
+    Refuse what a template renders to if there is no value.
 
-    :raises InvalidInput: names the argument.
+    :raises InvalidInput: if there is no value; names the argument.
     """
     if is_nothing(value):
         raise InvalidInput(
@@ -159,16 +159,17 @@ def required(value: Any, name: str) -> Any:
     return value
 
 
-def if_any(value: Any, name: str) -> Any:  # noqa: ARG001 - as a check is called
-    """Take what a template renders to where there is no value for an argument not given."""
+def if_any(value: Any, name: str) -> Any:  # noqa: ARG001 - the signature of a check
+    """Return None for what a template renders to if there is no value."""
     return None if is_nothing(value) else value
 
 
 def checked_id(value: Any, argument: str) -> str:
     """
-    Refuse what cannot be an id before it is sent.
+    Refuse a value that cannot be an id before it is sent.
 
-    :raises InvalidInput: when it is no text, empty, or holds blanks; names the argument.
+    :return: the id, without spaces around it.
+    :raises InvalidInput: if the value is not text, is empty or has spaces; names the argument.
     """
     is_text = isinstance(value, str) and not is_nothing(value)
     if is_text and not any(map(str.isspace, value.strip())):
@@ -181,9 +182,9 @@ def checked_id(value: Any, argument: str) -> str:
 
 def checked_key(value: Any) -> str:
     """
-    Refuse what cannot be an idempotency key before it is sent.
+    Refuse a value that cannot be an idempotency key before it is sent.
 
-    :raises InvalidInput: when it is no printable ASCII text of 1 to 255 characters.
+    :raises InvalidInput: if the value is not printable ASCII text of 1 to 255 characters.
 
     Source: https://docs.stripe.com/api/idempotent_requests
     """
@@ -208,4 +209,4 @@ def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _FLAGS = {"true": True, "false": False}
-"""Also as text, which is what a template renders to."""
+"""Also as text, because templates render to text."""

@@ -1,4 +1,4 @@
-"""What a report's definition says of parameters, before a report run is spent on them."""
+"""Compare parameters with a report's definition, before a report run is spent on them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MOST_VALUES_NAMED = 20
 
 def available_through(report: Report) -> datetime:
     """
-    Give the latest instant that an interval of the report may end at now.
+    Return the latest instant at which an interval of the report may end now.
 
-    :param report: as fetched just now; an old copy answers for the past.
+    :param report: just fetched; an old copy describes the past.
     :return: UTC.
-    :raises DataWindowUnknown: when the report names none.
+    :raises DataWindowUnknown: if the report does not name that instant.
 
     Source: Stripe OpenAPI, ``v2.reporting.report``, ``parameters.*.timestamp_details.max``.
     """
@@ -38,18 +38,18 @@ def is_covered(report: Report, interval_end: datetime) -> bool:
     """
     Tell whether the API already holds every record of an interval.
 
-    The API accepts no interval that reaches past what it holds, so this is waited for and not the
-    calendar.
+    The API refuses an interval that ends after its data. So a task waits for this, and not for a
+    time of day.
 
-    :param report: as fetched just now; an old copy answers for the past.
+    :param report: just fetched; an old copy describes the past.
     :param interval_end: aware; the instant after the last of the interval.
-    :raises DataWindowUnknown: when the report names no latest instant.
+    :raises DataWindowUnknown: if the report does not name its latest instant.
     """
     return interval_end <= available_through(report)
 
 
 def not_available(report: Report, interval_end: datetime) -> DataNotAvailable:
-    """Make the error of an interval that reaches past the data."""
+    """Return the error for an interval that ends after the data."""
     through = format_instant(available_through(report))
     return DataNotAvailable(
         f"The report {report.id} has data up to {through}, and interval_end is "
@@ -60,12 +60,12 @@ def not_available(report: Report, interval_end: datetime) -> DataNotAvailable:
 
 def check_parameters(report: Report, parameters: Mapping[str, str | list[str]]) -> None:
     """
-    Compare what is to be sent with what the report takes.
+    Check parameters against the report's definition.
 
-    Names that the definition does not hold are left to the API, which may know better.
+    Names that the definition does not contain are left to the API, which may know more.
 
     :param parameters: as sent.
-    :raises InvalidInput: names everything that is wrong, at once.
+    :raises InvalidInput: if any parameter is wrong; names all problems at once.
     """
     problems = [
         f"{name} is required"
@@ -98,9 +98,9 @@ def _problems(name: str, value: str | list[str], parameter: ReportParameter) -> 
 
 def _is_allowed(item: str, allowed: tuple[str, ...]) -> bool:
     """
-    Tell whether an item may be sent: one with brackets always, for the API alone knows those.
+    Tell whether an item may be sent. Items with brackets always may: only the API knows them.
 
-    Metadata are such columns, ``payment_metadata[order_id]``, and no definition lists their keys.
+    Metadata columns are such items, ``payment_metadata[order_id]``; no definition lists their keys.
     """
     return item in allowed or ("[" in item and item.endswith("]"))
 

@@ -1,9 +1,9 @@
 """
-The idempotency key: what makes a repeated create the same create.
+The idempotency key, which makes a repeated create return the same report run.
 
-Stripe attaches a repeat of a key to the same report run for 30 days and scopes keys to the account
-(https://docs.stripe.com/api-v2-overview). So a task that is killed anywhere around its POST finds
-its report run again by asking in the same words.
+Stripe answers a repeated key with the same report run for 30 days. Keys are scoped to the account
+(https://docs.stripe.com/api-v2-overview). So a task that is killed at any moment around its POST
+finds its report run again by sending the same request.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskIdentity:
-    """What stays the same over the retries and deferrals of one task instance."""
+    """What stays the same across the retries and deferrals of one task instance."""
 
     dag_id: str
     run_id: str
@@ -36,14 +36,14 @@ def idempotency_key(
     body: Mapping[str, Any],
 ) -> str:
     """
-    Name the report run that a task instance asks for.
+    Return the key of the report run that a task instance requests.
 
-    :param identity: of the task instance, or the user's own ``idempotency_key`` in its stead.
-    :param namespace: tells two Airflow environments on one account apart.
-    :param generation: new after a user's clear.
-    :param stripe_context: the account the report is about, None for the key's own.
-    :param body: what is sent; other parameters are another report run.
-    :return: 64 hexadecimal digits; the API takes up to 255 characters.
+    :param identity: the task instance's, or the user's ``idempotency_key`` in its place.
+    :param namespace: distinguishes Airflow environments that use the same account.
+    :param generation: changes after a user's clear.
+    :param stripe_context: the account that the report is about; None for the API key's own.
+    :param body: what is sent; other parameters mean another report run.
+    :return: 64 hexadecimal digits; the API accepts up to 255 characters.
     """
     own = (
         [identity.dag_id, identity.run_id, identity.task_id, identity.map_index]
@@ -54,17 +54,18 @@ def idempotency_key(
 
 
 def body_digest(body: Mapping[str, Any]) -> str:
-    """Tell one body from another, without storing it."""
+    """Return a digest that identifies a body, so the body itself need not be stored."""
     return _digest(dict(body))
 
 
 def key_after_failure(key: str, report_run_id: str) -> str:
     """
-    Name the report run to ask for after one has failed.
+    Return the key for the next report run after one has failed.
 
-    Any later try walks the same way again: from the first key to its failed run, to the next key.
+    Every later try follows the same chain: from the first key to its failed report run, and from
+    there to the next key.
 
-    :param report_run_id: of the failed report run that ``key`` stands for.
+    :param report_run_id: the failed report run that ``key`` belongs to.
     """
     return _digest([key, report_run_id])
 

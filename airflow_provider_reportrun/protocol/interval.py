@@ -1,8 +1,8 @@
 """
-Instants, intervals and parameter values, as the API takes them.
+Instants, intervals and parameter values, in the form that the API accepts.
 
-An interval is half-open, ``[start, end)``, as Airflow's data interval is. Instants are sent in UTC
-with milliseconds, ``2025-08-18T00:00:00.000Z``, the form of all of Stripe's samples.
+An interval is half-open, ``[start, end)``, like Airflow's data interval. Instants are sent in UTC
+with milliseconds, ``2025-08-18T00:00:00.000Z``, as in all of Stripe's samples.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _STAMP = re.compile(
 
 def format_instant(instant: datetime) -> str:
     """
-    Write an instant as the API takes it.
+    Format an instant as the API accepts it.
 
-    :param instant: aware, any zone.
-    :return: RFC 3339 in UTC with milliseconds; what is finer is cut off.
+    :param instant: aware, in any zone.
+    :return: RFC 3339 in UTC, truncated to milliseconds.
     """
     utc = pendulum.instance(instant).in_timezone("UTC")
     return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
@@ -41,7 +41,7 @@ def format_instant(instant: datetime) -> str:
 
 def last_midnight(instant: datetime) -> datetime:
     """
-    Give the end of the last whole day (UTC) before an instant, or at it.
+    Return the end of the last whole UTC day that ends at or before an instant.
 
     :param instant: aware, UTC.
     """
@@ -50,14 +50,14 @@ def last_midnight(instant: datetime) -> datetime:
 
 def parse_instant(value: Any, *, argument: str, zone: tzinfo | None) -> datetime:
     """
-    Read what a user gave for an instant.
+    Parse a user's value for an instant.
 
-    :param value: an aware datetime, an ISO 8601 string with an offset, or, where ``zone`` is known,
-        a date or a stamp without an offset.
-    :param argument: where the value came from, for the error.
-    :param zone: the zone that dates and naive stamps are meant in; None refuses them.
-    :return: aware, UTC.
-    :raises InvalidInput: names the argument.
+    :param value: an aware datetime or an ISO 8601 string with an offset. If ``zone`` is known, also
+        a date or a timestamp without an offset.
+    :param argument: the argument's name, for the error.
+    :param zone: the zone of dates and timestamps without an offset; None refuses them.
+    :return: aware, UTC, truncated to milliseconds.
+    :raises InvalidInput: if the value is not such an instant; names the argument.
     """
     given = value
     if isinstance(value, str):
@@ -87,7 +87,7 @@ def _midnight_or_time(value: date, zone: tzinfo) -> datetime:
 
 
 def _as_sent(value: datetime, argument: str, given: Any) -> datetime:
-    """Turn an aware instant into UTC, without what is finer than a millisecond."""
+    """Convert an aware instant to UTC, truncated to milliseconds."""
     try:
         utc = pendulum.instance(value).in_timezone("UTC")
     except (ValueError, OverflowError):
@@ -113,9 +113,9 @@ def _parse_text(text: str, argument: str) -> date | datetime:
 
 def check_order(start: datetime, end: datetime) -> None:
     """
-    Refuse an interval that holds nothing.
+    Refuse an empty interval.
 
-    :raises InvalidInput: names both ends, and what usually leads there.
+    :raises InvalidInput: if ``start`` is not before ``end``; names both, and the usual cause.
     """
     if start < end:
         return
@@ -130,13 +130,15 @@ def check_order(start: datetime, end: datetime) -> None:
 
 def missed_midnight(value: Any, *, zone: tzinfo | None, from_second: int = 0) -> datetime | None:
     """
-    Tell which midnight an end stops short of, as one does that was meant to be inclusive.
+    Return the midnight that an end just misses, because it was probably meant as inclusive.
 
     Intervals are half-open, so an end at 23:59:59 loses the last second of the day.
 
-    :param value: what was given for ``interval_end``.
-    :param zone: the zone of dates and naive stamps, looked at beside the value's own and UTC.
-    :param from_second: of the last minute of a day; 59 takes an end at 23:59:00 for meant so.
+    :param value: the value of ``interval_end``.
+    :param zone: the zone of dates and timestamps without an offset. Midnights of the value's own
+        zone and of UTC are checked too.
+    :param from_second: the first second of the day's last minute that counts; 59 accepts an end at
+        23:59:00 as intended.
     :return: aware, in the zone whose day it is; None for any other end.
     """
     try:
@@ -152,7 +154,7 @@ def missed_midnight(value: Any, *, zone: tzinfo | None, from_second: int = 0) ->
 
 
 def half_open(value: Any, midnight: datetime) -> str:
-    """Say what an end that stops short of a midnight leaves out, and what to give instead."""
+    """Describe what an end just before midnight leaves out, and what to pass instead."""
     sent = format_instant(midnight)
     local = "" if not midnight.utcoffset() else f", which is {midnight.isoformat()}"
     return (
@@ -163,9 +165,9 @@ def half_open(value: Any, midnight: datetime) -> str:
 
 def json_value(value: Any, *, argument: str, zone: tzinfo | None) -> str | list[str]:
     """
-    Turn the value of a report parameter into what the API takes.
+    Convert the value of a report parameter to the form that the API accepts.
 
-    :param value: a string, a sequence of strings (outputs of mapped tasks are some), a date or a
+    :param value: a string, a sequence of strings (such as the output of a mapped task), a date or a
         datetime.
     :raises InvalidInput: for anything else; names the argument and the fix.
 
@@ -198,7 +200,7 @@ def _text(value: str, argument: str) -> str:
 
 
 def _not_taken(value: Any, argument: str, culprit: Any) -> InvalidInput:
-    """Make the error of a value that is no text, or a sequence that holds such a culprit."""
+    """Return the error for a value that the API does not accept, or that contains such an item."""
     match culprit:
         case bool() | int() | float():
             text = str(culprit).lower() if isinstance(culprit, bool) else str(culprit)
@@ -219,13 +221,13 @@ def report_parameters(
     given: Any, *, start: Any, end: Any, zone: tzinfo | None
 ) -> dict[str, str | list[str]]:
     """
-    Put together the parameters of a report run.
+    Build the parameters of a report run.
 
-    :param given: the task's ``report_parameters``; what it names wins over ``start`` and ``end``.
-    :param start: first instant, in any form of ``parse_instant``, or None to send none.
-    :param end: instant after the last, likewise.
-    :param zone: the zone of dates and naive stamps; None refuses them.
-    :raises InvalidInput: names what cannot be used.
+    :param given: the task's ``report_parameters``; its bounds override ``start`` and ``end``.
+    :param start: first instant, in any form that ``parse_instant`` accepts; None sends none.
+    :param end: the instant after the last, in the same forms.
+    :param zone: the zone of dates and timestamps without an offset; None refuses them.
+    :raises InvalidInput: if a value cannot be used; names it.
     """
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise InvalidInput(

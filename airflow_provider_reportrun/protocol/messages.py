@@ -1,11 +1,11 @@
 """
-What a conversation yields and what it is given back.
+What a conversation yields and what it receives.
 
-A conversation (see ``flows.py``) yields a ``Request``, a ``Pause`` or a ``Metric``; a driver
-answers a request with a ``Response``, or throws ``TransportError`` in where none came.
+A conversation (see ``flows.py``) yields a ``Request``, a ``Pause`` or a ``Metric``. A driver
+answers a request with a ``Response``, or throws ``TransportError`` into it if no answer arrived.
 
-Pauses and metrics are named tuples, whose classes are made in a fifth of the time that frozen
-dataclasses take: each DAG file pays for this import.
+Pauses and metrics are named tuples: creating their classes takes a fifth of the time of frozen
+dataclasses, and every DAG file pays for this import.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request to the API; who sends it adds address, key and version."""
+    """One request to the API; the sender adds host, key and version."""
 
     method: str
     path: str
@@ -35,16 +35,16 @@ class Request:
     body: Any = None
     """JSON values, or None for no body."""
     template: str = ""
-    """The path with names in place of ids, for those who trace requests."""
+    """The path with names in place of ids, for traces."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """What the request is about, by those names."""
+    """The ids, by those names."""
     fresh_for_seconds: float = 0.0
-    """An answer that others got so long ago will do, where there is one to share."""
+    """Maximum age of another conversation's answer to use instead; 0 for none."""
     seconds_left: float = field(default=float("inf"), compare=False)
-    """How long it may take in all, for whoever waits; the connection may allow less."""
+    """How long the request may take in total; the connection may allow less."""
 
     def encoded_body(self) -> bytes | None:
-        """The body as JSON in UTF-8, the same bytes for the same values."""
+        """Return the body as JSON in UTF-8; equal values give equal bytes."""
         if self.body is None:
             return None
         return json.dumps(self.body, sort_keys=True, separators=(",", ":")).encode()
@@ -56,47 +56,48 @@ class Response:
 
     status: int
     headers: Mapping[str, str]
-    """Those that are read here, in the case that they are read in."""
+    """The headers that are read, spelled as they are looked up."""
     body: bytes = field(repr=False)
     api_key: Secret | None = field(default=None, repr=False)
-    """Cut out of what is read of the body, should the server repeat it."""
+    """Cut out of the decoded body, in case the server echoes it."""
 
     @property
     def request_id(self) -> str | None:
-        """Stripe's id of the request, for its support."""
+        """The request's id at Stripe, which Stripe's support asks for."""
         return one_line(self.headers.get("Request-Id") or "", WORD) or None
 
 
 class Sleep(NamedTuple):
-    """A pause that the conversation asks for."""
+    """A pause of the conversation."""
 
     seconds: float
     may_hurry: bool = False
-    """Whether others may wish for less: for a poll whose good news makes room."""
+    """Whether the pause may be shortened while a create waits for room: this poll may find some."""
 
 
 class TakeTurn(NamedTuple):
     """
-    Wait for one's turn to ask for capacity, at most so long.
+    Wait for the turn to create, at most ``seconds``.
 
-    Where conversations share a line, one of them asks at a time; alone, it is one's turn at once.
+    If conversations share a line, one of them tries at a time. Without a line, the turn comes at
+    once.
     """
 
     seconds: float
 
 
 class AwaitRoom(NamedTuple):
-    """A pause that ends early where a report run of the same key is known to have ended."""
+    """A pause that ends early if a report run of the same API key is known to have ended."""
 
     seconds: float
 
 
 class LeaveLine(NamedTuple):
-    """Give one's turn to the next."""
+    """Pass the turn to the next in line."""
 
 
 class RoomMade(NamedTuple):
-    """A report run of this key has ended, so there is room for another."""
+    """A report run of this API key has ended, so there is room for another."""
 
 
 Pause: TypeAlias = Sleep | TakeTurn | AwaitRoom | LeaveLine | RoomMade
@@ -104,6 +105,6 @@ Step: TypeAlias = Request | Pause | Metric
 Flow: TypeAlias = Generator[Step, Response | None, T]
 """A conversation that ends in a ``T``."""
 Clock: TypeAlias = Callable[[], float]
-"""Tells the time in seconds: since the epoch, or since whenever where it is monotonic."""
+"""Returns the time in seconds: since the epoch, or since any start if it is monotonic."""
 Jitter: TypeAlias = Callable[[float, float], float]
-"""Gives a number between the two, as ``random.uniform`` does."""
+"""Returns a number between the two, as ``random.uniform`` does."""

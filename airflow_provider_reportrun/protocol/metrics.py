@@ -1,7 +1,7 @@
 """
-What conversations count and time, by name; ``telemetry.py`` hands it on to Airflow's metrics.
+The metrics of conversations, by name; ``telemetry.py`` sends them to Airflow's metrics.
 
-Tags hold reports, kinds and outcomes, of which there are few: never ids.
+Tags contain reports, kinds and outcomes, which have few values, and never ids.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Final, NamedTuple
 CREATES: Final = "creates"
 """Report runs that were created. Tag: report."""
 ATTACHES: Final = "attaches"
-"""Report runs of earlier tries that were found again. Tag: report."""
+"""Report runs of earlier tries that were reattached to. Tag: report."""
 CREATES_REFUSED: Final = "creates_refused"
-"""Creates that were refused for now. Tags: report, reason."""
+"""Creates that were refused temporarily. Tags: report, reason."""
 POLLS: Final = "polls"
-"""Looks of a wait. Tags: kind, outcome."""
+"""Polls of a wait. Tags: kind, outcome."""
 CAPACITY_WAIT: Final = "capacity_wait"
-"""How long a create took, the wait for room with it. Tags: report, outcome."""
+"""How long a create took, including the wait for room. Tags: report, outcome."""
 REPORT_WAIT: Final = "report_wait"
 """How long a wait for a report run took. Tags: report, outcome."""
 DATA_WAIT: Final = "data_wait"
@@ -34,16 +34,16 @@ RATE: Final = "rate"
 DONE: Final = "done"
 NOT_YET: Final = "not_yet"
 ERROR: Final = "error"
-"""How a look, or with ``DONE`` or the name of an error a wait, ended."""
+"""How a poll ended. A wait ends with ``DONE`` or the name of an error."""
 REPORT_RUN: Final = "report_run"
 DATA: Final = "data"
-"""What is looked at."""
+"""Kinds of polls: what is polled."""
 UNKNOWN: Final = "unknown"
-"""The report of a report run of which nothing was heard."""
+"""The report, if no answer about the report run has arrived yet."""
 
 
 class Metric(NamedTuple):
-    """One measurement: a count, or, where it has seconds, a time."""
+    """One measurement: a duration if ``seconds`` is set, else a count."""
 
     name: str
     tags: Mapping[str, str]

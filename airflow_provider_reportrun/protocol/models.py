@@ -1,9 +1,9 @@
 """
 The API's objects as values, read as the API really sends them.
 
-Tolerant on purpose: unknown fields are passed over, absent ones and null mean the same, an unknown
-status counts as unfinished. Stripe's own samples fail Stripe's own schema, so nothing is validated
-here beyond what a task stands on. ``Any`` stops in this file.
+Reading is tolerant on purpose: unknown fields are ignored, a missing field and null mean the same,
+and an unknown status counts as unfinished. Stripe's own samples fail Stripe's own schema, so only
+what a task depends on is validated. ``Any`` stops in this file.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ SUCCEEDED = "succeeded"
 FAILED = "failed"
 
 FILE_SIZE_ABOVE_LIMIT = "file_size_above_limit"
-"""The one error code that asking again cannot mend: the file would exceed 5 GB."""
+"""The only error code that a new report run cannot fix: the file would exceed 5 GB."""
 
 _LONGEST_URL = 16_384
 _LONGEST_NAME = 1000
 _INT64_DIGITS = 19
-"""Python refuses to make a number of thousands of digits."""
+"""Longer text is not converted: Python refuses to convert thousands of digits to an int."""
 _INSTANT = re.compile(
     r"(?P<stamp>\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})"
     r"(\.(?P<fraction>\d+))?(?P<offset>Z|[+-]\d{2}:?\d{2})",
@@ -40,10 +40,10 @@ _INSTANT = re.compile(
 
 class _Told(dict[str, Any]):
     """
-    A value that is also the dict of its summary, for whoever writes it down.
+    A value that is also the dict of its summary, so it can be serialized.
 
-    Airflow's XCom and ``json`` write a dict as it is. Of another dataclass, Airflow writes all
-    fields, secret ones too, and the next task reads it back only if an administrator allows that.
+    Airflow's XCom and ``json`` write a dict as it is. For other dataclasses, Airflow writes all
+    fields, including secrets, and the next task can read them only if an administrator allows it.
 
     Source: ``airflow.sdk.serde.serialize``; ``airflow.serialization.serde`` on Airflow 3.0.
     """
@@ -65,15 +65,15 @@ class Column:
     name: str
     type: str
     """
-    As the API announces it, ``boolean``, ``double``, ``bigint``, ``varchar`` or ``timestamp``; of
-    a landed file in the words of ``landing/columns.py``.
+    The API's name: ``boolean``, ``double``, ``bigint``, ``varchar`` or ``timestamp``. For a landed
+    file, a name of ``landing/columns.py``.
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultFile(_Told):
     """
-    The file that a report run ended in. As a dict it is its ``summary``.
+    The result file of a report run. As a dict it is its ``summary``.
 
     Source: Stripe OpenAPI, ``v2.reporting.report_run``, ``result.file``.
     """
@@ -81,13 +81,13 @@ class ResultFile(_Told):
     content_type: str
     """``csv`` or ``zip`` today."""
     size: int | None
-    """Bytes; the API sends a string, older versions a number."""
+    """Bytes; the API sends a string, older versions sent a number."""
     url: Secret | None = field(repr=False)
-    """Pre-signed, so a credential: ``url.reveal()`` returns it for a download, at once."""
+    """Pre-signed, so a credential: call ``url.reveal()`` only in the download's own expression."""
     url_expires_at: datetime | None
-    """UTC; None where the API does not say."""
+    """UTC; None if the API does not say."""
     schema: tuple[Column, ...] | None = None
-    """The columns in their order; None where it was not asked for, or the API does not say."""
+    """The columns in order; None if they were not requested, or the API does not return them."""
 
     def __post_init__(self) -> None:
         if self.url is not None:
@@ -127,12 +127,12 @@ class ReportRun(_Told):
 
     @property
     def is_finished(self) -> bool:
-        """Whether the status will not change any more."""
+        """Whether the status is final."""
         return self.status in {SUCCEEDED, FAILED}
 
     @property
     def failure(self) -> ReportRunFailed | None:
-        """The error that a failed report run stands for, else None."""
+        """The error that describes a failed report run; None for any other."""
         if self.status != FAILED:
             return None
         permanent = self.error_code == FILE_SIZE_ABOVE_LIMIT
@@ -151,7 +151,7 @@ class ReportRun(_Told):
         )
 
     def summary(self) -> dict[str, Any]:
-        """What may leave the task: plain JSON values, and never the URL."""
+        """Return what may leave the task: plain JSON values, and never the URL."""
         return {
             "report_run_id": self.id,
             "status": self.status,
@@ -168,7 +168,7 @@ class ReportRun(_Told):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportParameter(_Told):
     """
-    One parameter that a report takes. As a dict it is its ``summary``.
+    One parameter that a report accepts. As a dict it is its ``summary``.
 
     Source: Stripe OpenAPI, ``v2.reporting.report``, ``parameters``.
     """
@@ -228,7 +228,7 @@ class ResultFacts(_Told):
     report_parameters: Mapping[str, Any]
     content_type: str
     size: int
-    """Bytes as delivered."""
+    """Bytes as downloaded."""
     sha256: str
     livemode: bool | None = None
 
@@ -249,7 +249,7 @@ def read_report_run(data: Any) -> ReportRun:
     Read a report run.
 
     :param data: decoded JSON.
-    :raises UnexpectedAnswer: when there is no id or no status.
+    :raises UnexpectedAnswer: if the id or the status is missing, or the id is not valid.
     """
     run = _mapping(data)
     failed = _mapping(_mapping(run.get("status_details")).get(FAILED))
@@ -273,7 +273,7 @@ def read_report(data: Any) -> Report:
     Read a report template.
 
     :param data: decoded JSON.
-    :raises UnexpectedAnswer: when there is no id.
+    :raises UnexpectedAnswer: if the id is missing or not valid.
     """
     report = _mapping(data)
     livemode = report.get("livemode")
@@ -303,7 +303,7 @@ def _read_file(data: Any) -> ResultFile | None:
 
 
 def _read_schema(data: Any) -> tuple[Column, ...] | None:
-    """Read the columns; one without a name cannot be told from others, so it is passed over."""
+    """Read the columns; a column without a name cannot be identified, so it is skipped."""
     if not isinstance(data, list):
         return None
     columns = map(_mapping, data)
@@ -329,7 +329,7 @@ def _read_parameter(data: Mapping[str, Any]) -> ReportParameter:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    """Read an object; Stripe's samples have ``null`` and even ``false`` where one is missing."""
+    """Read an object; in Stripe's samples a missing one may be ``null`` or even ``false``."""
     return value if isinstance(value, dict) else {}
 
 
@@ -338,7 +338,7 @@ def _text(value: Any, longest: int = WORD) -> str | None:
 
 
 def _secret(value: Any) -> Secret | None:
-    """Read a URL: a credential, which ``answers.py`` has wrapped, and of no use cut or changed."""
+    """Read a URL. ``answers.py`` has wrapped it; shortened or changed, it would not work."""
     if isinstance(value, str):
         value = Secret(value)
     if not isinstance(value, Secret):
@@ -348,12 +348,12 @@ def _secret(value: Any) -> Secret | None:
 
 
 def _name(value: Any) -> str | None:
-    """Read the name of a column, which has to stay as the file's header spells it."""
+    """Read a column's name; it must stay as the file's header spells it."""
     return encodable(value[:_LONGEST_NAME]) if isinstance(value, str) and value else None
 
 
 def _allowed(values: Any) -> tuple[str, ...] | None:
-    """Read what a parameter may be; a list of anything but words and numbers says nothing."""
+    """Read a parameter's allowed values; ignore a list with anything but text and numbers."""
     if not isinstance(values, list) or not all(isinstance(each, str | int) for each in values):
         return None
     return tuple(encodable(str(each)[:_LONGEST_NAME]) for each in values)
@@ -387,9 +387,9 @@ def _size(value: Any) -> int | None:
 
 def read_instant(value: Any) -> datetime | None:
     """
-    Read a stamp with 0 to 9 fraction digits; what is finer than a microsecond is cut off.
+    Read a timestamp with 0 to 9 fraction digits, truncated to microseconds.
 
-    By hand, for it is done in every poll: pendulum takes six times as long.
+    It is parsed by hand because every poll does it, and pendulum takes six times as long.
     """
     form = _INSTANT.fullmatch(value) if isinstance(value, str) else None
     if form is None:

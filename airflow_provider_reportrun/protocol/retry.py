@@ -1,4 +1,4 @@
-"""When to ask again, and how long to wait first."""
+"""When to repeat a request, and how long to wait between requests and polls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_reportrun.protocol.messages import Jitter
 
 POLL_GROWTH = 0.15
-"""A wait between polls, as a share of the age: so much later at most is an end noticed."""
+"""Wait between polls as a share of the age; an end is noticed at most this share later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,21 +25,21 @@ class RetryPolicy:
     """
     How often one request is repeated, in seconds rather than minutes.
 
-    What takes minutes (capacity, an outage) is waited for by the conversations in ``flows.py``.
+    The conversations in ``flows.py`` handle waits of minutes, for capacity or after an outage.
     The numbers follow stripe-python: half a second, doubled up to a ceiling, with jitter.
     """
 
     attempts: int = 5
     conflict_attempts: int | None = None
-    """Where another request is at work on the same thing; None for as many as otherwise."""
+    """Attempts if another request conflicts with this one; None for ``attempts``."""
     first_delay_seconds: float = 0.5
     longest_delay_seconds: float = 8.0
 
     def delay(self, attempt: int, error: ReportRunError, jitter: Jitter) -> float | None:
         """
-        Say how long to wait before asking again.
+        Return how long to wait before the request is repeated.
 
-        ``Stripe-Should-Retry`` decides where the API sent it; else whether the error is transient.
+        ``Stripe-Should-Retry`` decides if the API sent it; otherwise, the error's ``transient``.
 
         :param attempt: how many requests were sent so far, from 1.
         :return: seconds, or None to give up. ``Retry-After`` is honoured up to the ceiling.
@@ -64,7 +64,7 @@ class RetryPolicy:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """
-    How long to wait between two looks at something that takes minutes.
+    How long to wait between two polls of something that takes minutes.
 
     :param shortest_seconds: ``poll_interval``.
     :param longest_seconds: ``max_poll_interval``.
@@ -74,6 +74,6 @@ class Pace:
     longest_seconds: float = 300.0
 
     def delay(self, age_seconds: float, jitter: Jitter) -> float:
-        """Say how long to wait, given how long it has taken already: a share of it, jittered."""
+        """Return the next wait: a share of the age, with jitter, within the two limits."""
         share = POLL_GROWTH * age_seconds * jitter(0.9, 1.0)
         return max(min(share, self.longest_seconds), self.shortest_seconds)
