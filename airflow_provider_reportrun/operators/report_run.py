@@ -57,6 +57,7 @@ from airflow_provider_reportrun.protocol.calls import (
     create_body,
     if_any,
     is_nothing,
+    key_if_any,
     required,
 )
 from airflow_provider_reportrun.protocol.checks import check_parameters, is_covered, not_available
@@ -79,6 +80,7 @@ from airflow_provider_reportrun.task.arguments import (
     choice,
     file_name,
     flag,
+    folder,
     mapping,
     optional,
     plain_flag,
@@ -125,6 +127,8 @@ def _column_types(value: Any, name: str) -> dict[str, str]:
 
 _CREATE_CHECKS: Final[Mapping[str, Check]] = {
     "timezone": optional(zone),
+    "report_parameters": optional(mapping),
+    "idempotency_key": key_if_any,
     "on_clear": choice(NEW_RUN, REUSE),
     "validate": flag,
     "wait_for_data": flag,
@@ -141,15 +145,12 @@ _RENDERED_CHECKS: Final[Mapping[str, Check]] = {
 """Of what only rendering can make nothing of."""
 _CREATE_RENDERED: Final = {
     **_RENDERED_CHECKS,
-    "report_parameters": if_any,
     "result_options": if_any,
-    "idempotency_key": if_any,
 }
 _LANDING_RENDERED: Final = {
     **_RENDERED_CHECKS,
     "destination": required,
     "storage_conn_id": if_any,
-    "spool_dir": if_any,
 }
 _LANDING_CHECKS: Final[Mapping[str, Check]] = {
     "storage_options": optional(mapping),
@@ -157,6 +158,7 @@ _LANDING_CHECKS: Final[Mapping[str, Check]] = {
     "if_empty": choice(LAND, SKIP, FAIL),
     "decompress": flag,
     "marker": optional(file_name),
+    "spool_dir": optional(folder),
     "max_unpacked_bytes": whole_number,
     "max_members": whole_number,
     "output_format": optional(choice(PARQUET)),
@@ -262,7 +264,7 @@ class CreateReportRunOperator(_ReportRunOperator):
         interval_start: str | date | datetime | None = DATA_INTERVAL_START,
         interval_end: str | date | datetime | None = DATA_INTERVAL_END,
         timezone: tzinfo | Late | None = None,
-        report_parameters: Mapping[str, Any] | None = None,
+        report_parameters: Mapping[str, Any] | Late | None = None,
         result_options: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         on_clear: Late = NEW_RUN,
@@ -282,7 +284,7 @@ class CreateReportRunOperator(_ReportRunOperator):
         self.interval_start = interval_start
         self.interval_end = interval_end
         self.timezone: Any = timezone
-        self.report_parameters = report_parameters
+        self.report_parameters: Any = report_parameters
         self.result_options = result_options
         self.idempotency_key = idempotency_key
         self.on_clear: Any = on_clear
@@ -780,7 +782,7 @@ class CreateReportRunOperator(_ReportRunOperator):
         body = create_body(self.report, parameters, self.result_options or None)
         own = self.idempotency_key
         key = idempotency_key(
-            checked_key(own) if own else _identity(context["ti"]),
+            _identity(context["ti"]) if own is None else checked_key(own),
             namespace=hook.access.idempotency_namespace,
             generation=self._first_try(context),
             stripe_context=hook.effective_context,
@@ -860,7 +862,7 @@ class _LandingOperator(_ReportRunOperator):
         marker: Late | None = None,
         max_unpacked_bytes: int | Late = MAX_UNPACKED_BYTES,
         max_members: int | Late = MAX_MEMBERS,
-        spool_dir: str | None = None,
+        spool_dir: str | PurePath | None = None,
         output_format: Late | None = None,
         column_types: Mapping[str, str] | Late | None = None,
         if_empty: Late = LAND,
@@ -876,7 +878,7 @@ class _LandingOperator(_ReportRunOperator):
         self.marker: Any = marker
         self.max_unpacked_bytes: Any = max_unpacked_bytes
         self.max_members: Any = max_members
-        self.spool_dir = spool_dir
+        self.spool_dir: Any = spool_dir
         self.output_format: Any = output_format
         self.column_types: Any = column_types
         self.if_empty: Any = if_empty

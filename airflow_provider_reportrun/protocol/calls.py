@@ -197,6 +197,15 @@ def checked_key(value: Any) -> str:
     )
 
 
+def key_if_any(value: Any, name: str) -> str | None:  # noqa: ARG001 - the signature of a check
+    """
+    Return an idempotency key, or None for what a template renders to if there is no value.
+
+    :raises InvalidInput: if the value is neither.
+    """
+    return None if is_nothing(value) else checked_key(value)
+
+
 def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(options, Mapping) or set(options) - {"compress_file"}:
         raise InvalidInput(f"result_options takes compress_file and nothing else, not {options!r}.")

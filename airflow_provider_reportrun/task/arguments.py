@@ -1,5 +1,5 @@
 """
-Strict checks of task arguments: flags, choices, numbers, zones, names and mappings.
+Strict checks of task arguments: flags, choices, numbers, zones, names, folders and mappings.
 
 A value in the DAG file is checked when the file is parsed, because an import error is seen before a
 run fails. A value from a template, a DAG parameter or another task is checked when the task runs. A
@@ -9,10 +9,12 @@ flag never treats just any non-empty value as True.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import tzinfo
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import pendulum
@@ -31,8 +33,10 @@ Check: TypeAlias = Callable[[Any, str], Any]
 _FLAGS: Final = {"true": True, "false": False}
 _TEMPLATE: Final = ("{{", "{%", "{#")
 _WHOLE: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
-_NOTHING: Final = {"", "none"}
-"""What templates render to if there is no value."""
+_NOTHING: Final = {"", "none", "null"}
+"""What templates render to if there is no value; ``null`` is None after ``tojson``."""
+_LONGEST_NAME: Final = 255
+"""The most bytes that common filesystems accept in a file name."""
 _MOST_LETTERS: Final = 60
 """Characters of a wrong value that an error shows."""
 _ADVICE: Final = "If it comes from a template, check what that renders to."
@@ -147,15 +151,35 @@ def zone(value: Any, name: str) -> str | tzinfo:
 
 def file_name(value: Any, name: str) -> str:
     """
-    Read a file name without folders.
+    Read a file name without folders, of at most 255 bytes in UTF-8.
 
+    :return: the name, without blanks around it.
     :raises InvalidInput: for anything else.
     """
-    if not isinstance(value, str) or not value.strip() or "/" in value or value in {".", ".."}:
+    text = value.strip() if isinstance(value, str) else ""
+    is_valid = text.isprintable() and "/" not in text and text not in {"", ".", ".."}
+    if not is_valid or len(text.encode()) > _LONGEST_NAME:
         raise InvalidInput(
-            f"{name} must be the name of a file, such as '_SUCCESS', not {_shown(value)}. {_ADVICE}"
+            f"{name} must be the name of a file, such as '_SUCCESS', of at most {_LONGEST_NAME} "
+            f"bytes, not {_shown(value)}. {_ADVICE}"
         )
-    return value
+    return text
+
+
+def folder(value: Any, name: str) -> str:
+    """
+    Read the path of a local folder.
+
+    :param value: text or a path of ``pathlib``.
+    :return: the path, without blanks around it.
+    :raises InvalidInput: for anything else.
+    """
+    text = os.fspath(value).strip() if isinstance(value, str | PurePath) else ""
+    if not text or not text.isprintable():
+        raise InvalidInput(
+            f"{name} must be the path of a folder, such as '/tmp', not {_shown(value)}. {_ADVICE}"
+        )
+    return text
 
 
 def mapping(value: Any, name: str) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta, timezone
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pendulum
@@ -67,6 +68,13 @@ def run_sensor(**arguments):
         (create, "on_clear", None, "on_clear must be 'new_run' or 'reuse', not None"),
         (create, "timezone", "Mars/Olympus", "timezone must be the name of a zone"),
         (create, "timezone", 2, "timezone must be the name of a zone"),
+        (create, "report_parameters", 5, "report_parameters must be a mapping, not 5"),
+        (create, "report_parameters", 0, "report_parameters must be a mapping, not 0"),
+        (create, "report_parameters", ["usd"], "report_parameters must be a mapping, not ['usd']"),
+        (create, "report_parameters", "currency", "report_parameters must be a mapping"),
+        (create, "idempotency_key", 0, "idempotency_key must be 1 to 255 printable ASCII"),
+        (create, "idempotency_key", False, "idempotency_key must be 1 to 255 printable ASCII"),
+        (create, "idempotency_key", "Ä", "idempotency_key must be 1 to 255 printable ASCII"),
         (create, "deferrable", "False", "deferrable must be True or False, not 'False'"),
         (create, "deferrable", "{{ params.wait }}", "deferrable must be True or False"),
         (create, "deferrable", 0, "deferrable must be True or False"),
@@ -81,6 +89,12 @@ def run_sensor(**arguments):
         (download, "if_exists", "overwrite", "if_exists must be 'replace' or 'skip' or 'fail'"),
         (download, "marker", "a/b", "marker must be the name of a file"),
         (download, "marker", True, "marker must be the name of a file"),
+        (download, "marker", "done\n.csv", "marker must be the name of a file"),
+        (download, "marker", " .. ", "marker must be the name of a file"),
+        (download, "marker", "ä" * 128, "marker must be the name of a file"),
+        (download, "spool_dir", 5, "spool_dir must be the path of a folder, such as '/tmp', not 5"),
+        (download, "spool_dir", b"/tmp", "spool_dir must be the path of a folder"),
+        (download, "spool_dir", "/spool/\0", "spool_dir must be the path of a folder"),
         (download, "output_format", "csv", "output_format must be 'parquet'"),
         (download, "column_types", "fee=decimal", "column_types must be a mapping"),
         (download, "column_types", {"fee": "money"}, "type of the column 'fee'"),
@@ -112,6 +126,11 @@ def test_a_known_mistake_is_an_error_of_import(make, name, value, words):
         (download, {"column_types": {"{{ params.name }}": "decimal"}, "output_format": "parquet"}),
         (download, {"column_types": {"fee": "{{ params.type }}"}, "marker": "{{ ds }}_DONE"}),
         (download, {"column_types": '{"fee": "decimal"}', "max_unpacked_bytes": "500"}),
+        (create, {"report_parameters": '{"currency": "usd"}', "idempotency_key": None}),
+        (create, {"report_parameters": "{{ params.all | tojson }}"}),
+        (create, {"report_parameters": None, "idempotency_key": "{{ ds }}"}),
+        (download, {"spool_dir": Path("/var/spool"), "marker": "ä" * 127}),
+        (download, {"spool_dir": "{{ params.folder }}"}),
         (download, {"decompress": "{% if 1 %}True{% endif %}", "if_exists": "{{ params.x }}"}),
     ],
 )
@@ -197,6 +216,9 @@ def test_a_flag_may_be_the_output_of_a_task(sandbox, tmp_path):
         ({"max_unpacked_bytes": "{{ params.x }}"}, {"x": -5}, "max_unpacked_bytes must be a whole"),
         ({"output_format": "{{ params.x }}"}, {"x": "orc"}, "output_format must be 'parquet'"),
         ({"column_types": "{{ params.x }}"}, {"x": [1]}, "column_types must be a mapping"),
+        ({"report_parameters": "{{ params.x }}"}, {"x": [1]}, "report_parameters must be a mappi"),
+        ({"idempotency_key": "{{ params.x }}"}, {"x": "Ä"}, "idempotency_key must be 1 to 255"),
+        ({"spool_dir": "{{ params.x }}"}, {"x": "a\tb"}, "spool_dir must be the path of a folder"),
     ],
 )
 def test_what_a_template_brings_is_checked_before_any_request(sandbox, arguments, params, words):
@@ -226,10 +248,11 @@ def test_all_of_them_are_rendered(sandbox, tmp_path):
             wait_for_data="{{ params.no }}",
             if_exists="{{ 'skip' }}",
             decompress="{{ params.yes }}",
-            marker="{{ ds }}_DONE",
+            marker=" {{ ds }}_DONE\n",
+            spool_dir=tmp_path,
             max_unpacked_bytes="{{ params.most }}",
             output_format="{{ params.none }}",
-            column_types="{{ params.none }}",
+            column_types="{{ params.none | tojson }}",
         )
     outcome = run_task(made)
     assert outcome.state == "success", outcome.error
@@ -256,6 +279,37 @@ def test_types_may_come_as_json(sandbox, tmp_path):
     outcome = run_task(made)
     assert outcome.state == "success", outcome.error
     assert str(parquet.read_schema(tmp_path / "r.parquet").field("a").type) == "int64"
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
+def test_report_parameters_may_come_as_json(sandbox, native):
+    """One template may render all of them, with the dates in the zone of the task."""
+    given = {"currency": "usd", "interval_start": "2026-10-26"}
+    with dag(params={"all": given}, render_template_as_native_obj=native):
+        made = create(
+            report_parameters="{{ params.all | tojson }}",
+            interval_end="2026-11-02",
+            timezone="Europe/Paris",
+        )
+    outcome = run_task(made)
+    assert outcome.state == "success", outcome.error
+    assert [run.report_parameters for run in sandbox.runs] == [
+        {
+            "currency": "usd",
+            "interval_start": "2026-10-25T23:00:00.000Z",
+            "interval_end": "2026-11-01T23:00:00.000Z",
+        }
+    ]
+
+
+def test_a_key_that_is_no_text_is_refused_by_name(sandbox):
+    """A number that counts as false is not a key that was left out."""
+    with dag(params={"key": 0}, render_template_as_native_obj=True):
+        made = create(idempotency_key="{{ params.key }}", retries=3)
+    outcome = run_task(made)
+    assert isinstance(outcome.error, InvalidInput), outcome.error
+    assert str(outcome.error).startswith("idempotency_key must be 1 to 255 printable ASCII")
+    assert sandbox.requests == []
 
 
 @pytest.mark.parametrize("value", ["{{ params.zone }}", "Europe/Paris", ZoneInfo("Europe/Paris")])

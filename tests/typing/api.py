@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta, timezone
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -113,6 +113,9 @@ def tasks() -> None:
         CreateReportRunOperator(
             task_id="all_data", report="r", interval_start=None, interval_end=None
         )
+        CreateReportRunOperator(
+            task_id="as_rendered", report="r", report_parameters=made.param("parameters")
+        )
         wait = ReportRunSensor(
             task_id="wait",
             report_run_id=create.output,
@@ -151,6 +154,7 @@ def tasks() -> None:
             if_exists="{{ params.if_exists }}",
             decompress=made.param("unpack"),
             max_unpacked_bytes="{{ params.most }}",
+            spool_dir=PurePath("/var/spool"),
             column_types="{{ params.types | tojson }}",
         )
         whole = ReportRunToStorageOperator(
