@@ -12,6 +12,8 @@ from airflow_provider_reportrun.errors import InvalidInput
 DAY_SECONDS: Final = 24 * 60 * 60.0
 DEFER_MARGIN_SECONDS: Final = 120.0
 """How long after the deadline Airflow ends a deferral, if the triggerer has not."""
+_LONGEST_DEFERRAL_SECONDS: Final = 100 * 365 * DAY_SECONDS
+"""Airflow adds the timeout to the current time, and a datetime ends in the year 9999."""
 
 
 def seconds(value: Any, argument: str, *, least: float | None = None) -> float:
@@ -54,5 +56,11 @@ def _number(value: Any) -> float | None:
 
 
 def defer_timeout(deadline: float) -> timedelta:
-    """Return the timeout of a deferral whose trigger ends at a deadline (epoch seconds)."""
-    return timedelta(seconds=max(deadline - time.time(), 0.0) + DEFER_MARGIN_SECONDS)
+    """
+    Return the timeout of a deferral whose trigger ends at a deadline.
+
+    :param deadline: epoch seconds.
+    :return: at most 100 years.
+    """
+    left = max(deadline - time.time(), 0.0) + DEFER_MARGIN_SECONDS
+    return timedelta(seconds=min(left, _LONGEST_DEFERRAL_SECONDS))

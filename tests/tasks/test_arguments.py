@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -310,6 +310,21 @@ def test_a_key_that_is_no_text_is_refused_by_name(sandbox):
     assert isinstance(outcome.error, InvalidInput), outcome.error
     assert str(outcome.error).startswith("idempotency_key must be 1 to 255 printable ASCII")
     assert sandbox.requests == []
+
+
+@pytest.mark.parametrize(
+    ("make", "timeout"),
+    [(whole, 1e12), (whole, 1e300), (data_sensor, 1e12), (data_sensor, timedelta.max)],
+)
+def test_the_longest_timeout_defers(sandbox, make, timeout):
+    """Airflow can add the timeout of the deferral to the current time."""
+    with dag():
+        made = make(interval_end="2027-01-01T00:00:00Z", timeout=timeout, deferrable=True)
+    outcome = run_task(made, event_of=None)
+    assert outcome.state == "deferred", outcome.error
+    (deferral,) = outcome.deferrals
+    now = datetime.now(timezone.utc)
+    assert now + timedelta(days=36_500 - 1) < now + deferral.trigger_timeout
 
 
 @pytest.mark.parametrize("value", ["{{ params.zone }}", "Europe/Paris", ZoneInfo("Europe/Paris")])
