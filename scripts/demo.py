@@ -1,8 +1,8 @@
 """
 Run ``example_dags/weekly_report.py`` for last week, against the sandbox: ``make demo``.
 
-No account, no scheduler, no network: the sandbox serves Stripe's Reporting API from this process,
-and ``dag.test()`` runs the DAG in it. Everything that is written goes to ``.demo``.
+It needs no account, no scheduler and no network: the sandbox serves Stripe's Reporting API from
+this process, and ``dag.test()`` runs the DAG in it. It writes to ``.demo`` only.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ DAGS = ROOT / "example_dags"
 RUN_SECONDS = 3
 """How long a report run takes in the sandbox; Stripe takes minutes."""
 DATA_LAG_HOURS = 12
-"""How long after its end half a day becomes available in the sandbox."""
+"""Hours from the end of a half day until its data is available in the sandbox."""
 LINES_SHOWN = 4
 LEVELS = "airflow.task.operators.airflow_provider_reportrun=INFO py.warnings=ERROR"
-"""What our tasks log of themselves, and of everything else warnings, but not Python's own."""
+"""Shows what our tasks log, and warnings of everything else except Python's own."""
 
 
 def main() -> int:
     """
     Run the demo.
 
-    :return: the exit code, 0 when the report has landed.
+    :return: the exit code, 0 if the report has landed.
     """
     signal.signal(signal.SIGINT, stop)
     prepare()
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def prepare() -> None:
-    """Give Airflow an empty home, the examples, and nothing of any other Airflow."""
+    """Give Airflow an empty home and the examples, and remove settings of any other Airflow."""
     shutil.rmtree(DEMO, ignore_errors=True)
     for folder in (DEMO / "airflow", DEMO / "tmp"):
         folder.mkdir(parents=True)
@@ -76,7 +76,7 @@ def prepare() -> None:
 
 
 def weekly_report() -> DAG:
-    """Import the example, with the patience and the retries that suit a demo."""
+    """Import the example, with a poll interval and retries that suit a demo."""
     sys.path.insert(0, str(DAGS))
     import weekly_report
 
@@ -88,7 +88,7 @@ def weekly_report() -> DAG:
 
 
 def last_monday_with_data() -> datetime:
-    """Give the end (UTC) of the last whole week that the sandbox has data of."""
+    """Return the end (UTC) of the last whole week that the sandbox has data of."""
     ready = datetime.now(timezone.utc) - timedelta(hours=DATA_LAG_HOURS)
     midnight = ready.replace(hour=0, minute=0, second=0, microsecond=0)
     return midnight - timedelta(days=midnight.weekday())
@@ -96,7 +96,7 @@ def last_monday_with_data() -> datetime:
 
 def run(dag: DAG, *, monday: datetime) -> str:
     """
-    Run a weekly DAG as a scheduler would have on a Monday.
+    Run a weekly DAG as a scheduler would on a Monday.
 
     :return: the state of the DAG run.
     """
@@ -109,18 +109,18 @@ def run(dag: DAG, *, monday: datetime) -> str:
 
 
 def show(landed: Path) -> None:
-    """Tell what has landed, and what to do next."""
+    """Print what has landed, and what to do next."""
     content = landed.read_bytes()
     say(f"Landed {landed.relative_to(ROOT)}")
     say(f"  {len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
     for line in content.decode().splitlines()[:LINES_SHOWN]:
         say(f"  {line}")
-    say("Next: read example_dags/weekly_report.py, which has just run; README.md tells the rest.")
+    say("Next: read example_dags/weekly_report.py, which has just run, and README.md for the rest.")
     say("For any other Airflow: .venv/bin/python -m airflow_provider_reportrun.sandbox")
 
 
 def say(line: str) -> None:
-    """Print a line at once, in order with what Airflow logs."""
+    """Print a line at once, in order with Airflow's log."""
     print(line, flush=True)
 
 

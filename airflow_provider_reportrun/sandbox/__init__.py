@@ -1,7 +1,7 @@
 """
-An offline server of Stripe's Reporting API, for trying things out and for tests.
+An offline server of Stripe's Reporting API, for trials and tests.
 
-Shares no code with the client: what one of them gets wrong, the other does not.
+It shares no code with the client, so that no mistake of one hides in the other.
 """
 
 from airflow_provider_reportrun.sandbox.answers import Delivery

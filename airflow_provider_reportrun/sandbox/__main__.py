@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_reportrun.sandbox``: serves until it is stopped."""
+"""``python -m airflow_provider_reportrun.sandbox``: serve until stopped."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from airflow_provider_reportrun.sandbox.catalog import CATALOG
 from airflow_provider_reportrun.sandbox.server import Sandbox
 
 DEFAULT_PORT = 12113
-"""Fixed, so that a connection that was exported once stays true over a restart."""
+"""Fixed, so that an exported connection stays valid after a restart."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
     Serve until SIGINT or SIGTERM.
 
-    :param arguments: None: those of the command line.
+    :param arguments: None for those of the command line.
     :return: the exit code.
     """
     options = _parser().parse_args(arguments)
@@ -62,7 +62,7 @@ def _welcome(sandbox: Sandbox) -> str:
 
 
 def _peculiarity(report: str) -> str:
-    """Say which bounds of an interval a report does not take, and what it requires besides."""
+    """Return which interval bounds a report does not take, and what else it requires."""
     parameters = {each.name: each for each in CATALOG[report].parameters}
     bounds = ("interval_start", "interval_end")
     notes = [f"no {bound}" for bound in bounds if bound not in parameters]
@@ -96,22 +96,22 @@ def _parser() -> argparse.ArgumentParser:
         "--concurrency",
         type=_number(int, 0),
         default=4,
-        help="how many report runs may be running at once (default: %(default)s)",
+        help="how many report runs of one API key may run at once (default: %(default)s)",
     )
     add(
         "--size",
         metavar="BYTES",
         type=_number(int, 0),
-        help="bytes of a result file before compression (default: as many as its rows take)",
+        help="bytes of a result file before compression (default: as many as its rows need)",
     )
     add(
         "--data-lag",
         metavar="HOURS",
         type=_number(float, 0),
         default=12.0,
-        help="how long after its end a half day becomes available (default: %(default)s)",
+        help="hours from the end of a half day until its data is available (default: %(default)s)",
     )
-    add("--seed", type=int, default=0, help="other seeds make other rows (default: %(default)s)")
+    add("--seed", type=int, default=0, help="another seed makes other rows (default: %(default)s)")
     return parser
 
 

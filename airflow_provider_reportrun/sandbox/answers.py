@@ -1,4 +1,4 @@
-"""Answers that Starlette has no class for: a result file, and none at all."""
+"""Answers that Starlette has no class for: a result file, and a cut connection."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 class Dropped(Response):
     """
-    No answer: the connection is cut before a byte was sent.
+    No answer: cuts the connection before a byte is sent.
 
-    :param connection: the one to cut.
-    :param reset: by a TCP reset rather than an orderly end.
+    :param connection: the connection to cut.
+    :param reset: by a TCP reset instead of an orderly close.
     """
 
     def __init__(self, connection: Connection, *, reset: bool = False) -> None:
@@ -45,20 +45,21 @@ class Dropped(Response):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """
-    A fault of a download; every field left alone is a thing done right.
+    A fault of a download; a field that keeps its default changes nothing.
 
-    :param cut_after: cut the connection after so many bytes of this answer's body.
-    :param reset: cut by a TCP reset, which may take away some of the last bytes too.
+    :param cut_after: cut the connection after this many bytes of the answer's body.
+    :param reset: cut by a TCP reset, which may also discard the last bytes sent.
     :param bytes_per_second: send no faster than this.
-    :param stall_at: fall silent after so many bytes of the body.
-    :param stall_seconds: for so long, or until ``fault.release()``.
-    :param truncate_to: serve only the first bytes of the file, with a truthful Content-Length.
-    :param extra: serve so many bytes more than the file has, with a truthful Content-Length.
-    :param announce: a Content-Length that is not true; the connection ends with the answer.
-    :param expired: answer 403, as for a URL past its time.
+    :param stall_at: stop sending after this many bytes of the body.
+    :param stall_seconds: how long to stop; ``fault.release()`` ends it earlier.
+    :param truncate_to: serve only this many bytes of the file, with a correct Content-Length.
+    :param extra: serve this many bytes more than the file has, with a correct Content-Length.
+    :param announce: send this Content-Length instead of the correct one, and close the
+        connection after the answer.
+    :param expired: answer 403, as for an expired URL.
     :param ranges: False: ignore ``Range``, and send neither ``ETag`` nor ``Accept-Ranges``.
     :param corrupt_at: flip the bits of one byte at this offset of the file.
-    :param etag: another ``ETag``, in quotes, as after the file was changed.
+    :param etag: send this ``ETag``, quotes included, as if the file had changed.
     """
 
     cut_after: int | None = None
@@ -78,11 +79,11 @@ class Delivery:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRequest:
     """
-    A file, and what of it was asked for.
+    A file, and the part of it that was requested.
 
-    :param path: the file; nothing may change it.
-    :param etag: strong, in quotes.
-    :param media_type: of the file.
+    :param path: the file, which must not change.
+    :param etag: strong, quotes included.
+    :param media_type: the ``Content-Type`` of the file.
     :param range: the ``Range`` header.
     :param if_range: the ``If-Range`` header.
     """
@@ -98,11 +99,11 @@ class FileRequest:
 
 class FileAnswer(Response):
     """
-    A result file, or a part of it, streamed.
+    Streams a result file, or a part of it.
 
-    :param wanted: the file, and what of it was asked for.
-    :param delivery: what to do wrong.
-    :param pause: waits for so many seconds, or until the fault is released.
+    :param wanted: the file, and the part of it that was requested.
+    :param delivery: the fault; None for a correct download.
+    :param pause: waits this many seconds, or until the fault is released.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class FileAnswer(Response):
             await self._go_beyond()
 
     async def _stream(self, file: BinaryIO, send: Send) -> bool:
-        """Send the body; False when the connection was cut, or the client left."""
+        """Send the body; return False if the connection was cut or the client left."""
         delivery, connection = self._delivery, self.wanted.connection
         whole = self._stop - self._start
         stop = min(
@@ -167,7 +168,7 @@ class FileAnswer(Response):
         return True
 
     def _steps(self, stop: int) -> Iterator[int]:
-        """Divide the body into what is sent at once."""
+        """Yield the sizes of the pieces that the body is sent in."""
         most, stall_at = CHUNK_BYTES, self._delivery.stall_at or 0
         if self._delivery.bytes_per_second is not None:
             most = max(1, min(most, int(self._delivery.bytes_per_second / _SLICES_A_SECOND)))
@@ -190,7 +191,7 @@ class FileAnswer(Response):
         return data
 
     async def _go_beyond(self) -> None:
-        """Send what is left after the announced length, then end the connection."""
+        """Send bytes beyond the announced length, then close the connection."""
         first = self._start + (self._delivery.announce or 0)
         count = min(self._stop - first, _BEYOND_BYTES)
         with self.wanted.path.open("rb") as file:
@@ -198,11 +199,11 @@ class FileAnswer(Response):
         await self.wanted.connection.cut(reset=self._delivery.reset)
 
     def _narrow(self) -> int:
-        """Apply ``Range``, and tell the status that comes of it."""
+        """Apply ``Range``, and return the status that results."""
         wanted = self.wanted
         found = _RANGE.fullmatch(wanted.range or "")
         changed = wanted.if_range is not None and wanted.if_range != wanted.etag
-        # S3 answers a malformed range, or several in one, with the whole file.
+        # S3 answers a malformed range, or a list of ranges, with the whole file.
         if found is None or changed or found[0] == "bytes=-":
             return 200
         first, last = found[1], found[2]
@@ -223,7 +224,7 @@ class FileAnswer(Response):
         length = self._stop - self._start
         if self._delivery.announce is not None:
             length = self._delivery.announce
-        # Set here, for Starlette would add a charset, which S3 does not.
+        # Set here because Starlette would add a charset, which S3 does not.
         headers = {"Content-Length": str(length), "Content-Type": self.wanted.media_type}
         if self._delivery.ranges:
             headers |= {"Accept-Ranges": "bytes", "ETag": self.wanted.etag}

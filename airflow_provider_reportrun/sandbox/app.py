@@ -1,4 +1,4 @@
-"""The routes: takes requests apart, asks ``state`` and ``files``, and puts answers together."""
+"""The routes: they read requests, ask ``state`` and ``files``, and build answers."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ _MEDIA_TYPES = {"csv": "text/csv", "zip": "application/zip"}
 
 class Api:
     """
-    The Reporting API and the place its result files are fetched from.
+    The Reporting API and the server of its result files.
 
-    :param state: the runs and what else is remembered.
-    :param keyring: the keys that are known.
+    :param state: the runs and all else that is remembered.
+    :param keyring: the known API keys.
     :param files: the result files.
-    :param faults: what shall go wrong.
+    :param faults: the planned faults.
     :param connections: the open connections of the server.
     """
 
@@ -81,7 +81,7 @@ class Api:
         self._numbers = itertools.count(1)
 
     def routes(self) -> list[Route]:
-        """Make the routes; the last one takes whatever the API does not know."""
+        """Return the routes; the last one takes every URL that the API does not know."""
         served: tuple[tuple[str, list[str], Operation, Handler], ...] = (
             ("/v2/reporting/report_runs", ["POST"], "create", self._create),
             ("/v2/reporting/report_runs/{id}", ["GET"], "get_run", self._get_run),
@@ -154,7 +154,7 @@ class Api:
             raise invalid_fields(f"`Idempotency-Key` must have 1 to {_LONGEST_KEY} characters.")
         run, is_new = self._state.create(caller, body, key)
         if is_new:
-            # Even a run that takes no time is still running in the answer that creates it.
+            # A new run is still running in the answer to its create, even if it takes no time.
             return JSONResponse(_described(run, "running"))
         return await self._run_answer(request, run, with_schema=False)
 
@@ -173,7 +173,7 @@ class Api:
         return JSONResponse(definition.as_json(self._state.window()))
 
     async def _inspect(self, request: Request) -> Response:
-        """Stand in for the page of Stripe's Workbench that shows an object, without a key."""
+        """Show a run, without a key, in place of the page in Stripe's Workbench."""
         run = self._state.run(request.query_params.get("object", ""))
         if run is None:
             raise not_found()
@@ -239,7 +239,7 @@ class Api:
             "X-Amz-Credential": f"SANDBOX/{instant(issued_ns):%Y%m%d}/us-west-2/s3/aws4_request",
             "X-Amz-Date": f"{instant(issued_ns):%Y%m%dT%H%M%SZ}",
             "X-Amz-Expires": str(max(1, round(self._state.settings.url_seconds))),
-            # The instant of expiry to the nanosecond, and a number that makes each URL another.
+            # The expiry in nanoseconds, and a number that makes each URL unique.
             "X-Amz-Security-Token": f"{expires_ns}-{next(self._numbers)}",
             "X-Amz-SignedHeaders": "host",
         }
@@ -248,7 +248,7 @@ class Api:
         return f"{address}{path}?{urlencode(query)}&X-Amz-Signature={signature}"
 
     def _signature(self, path: str, query: Mapping[str, str]) -> str:
-        # Of the decoded values, as S3 does: clients may write the same URL in another way.
+        # Of the decoded values, as S3 does: clients may encode the same URL differently.
         signed = f"{path}?{urlencode(sorted(query.items()))}".encode()
         return hmac.new(self._secret, signed, hashlib.sha256).hexdigest()
 
@@ -261,7 +261,7 @@ class Api:
                 "Signature query string parameter or the Authorization header should be specified",
             )
         if any(name.startswith("stripe-") for name in request.headers):
-            return s3_error(400, "InvalidRequest", "Stripe headers have no business here")
+            return s3_error(400, "InvalidRequest", "Stripe headers are not allowed here")
         query = dict(request.query_params)
         signature = query.pop("X-Amz-Signature", "")
         genuine = self._signature(request.url.path, query)
@@ -293,7 +293,7 @@ class Api:
 
 
 def build_app(api: Api) -> Starlette:
-    """Make the ASGI application."""
+    """Return the ASGI application."""
     return Starlette(routes=api.routes())
 
 

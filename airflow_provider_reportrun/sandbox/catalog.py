@@ -1,4 +1,4 @@
-"""The reports that the sandbox knows; what their rows hold is the business of ``data.py``."""
+"""The reports that the sandbox knows; ``data.py`` makes their rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from airflow_provider_reportrun.sandbox.clock import with_milliseconds
 
 FIRST_DATA_AT = datetime(2020, 1, 1, tzinfo=timezone.utc)
-"""Before this instant no report has data."""
+"""No report has data before this instant."""
 
 CURRENCIES = ("eur", "gbp", "usd")
 CATEGORIES = ("charge", "dispute", "fee", "refund")
@@ -17,7 +17,7 @@ CATEGORIES = ("charge", "dispute", "fee", "refund")
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The data a report holds, UTC, half-open."""
+    """An interval of data, UTC, half-open."""
 
     start: datetime
     end: datetime
@@ -25,12 +25,12 @@ class Window:
 
 def window_at(now: datetime, lag_hours: float) -> Window:
     """
-    Tell what is available at an instant.
+    Return the data that is available at an instant.
 
     Stripe prepares data twice a day, so the end moves in half days.
 
     :param now: UTC.
-    :param lag_hours: how long after its end a half day becomes available.
+    :param lag_hours: hours from the end of a half day until its data is available.
     """
     ready = now - timedelta(hours=lag_hours)
     end = ready.replace(hour=ready.hour // 12 * 12, minute=0, second=0, microsecond=0)
@@ -50,7 +50,7 @@ class Parameter:
     """Whether the report says which instants it accepts."""
 
     def as_json(self, window: Window) -> dict[str, Any]:
-        """Build the parameter's entry, details that do not apply being null."""
+        """Build the parameter's entry; details that do not apply are null."""
         allowed = {"allowed_values": list(self.allowed_values)}
         bounds = {"min": with_milliseconds(window.start), "max": with_milliseconds(window.end)}
         elements = {"element_type": "enum", "enum_details": allowed}
@@ -65,7 +65,7 @@ class Parameter:
 
 
 ColumnType: TypeAlias = Literal["boolean", "double", "bigint", "varchar", "timestamp"]
-"""What the schema of a result says of a column."""
+"""The type of a column in the schema of a result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class ReportDefinition:
     One report of the catalogue.
 
     :param accessible: False for a report that no key of the sandbox may use.
-    :param fails_with: the ``error_code`` that every run of it ends with; None: runs succeed.
+    :param fails_with: the ``error_code`` of each of its runs; None if its runs succeed.
     """
 
     id: str
@@ -103,7 +103,7 @@ class ReportDefinition:
         }
 
     def chosen_columns(self, report_parameters: dict[str, Any]) -> tuple[Column, ...]:
-        """Tell the columns of a run's file: those asked for, in that order, or all."""
+        """Return the columns of a run's file: the requested ones in their order, or all."""
         wanted = report_parameters.get("columns")
         if wanted is None:
             return self.columns
@@ -112,7 +112,7 @@ class ReportDefinition:
 
 
 def is_metadata(column: str) -> bool:
-    """Tell whether a column is one of metadata, ``payment_metadata[key]``, which no list holds."""
+    """Return whether this is a metadata column, ``payment_metadata[key]``; no list has them."""
     name, _, key = column.partition("[")
     return name.isidentifier() and len(key) > 1 and key.endswith("]")
 
@@ -198,13 +198,13 @@ def _itemized(
 
 
 def _by_payout(definition: ReportDefinition) -> ReportDefinition:
-    # The rows of one payout, whenever they arose.
+    # The rows of one payout, whatever their dates.
     others = (each for each in definition.parameters if each not in {_START, _END, _CURRENCY})
     return replace(definition, parameters=(_PAYOUT, *others))
 
 
 def _without_window(definition: ReportDefinition) -> ReportDefinition:
-    # Some reports say nothing of their data, and some want the columns spelled out.
+    # Some reports do not say which data they have, and some require columns.
     def changed(parameter: Parameter) -> Parameter:
         required = parameter.required or parameter.name == "columns"
         return replace(parameter, windowed=False, required=required)
@@ -260,9 +260,10 @@ CATALOG = {definition.id: definition for definition in _DEFINITIONS}
 """
 Every report by its id.
 
-``balance_summary`` takes no columns; ``ending_balance_reconciliation_summary`` takes no
-``interval_start``; ``payout_reconciliation_by_id_itemized`` takes no interval, but requires a
-``payout``; ``all_fees_itemized`` requires them and has no
-``timestamp_details``; every run of ``card_transactions_itemized`` fails as too large;
-``connected_account_payouts_itemized`` is inaccessible to every key.
+- ``balance_summary`` takes no columns.
+- ``ending_balance_reconciliation_summary`` takes no ``interval_start``.
+- ``payout_reconciliation_by_id_itemized`` takes no interval, but requires a ``payout``.
+- ``all_fees_itemized`` requires columns, and has no ``timestamp_details``.
+- Each run of ``card_transactions_itemized`` fails because its file is too large.
+- ``connected_account_payouts_itemized`` is inaccessible to every key.
 """

@@ -1,4 +1,4 @@
-"""What a create request must look like; every refusal names the field that is wrong."""
+"""Checks of create requests; each refusal names the wrong field."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FIELDS = ("report", "report_parameters", "result_options")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
-    """A create request that may be carried out."""
+    """A valid create request."""
 
     definition: ReportDefinition
     report_parameters: dict[str, Any]
@@ -35,8 +35,8 @@ def parse_timestamp(text: str) -> datetime | None:
     """
     Read an RFC 3339 instant in UTC, to the microsecond.
 
-    :return: None for anything else, an offset other than zero included: whether the API
-        takes those is not documented, so a client had better not rely on it.
+    :return: None for anything else, an offset other than zero included: it is not documented
+        whether the API accepts those, so clients should not rely on it.
     """
     found = _TIMESTAMP.fullmatch(text)
     if found is None:
@@ -53,8 +53,8 @@ def check_new_run(body: dict[str, Any], window: Window) -> NewRun:
     Validate the body of a create request.
 
     :param body: the parsed JSON object.
-    :param window: the data there is at present.
-    :raises Problem: 400 ``invalid_fields``, or 403 for a report out of reach.
+    :param window: the data that is available now.
+    :raises Problem: 400 ``invalid_fields``, or 403 for an inaccessible report.
     """
     for name in body:
         if name not in _FIELDS:
@@ -78,8 +78,8 @@ def accessible(report_id: str) -> ReportDefinition | None:
     """
     Look up a report.
 
-    :return: None when there is no such report.
-    :raises Problem: 403 when there is one and the caller may not use it.
+    :return: None if there is no such report.
+    :raises Problem: 403 if the caller may not use it.
     """
     definition = CATALOG.get(report_id)
     if definition is not None and not definition.accessible:
@@ -169,9 +169,9 @@ def _check_timezone(value: str) -> None:
 
 def interval_of(report_parameters: dict[str, Any]) -> Window | None:
     """
-    Read the interval out of parameters that were found valid.
+    Read the interval from valid parameters.
 
-    :return: without a length where the report takes an end alone; None where it takes neither.
+    :return: an empty interval if there is only an end; None if there is no bound at all.
     """
     if "interval_end" not in report_parameters:
         return None

@@ -1,4 +1,4 @@
-"""The sandbox's own clock, and how the API writes instants; nothing here sleeps."""
+"""The sandbox's own clock, and the API's formats of instants; nothing here sleeps."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class Clock:
-    """The time of day, plus whatever a test has moved it forward by."""
+    """The real time, plus the offset that a test added."""
 
     def __init__(self) -> None:
         self._offset_ns = 0
         self._lock = threading.Lock()
 
     def now_ns(self) -> int:
-        """Tell the time in nanoseconds since the epoch."""
+        """Return the time in nanoseconds since the epoch."""
         return time.time_ns() + self._offset_ns
 
     def now(self) -> datetime:
-        """Tell the time, UTC, to the microsecond."""
+        """Return the time, UTC, to the microsecond."""
         return instant(self.now_ns())
 
     def advance(self, seconds: float) -> None:
-        """Move forward by so many seconds; a negative number moves back."""
+        """Move forward by this many seconds; a negative number moves back."""
         with self._lock:
             self._offset_ns += int(seconds * NANOSECONDS)
 
     def reset(self) -> None:
-        """Go back to the real time."""
+        """Return to the real time."""
         with self._lock:
             self._offset_ns = 0
 
 
 def instant(epoch_ns: int) -> datetime:
-    """Turn nanoseconds since the epoch into an aware UTC datetime."""
+    """Convert nanoseconds since the epoch to an aware UTC datetime."""
     return EPOCH + timedelta(microseconds=epoch_ns // 1000)
 
 
 def with_milliseconds(moment: datetime) -> str:
-    """Write an instant as most of the API does: ``2025-08-26T00:00:00.000Z``."""
+    """Format an instant as most of the API does: ``2025-08-26T00:00:00.000Z``."""
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
 def with_nanoseconds(epoch_ns: int) -> str:
-    """Write an instant as ``expires_at`` is: ``2025-08-26T21:53:30.446396574Z``."""
+    """Format an instant as ``expires_at`` does: ``2025-08-26T21:53:30.446396574Z``."""
     return f"{instant(epoch_ns):%Y-%m-%dT%H:%M:%S}.{epoch_ns % NANOSECONDS:09d}Z"
 
 
 def in_words(moment: datetime) -> str:
-    """Write an instant as the API's messages do: ``2022-05-08 12:00:00 UTC``."""
+    """Format an instant as the API's messages do: ``2022-05-08 12:00:00 UTC``."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

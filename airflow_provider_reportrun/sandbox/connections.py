@@ -1,4 +1,4 @@
-"""The open TCP connections: counts them, and cuts one at the wish of a fault."""
+"""The open TCP connections: counts them, and cuts one if a fault asks for it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 Address: TypeAlias = tuple[str, int]
 
 _CUT_SECONDS = 30.0
-"""How long a cut waits for a client that does not read what was sent before."""
+"""How long a cut waits for a client that does not read what was sent."""
 
 
 class Connection:
     """
-    One TCP connection, or a call within the process, which has none.
+    One TCP connection, or a call within the process, which has no connection.
 
     :param transport: None for a call within the process.
     """
@@ -28,25 +28,25 @@ class Connection:
 
     @property
     def is_gone(self) -> bool:
-        """Whether nobody is left to send to."""
+        """Whether the client has left."""
         return self._transport is not None and self._transport.is_closing()
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are, past what HTTP would allow."""
+        """Send raw bytes, which may break the rules of HTTP."""
         if self._transport is not None:
             self._transport.write(data)
 
     def abort(self) -> None:
-        """End at once, whatever is still to be sent."""
+        """Close at once, and discard what is not sent yet."""
         if self._transport is not None:
             self._transport.abort()
 
     async def cut(self, *, reset: bool = False) -> None:
         """
-        End the connection, and come back when it is gone.
+        Close the connection, and return when it is gone.
 
-        :param reset: with a TCP reset, which may also take away what was sent just before;
-            otherwise everything sent arrives first.
+        :param reset: by a TCP reset, which may also discard what was sent just before;
+            otherwise the client receives all of it first.
         :raises ConnectionResetError: for a call within the process.
         """
         if self._transport is None:
@@ -66,7 +66,7 @@ class Connection:
 
 
 class Connections:
-    """What the server's protocol tells about its connections, by the client's address."""
+    """The connections of the server, by the client's address."""
 
     def __init__(self) -> None:
         self.accepted = 0
@@ -79,32 +79,32 @@ class Connections:
         return len(self._open)
 
     def made(self, client: Address, transport: asyncio.Transport) -> None:
-        """Note a connection that was accepted."""
+        """Record an accepted connection."""
         self.accepted += 1
         self._open[client] = Connection(transport)
 
     def lost(self, client: Address) -> None:
-        """Note a connection that is no more."""
+        """Record that a connection is gone."""
         connection = self._open.pop(client, None)
         if connection is not None:
             connection.lost.set()
 
     def of(self, client: Address | None) -> Connection:
-        """Find the connection that a request came by."""
+        """Return the connection of a request."""
         known = self._open.get(client) if client is not None else None
         return known or Connection(None)
 
     def cut_all(self) -> None:
-        """End every connection at once; to be called in the server's own thread."""
+        """Close every connection at once; call it in the server's own thread."""
         for connection in list(self._open.values()):
             connection.abort()
 
 
 def protocol_for(connections: Connections) -> type[asyncio.Protocol]:
-    """Make the protocol class of a server that keeps its connections there."""
+    """Return a protocol class that records the connections of its server."""
 
     class CountedProtocol(H11Protocol):
-        """uvicorn's HTTP protocol, which tells of its connections."""
+        """uvicorn's HTTP protocol that records its connections."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)

@@ -1,9 +1,9 @@
 """
-The rows of a report: one made-up ledger that every report is a view of.
+The rows of reports: each report is a view of one made-up ledger.
 
-The same seed, account and day always give the same entries, so two intervals that touch add up
-to the one that spans both.
-A day's activity is paid out at the first instant of the day after the next.
+The same seed, account and day always give the same entries, so two adjacent intervals add up to
+the interval that spans both.
+The activity of a day is paid out two days later, at midnight UTC.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class Entry:
 
     @property
     def net(self) -> int:
-        """What it changes the balance by."""
+        """The change of the balance."""
         return self.gross - self.fee
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Which rows of the ledger a report is about."""
+    """The rows of the ledger that a report asks for."""
 
     seed: int
     account: str
@@ -72,13 +72,13 @@ class Query:
 
 
 def seeded(*parts: object) -> random.Random:
-    """Make a source of numbers that is the same for the same parts, on every machine."""
+    """Return a random generator that is the same for the same parts, on every machine."""
     return random.Random(":".join(map(str, parts)))  # noqa: S311  (made-up data, no secrets)
 
 
 @lru_cache(maxsize=64)
 def activity_of(seed: int, account: str, day: date) -> tuple[Entry, ...]:
-    """List what moved the balance on one UTC day, in order."""
+    """Return the balance transactions of one UTC day, in order."""
     rng = seeded(seed, account, day)
     count = rng.randint(_FEWEST_A_DAY, _MOST_A_DAY)
     midnight = datetime.combine(day, time(), timezone.utc)
@@ -105,7 +105,7 @@ def _entry(rng: random.Random, created: datetime) -> Entry:
 
 
 def payouts_of(seed: int, account: str, day: date) -> tuple[Entry, ...]:
-    """List the payouts of one UTC day, one for each currency."""
+    """Return the payouts of one UTC day, one for each currency."""
     sums: Counter[str] = Counter()
     for entry in activity_of(seed, account, day - PAYOUT_DELAY):
         sums[entry.currency] += entry.net
@@ -126,16 +126,16 @@ def payouts_of(seed: int, account: str, day: date) -> tuple[Entry, ...]:
 
 
 def payout_id(seed: int, account: str, day: date, currency: str) -> str:
-    """Name the payout of a day and currency."""
+    """Return the id of the payout of a day and currency."""
     return "po_" + "".join(seeded(seed, account, day, currency).choices(_LETTERS, k=16))
 
 
 @lru_cache(maxsize=64)
 def payout_of(seed: int, account: str, payout: str, through: date) -> tuple[date, str] | None:
     """
-    Find a payout by its id, the latest days first.
+    Find a payout by its id, from the latest day back.
 
-    :param through: the last day to look at.
+    :param through: the latest day.
     :return: its day and currency, or None.
     """
     day = through
@@ -164,7 +164,7 @@ def _wanted(query: Query, entry: Entry) -> bool:
 
 
 def rows_of(report_id: str, query: Query) -> Iterator[Row]:
-    """Make the rows of a report, every column in each, in the order of ``created_utc``."""
+    """Return the rows of a report with every column, ordered by ``created_utc``."""
     if report_id == "balance_summary":
         return _summary(query)
     if report_id == "ending_balance_reconciliation_summary":
@@ -188,7 +188,7 @@ def _unpaid(query: Query) -> Query:
 
 
 def _first_unpaid(at: datetime) -> date:
-    # Just before a midnight the payout of that midnight is still to come.
+    # The payout of a midnight has not happened just before it.
     return at.date() - (_DAY if at.time() != time() else PAYOUT_DELAY)
 
 
@@ -269,7 +269,7 @@ def _ending(query: Query) -> Iterator[Row]:
 
 
 def _balance(query: Query, currency: str) -> int:
-    """Add up what is not paid out just before the interval starts."""
+    """Return the sum that is not paid out just before the interval starts."""
     at = query.interval.start
     first = _first_unpaid(at)
     days = (first + _DAY * number for number in range(3))
@@ -278,11 +278,11 @@ def _balance(query: Query, currency: str) -> int:
 
 
 def stamp(moment: datetime) -> str:
-    """Write an instant as result files do, 19 characters."""
+    """Format an instant as result files do, in 19 characters."""
     return moment.replace(tzinfo=None, microsecond=0).isoformat(" ")
 
 
 def money(cents: int) -> str:
-    """Write an amount in major units: ``-12.05``."""
+    """Format an amount in major units: ``-12.05``."""
     sign = "-" if cents < 0 else ""
     return f"{sign}{abs(cents) // 100}.{abs(cents) % 100:02d}"

@@ -1,8 +1,8 @@
 """
-Faults by plan: what the sandbox shall do wrong, when, and how often.
+Planned faults: what the sandbox does wrong, when, and how often.
 
-A ``Fault`` says which requests it is about and how often it fires; its action says what happens
-then: ``Answer``, ``LoseAnswer``, ``Refuse``, ``Hold``, ``Patch`` or ``Delivery``.
+A ``Fault`` selects requests and says how often it fires. Its action says what happens then:
+``Answer``, ``LoseAnswer``, ``Refuse``, ``Hold``, ``Patch`` or ``Delivery``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LOOK_SECONDS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request under way: handles it as it should be, and knows its connection."""
+    """One request in progress: how to handle it correctly, and its connection."""
 
     handle: Callable[[], Awaitable[Response]]
     connection: Connection
@@ -39,16 +39,16 @@ class Action(Protocol):
     """What a fault does to an exchange."""
 
     async def play(self, fault: Fault, exchange: Exchange) -> Response:
-        """Answer in the wrong way."""
+        """Return the faulty answer."""
 
 
 class Fault:
     """
-    One thing to go wrong.
+    One planned fault.
 
-    :param on: the operation it is about; ``any`` for every one.
+    :param on: the operation that it affects; ``any`` for all operations.
     :param action: what happens.
-    :param times: how often it fires; None for ever.
+    :param times: how often it fires; None for no limit.
     :param after: how many matching requests pass first.
     :param match: only requests with this text in path, query or body.
     """
@@ -70,22 +70,22 @@ class Fault:
         self.fired = 0
         """How often it fired so far."""
         self.reached = threading.Event()
-        """Set when it fires; of a ``Hold``, when the request is held."""
+        """Set when it fires; for a ``Hold``, when the request is held."""
         self._released = threading.Event()
 
     def release(self) -> None:
-        """Let everything go that this fault holds, now and later."""
+        """Release every request that this fault holds, now and later."""
         self._released.set()
 
     async def pause(self, seconds: float) -> None:
-        """Wait for so long, or until released."""
+        """Wait this many seconds, or until released."""
         until = time.monotonic() + seconds
-        # Released from another thread, whose events a loop cannot await.
+        # Another thread releases it, and a loop cannot await that thread's event.
         while not self._released.is_set() and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(min(_LOOK_SECONDS, seconds))
 
     async def play(self, exchange: Exchange) -> Response:
-        """Carry the action out."""
+        """Carry out the action."""
         if isinstance(self.action, Delivery):
             response = await _delivered(self.action, self, exchange)
         else:
@@ -94,7 +94,7 @@ class Fault:
         return response
 
     def takes(self, operation: Operation, text: str) -> bool:
-        """Tell whether it fires for a request, and count."""
+        """Return whether it fires for a request, and count."""
         if self.on not in ("any", operation) or self.match not in text:
             return False
         if self.times is not None and self.fired >= self.times:
@@ -107,26 +107,26 @@ class Fault:
 
 
 class Faults:
-    """The faults of one sandbox; for each request the first that fires, in the order added."""
+    """The faults of one sandbox; each request gets the first that fires, in the order added."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._planned: list[Fault] = []
 
     def add(self, fault: Fault) -> Fault:
-        """Plan a fault, and give it back."""
+        """Plan a fault, and return it."""
         with self._lock:
             self._planned.append(fault)
         return fault
 
     def take(self, operation: Operation, target: str, body: bytes) -> Fault | None:
-        """Find the fault of a request; one that fires hides the request from those behind it."""
+        """Return the fault that fires for a request; later faults do not count that request."""
         text = target + "\n" + body.decode(errors="replace")
         with self._lock:
             return next((each for each in self._planned if each.takes(operation, text)), None)
 
     def clear(self) -> None:
-        """Forget every fault, and let go whatever they hold."""
+        """Forget every fault, and release the requests that they hold."""
         with self._lock:
             for fault in self._planned:
                 fault.release()
@@ -136,13 +136,13 @@ class Faults:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """
-    Answers in place of the API, which does nothing.
+    Answers in place of the API, which does not see the request.
 
     :param status: the HTTP status.
-    :param body: JSON values, or text or bytes to be sent as they are; None: an error of the
-        API's shape from 400 on, else nothing.
+    :param body: a JSON value, or text or bytes to send unchanged; None for an error in the API's
+        form if the status is 400 or above, and for an empty body otherwise.
     :param headers: further headers, such as ``Retry-After`` or ``Location``.
-    :param content_type: of text and bytes.
+    :param content_type: the ``Content-Type`` of the body.
     """
 
     status: int
@@ -151,7 +151,7 @@ class Answer:
     content_type: str = "application/json"
 
     async def play(self, fault: Fault, exchange: Exchange) -> Response:  # noqa: ARG002
-        """Answer."""
+        """Return the given answer."""
         body = self.body
         if body is None:
             body = _standard_error(self.status) if self.status >= HTTPStatus.BAD_REQUEST else b""
@@ -163,15 +163,15 @@ class Answer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoseAnswer:
     """
-    Does all that was asked, then cuts the connection without sending a byte.
+    Handles the request, then cuts the connection without sending a byte.
 
-    :param reset: by a TCP reset rather than an orderly end.
+    :param reset: by a TCP reset instead of an orderly close.
     """
 
     reset: bool = False
 
     async def play(self, fault: Fault, exchange: Exchange) -> Response:  # noqa: ARG002
-        """Handle, then drop."""
+        """Handle the request, then cut the connection."""
         await exchange.handle()
         return Dropped(exchange.connection, reset=self.reset)
 
@@ -179,15 +179,15 @@ class LoseAnswer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refuse:
     """
-    Cuts the connection and does nothing of what was asked.
+    Cuts the connection without handling the request.
 
-    :param reset: by a TCP reset rather than an orderly end.
+    :param reset: by a TCP reset instead of an orderly close.
     """
 
     reset: bool = False
 
     async def play(self, fault: Fault, exchange: Exchange) -> Response:  # noqa: ARG002
-        """Drop."""
+        """Cut the connection."""
         return Dropped(exchange.connection, reset=self.reset)
 
 
@@ -196,8 +196,8 @@ class Hold:
     """
     Keeps a request waiting.
 
-    :param seconds: for so long at most, in real time, or until ``fault.release()``.
-    :param before: ``handling``: nothing has happened yet; ``answering``: everything has.
+    :param seconds: how long, in real time; ``fault.release()`` ends it earlier.
+    :param before: ``handling`` holds the request before it has any effect, ``answering`` after.
     """
 
     seconds: float = 30.0
@@ -220,9 +220,9 @@ class Hold:
 @dataclass(frozen=True, slots=True)
 class Patch:
     """
-    Changes the JSON of a run or a report; answers other than 200 pass as they are.
+    Changes the JSON of an answer; answers other than 200 stay unchanged.
 
-    :param change: a mapping that is merged in, nested ones too, or a function that is given
+    :param change: a mapping to merge in, nested mappings included, or a function that takes
         the object and returns another.
     """
 
@@ -236,7 +236,7 @@ class Patch:
         body = json.loads(bytes(response.body))
         change = self.change
         changed = change(body) if callable(change) else merged(body, change)
-        # In ASCII, as JSON may hold halves of surrogate pairs, and UTF-8 may not.
+        # In ASCII, because JSON may contain half a surrogate pair and UTF-8 may not.
         return Response(json.dumps(changed), media_type="application/json")
 
 
@@ -250,7 +250,7 @@ async def _delivered(delivery: Delivery, fault: Fault, exchange: Exchange) -> Re
 
 
 def merged(body: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge a change into an object, going into nested objects."""
+    """Merge a change into an object, nested objects included."""
     both = dict(body)
     for name, value in change.items():
         old = both.get(name)
@@ -260,7 +260,7 @@ def merged(body: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def s3_error(status: int, code: str, message: str) -> Response:
-    """Answer in the way of S3: XML, with an id of its own."""
+    """Return an error in the form of S3: XML, with its own request id."""
     body = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         f"<Error><Code>{code}</Code><Message>{message}</Message>"
@@ -270,7 +270,7 @@ def s3_error(status: int, code: str, message: str) -> Response:
 
 
 def expired_file() -> Response:
-    """Answer for a URL past its time."""
+    """Return the error of an expired URL."""
     return s3_error(403, "AccessDenied", "Request has expired")
 
 

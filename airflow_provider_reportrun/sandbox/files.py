@@ -41,8 +41,8 @@ _LAST_DATA_AT = FIRST_DATA_AT + timedelta(days=365 * 30)
 _ZIPPED_AT = (2020, 1, 1, 0, 0, 0)
 """A fixed date in every ZIP, so that the same request gives the same bytes."""
 
-# What a block of repeated rows holds in place of instants and ids: as long as what replaces it,
-# and nothing that needs quotes.
+# Placeholders for instants and ids in a block of repeated rows: each is as long as its value,
+# and needs no quotes.
 _CREATED = "{created_instant__}"
 _LOCAL = "{local_instant____}"
 _AVAILABLE = "{available_instant}"
@@ -65,13 +65,13 @@ class Writable(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What one CSV holds."""
+    """The content of one CSV."""
 
     report_id: str
     columns: tuple[Column, ...]
     query: Query
     size: int | None
-    """Bytes that it shall have, header included; None: as many as its rows take."""
+    """The number of bytes, header included; None for as many as its rows need."""
 
 
 class ResultFiles:
@@ -87,7 +87,7 @@ class ResultFiles:
         self._folder: Path | None = None
 
     def path_of(self, run: Run) -> Path:
-        """Give the file of a run, which is made now if nobody asked for it before."""
+        """Return the file of a run; the first call makes it."""
         with self._lock:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="reportrun-sandbox-"))
@@ -100,7 +100,7 @@ class ResultFiles:
             return path
 
     def digest(self, run: Run) -> str:
-        """Name the content of a run's file: the same for the same request."""
+        """Return a digest of what a run's file is made from: equal for equal requests."""
         if run.content is not None:
             return hashlib.sha256(run.content.body).hexdigest()
         settings = self._settings
@@ -114,7 +114,7 @@ class ResultFiles:
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
     def clear(self) -> None:
-        """Remove every file, and the folder."""
+        """Remove every file and the folder."""
         with self._lock:
             if self._folder is not None:
                 shutil.rmtree(self._folder)
@@ -131,21 +131,21 @@ class ResultFiles:
 
 
 def content_type_of(run: Run) -> str:
-    """Tell ``result.file.content_type``."""
+    """Return ``result.file.content_type``."""
     if run.content is not None:
         return run.content.content_type
     return "zip" if run.compress_file else "csv"
 
 
 def columns_of(run: Run) -> tuple[Column, ...]:
-    """Tell ``result.file.schema``."""
+    """Return ``result.file.schema``."""
     if run.content is not None and run.content.columns is not None:
         return run.content.columns
     return run.new.definition.chosen_columns(run.report_parameters)
 
 
 def plan_of(run: Run, settings: Settings) -> Plan:
-    """Work out what the CSV of a run holds."""
+    """Return what the CSV of a run contains."""
     parameters = run.report_parameters
     interval, currency = _subject(run, settings)
     return Plan(
@@ -164,11 +164,11 @@ def plan_of(run: Run, settings: Settings) -> Plan:
 
 
 def _subject(run: Run, settings: Settings) -> tuple[Window, str | None]:
-    """Work out which interval and currency a run is about; those of its payout, if it has one."""
+    """Return the interval and currency of a run, or those of its payout."""
     parameters = run.report_parameters
     asked = interval_of(parameters)
     if asked is not None:
-        # A report without a window takes any interval; the ledger has its limits.
+        # A report without a window accepts any interval, but the ledger has limits.
         start = min(max(asked.start, FIRST_DATA_AT), _LAST_DATA_AT)
         end = max(min(asked.end, _LAST_DATA_AT), start)
         return Window(start, end), parameters.get("currency")
@@ -186,7 +186,7 @@ def write_zip(plan: Plan, out: BinaryIO, members: int) -> None:
     """
     Write a ZIP.
 
-    :param members: with more than one, the interval is divided among them, in order.
+    :param members: how many CSVs; they divide the interval among them, in order.
     """
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for number, part in enumerate(_parts(plan, members), start=1):
@@ -228,22 +228,22 @@ def write_csv(plan: Plan, out: Writable) -> None:
 def _encoded(rows: list[Row], names: list[str]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    # Nothing has the metadata that a column in brackets asks for.
+    # No row has the metadata that a column in brackets asks for.
     writer.writerows([row.get(name, "") for name in names] for row in rows)
     return text.getvalue().encode()
 
 
 def _filling(plan: Plan, names: list[str], room: int) -> Iterator[bytes]:
     """
-    Fill exactly ``room`` bytes with rows, less where not even one row fits.
+    Fill exactly ``room`` bytes with rows, or fewer if not even one row fits.
 
-    Rows repeat in blocks, each with its own instant and ids: gigabytes in seconds.
+    Rows repeat in blocks that differ in instant and ids, which makes gigabytes in seconds.
     """
     rows = _block_rows(plan)
     block = _encoded(rows, names)
     blocks = max(room, 0) // len(block)
     if blocks and room % len(block) < len(_encoded(rows[:1], names)):
-        # Padding goes into a row of the tail, so there has to be one.
+        # The tail must have a row, because its last row takes the padding.
         blocks -= 1
     for number in range(blocks):
         yield _instance(block, plan.query, number, blocks)
@@ -270,7 +270,7 @@ def _padded(plan: Plan, row: Row, room: int) -> Row:
 
 def _block_rows(plan: Plan) -> list[Row]:
     start = plan.query.interval.start
-    # A short interval may hold no row of its own, and some categories are rare.
+    # A short interval may have no row of its own, and some categories are rare.
     wide = replace(plan.query, interval=Window(start, start + _ENOUGH))
     natural = list(itertools.islice(rows_of(plan.report_id, wide), _BLOCK_ROWS))
     rows = []

@@ -1,4 +1,4 @@
-"""Who asks: the API keys that the sandbox knows, and the account a request is about."""
+"""The API keys that the sandbox knows, and the account that a request is about."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from airflow_provider_reportrun.sandbox.problems import Problem, permission_denied
 
 OWN_ACCOUNT = "acct_sandbox"
-"""The account that every key but the organisation's belongs to."""
+"""The account of every key but the organisation's."""
 
 _CONTEXT = re.compile(r"acct_\w+(/acct_\w+)*")
 
@@ -21,7 +21,7 @@ class Key:
 
     :param value: the key itself.
     :param may_read: has ``reporting_read``.
-    :param may_write: has ``reporting_write``, which creating a report run takes.
+    :param may_write: has ``reporting_write``, which a create requires.
     :param account: the key's own account; None for an organisation's key.
     """
 
@@ -33,13 +33,13 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A key together with the account that the request is about."""
+    """An API key and the account that a request is about."""
 
     key: Key
     account: str
 
     def must_read(self) -> None:
-        """Refuse a key that may not look at reports."""
+        """Refuse a key that may not read."""
         if not self.key.may_read:
             raise _lacks(self, "reporting_read")
 
@@ -53,7 +53,7 @@ class Keyring:
     """
     The keys of one sandbox, all derived from the main one.
 
-    :param api_key: the main key; the others are this one with a suffix.
+    :param api_key: the main key; the others are the same with a suffix.
     """
 
     def __init__(self, api_key: str) -> None:
@@ -68,10 +68,11 @@ class Keyring:
 
     def identify(self, headers: Mapping[str, str]) -> Caller:
         """
-        Tell who sent a request.
+        Identify the sender of a request.
 
-        :param headers: looked up with lower-case names.
-        :raises Problem: 401 for a missing or unknown key, 403 for an account out of reach.
+        :param headers: with names in lower case.
+        :raises Problem: 401 for a missing or unknown key, 403 for an account that the key
+            has no access to.
         """
         key = self._key(headers.get("authorization", ""))
         context = headers.get("stripe-context")
@@ -86,7 +87,7 @@ class Keyring:
                 "Permission denied. Stripe-Context does not name an account that this "
                 "API key has access to."
             )
-        # Platform and connected account are written as a path; its end is what is asked about.
+        # Platform and connected account form a path; the request is about its last part.
         return Caller(key=key, account=context.rsplit("/", 1)[-1])
 
     def _key(self, authorization: str) -> Key:
@@ -107,7 +108,7 @@ _SHOWN_TAIL = 4
 
 
 def masked(value: str) -> str:
-    """Show the kind and the end of a key, with stars in between."""
+    """Return the kind and the end of a key, with stars in between."""
     hidden = len(value) - _SHOWN_HEAD - _SHOWN_TAIL
     if hidden <= 0:  # a short key: all of it is hidden
         return "*" * len(value)
@@ -115,7 +116,7 @@ def masked(value: str) -> str:
 
 
 def _unauthorized(message: str) -> Problem:
-    # The body is the older generation's, which names no code; the v2 schema requires one.
+    # The body is v1's, which has no code; the v2 schema requires one.
     return Problem(401, "api_key_invalid", message, "invalid_request_error")
 
 

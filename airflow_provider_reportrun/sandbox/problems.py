@@ -1,4 +1,4 @@
-"""The errors that the API answers with, as exceptions that the routes turn into JSON."""
+"""The API's error answers, as exceptions that the routes turn into JSON."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class Problem(Exception):
     An error answer.
 
     :param status: the HTTP status.
-    :param code: ``error.code``; the v2 schema wants one in every error.
+    :param code: ``error.code``; the v2 schema requires one in every error.
     :param message: ``error.message``.
-    :param kind: ``error.type``, which most v2 errors do not carry.
+    :param kind: ``error.type``, which most v2 errors do not have.
     """
 
     def __init__(self, status: int, code: str, message: str, kind: str | None = None) -> None:
@@ -31,22 +31,22 @@ class Problem(Exception):
 
 
 def invalid_fields(message: str) -> Problem:
-    """Refuse a value that the caller sent."""
+    """Return the refusal of a value that the caller sent."""
     return Problem(400, "invalid_fields", message)
 
 
 def not_found() -> Problem:
-    """Know nothing of the resource, or nothing that this account may see."""
+    """Return the refusal of an id that the account does not have."""
     return Problem(404, "not_found", "The resource wasn't found.")
 
 
 def permission_denied(message: str) -> Problem:
-    """Refuse a key that is known and may not do this."""
+    """Return the refusal of a known key that lacks a permission."""
     return Problem(403, "permission_denied", message, "invalid_request_error")
 
 
 def too_many_runs() -> Problem:
-    """Refuse one more report run while the key's limit of running ones is reached."""
+    """Return the refusal of a run above the key's limit of concurrent runs."""
     return Problem(
         429,
         "report_run_rate_limit_exceeded",
@@ -57,7 +57,7 @@ def too_many_runs() -> Problem:
 
 
 def other_parameters() -> Problem:
-    """Refuse a known idempotency key that comes with another body."""
+    """Return the refusal of a known idempotency key with another body."""
     return Problem(
         409,
         "idempotency_error",

@@ -1,4 +1,4 @@
-"""``Sandbox``: the API behind a real socket, in a thread of its own."""
+"""``Sandbox``: the API behind a real socket, in its own thread."""
 
 from __future__ import annotations
 
@@ -36,32 +36,33 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 DEFAULT_API_KEY = "rk_test_sandbox_0001"
-"""Opens nothing but a sandbox."""
+"""Only sandboxes accept it."""
 START_SECONDS = 30
 """How long ``start`` waits for the server."""
 KEEP_ALIVE_SECONDS = 600
-"""Longer than clients pause between polls, so that they may keep their connections."""
+"""Longer than clients pause between polls, so that they can keep their connections."""
 
 
 class Sandbox:
     """
     An offline server of Stripe's Reporting API, result files included.
 
-    Listens on 127.0.0.1 only. Every attribute and method may be used from any thread.
+    It listens on 127.0.0.1 only. Every attribute and method may be used from any thread.
 
     :param port: 0 takes a free one.
-    :param run_seconds: how long a report run takes, give or take a tenth; with 0 it is done
-        when it is asked for the first time.
-    :param concurrency: how many runs of one API key may be running at once.
-    :param size: bytes of a CSV, before any compression; None: as many as its rows take. Below
-        the size of header and one row it is only approximate.
-    :param data_lag_hours: how long after its end a half day (UTC) becomes available.
-    :param seed: other seeds make other rows and other run times.
-    :param api_key: the key with every right; see ``keyring`` for the others.
-    :param url_seconds: how long a download URL is good for.
+    :param run_seconds: how long a report run takes, plus or minus a tenth; with 0 it is
+        finished at the first poll.
+    :param concurrency: how many runs of one API key may run at once.
+    :param size: bytes of a CSV before compression; None for as many as its rows need. A size
+        below that of the header and one row is only approximate.
+    :param data_lag_hours: hours from the end of a half day (UTC) until its data is
+        available.
+    :param seed: another seed makes other rows and other run times.
+    :param api_key: the key with every permission; see ``keyring`` for the others.
+    :param url_seconds: how long a download URL is valid.
     :param zip_members: how many files a ZIP holds.
-    :param certfile: PEM certificate, which makes the server speak TLS.
-    :param keyfile: PEM key of it.
+    :param certfile: PEM certificate; with one the server speaks TLS.
+    :param keyfile: PEM key of the certificate.
     """
 
     def __init__(
@@ -123,9 +124,10 @@ class Sandbox:
 
     def start(self) -> None:
         """
-        Listen, and come back when requests are taken.
+        Listen, and return when the server accepts requests.
 
-        :raises OSError: when the port is taken, or a certificate cannot be read.
+        :raises OSError: if the port is in use or the certificate cannot be read.
+        :raises RuntimeError: if the sandbox is running already.
         """
         if self._server is not None:
             raise RuntimeError("This sandbox is running already.")
@@ -161,9 +163,9 @@ class Sandbox:
 
     def reset(self) -> None:
         """
-        Forget runs, requests, faults and plans; restore limits and clock; count from zero.
+        Forget runs, requests, faults and plans; restore the limit and the clock.
 
-        Connections stay open, and the count of them starts anew.
+        Connections stay open, and their count restarts at zero.
         """
         self.faults.clear()
         self._clock.reset()
@@ -173,7 +175,7 @@ class Sandbox:
 
     @property
     def port(self) -> int:
-        """The port it listens on; 0 before the start if none was asked for."""
+        """The port that it listens on; 0 before the start if none was given."""
         return self._port
 
     @property
@@ -188,7 +190,7 @@ class Sandbox:
 
     @property
     def api_key(self) -> str:
-        """The key with every right."""
+        """The key with every permission."""
         return self.keyring.main.value
 
     @property
@@ -209,12 +211,12 @@ class Sandbox:
 
     @property
     def requests(self) -> list[SeenRequest]:
-        """The requests that arrived, in order; the latest hundred thousand."""
+        """The latest hundred thousand requests, in order of arrival."""
         return self._state.requests
 
     @property
     def urls(self) -> list[str]:
-        """The URLs of result files that were handed out, in order; the latest hundred thousand."""
+        """The latest hundred thousand URLs of result files, in order of issue."""
         return self._state.urls
 
     @property
@@ -231,11 +233,11 @@ class Sandbox:
         self, n: int = 1, error_code: str = "internal_error", message: str | None = None
     ) -> None:
         """
-        Let the next runs created end failed.
+        Let the next runs that are created fail.
 
         :param n: how many.
         :param error_code: ``internal_error`` or ``file_size_above_limit``.
-        :param message: None: the documented one.
+        :param message: None for the documented one.
         """
         self._state.plan_failures(n, failure_of(error_code, message))
 
@@ -246,33 +248,33 @@ class Sandbox:
         columns: Mapping[str, ColumnType] | None = None,
     ) -> None:
         """
-        Let the next run created deliver these bytes in place of made-up rows.
+        Let the next run that is created deliver these bytes in place of made-up rows.
 
         :param body: the whole file.
-        :param content_type: ``csv`` or ``zip``, whatever the request asks for.
-        :param columns: names and types that the result's schema tells; None for the report's own.
+        :param content_type: ``csv`` or ``zip``, regardless of the request.
+        :param columns: names and types in the result's schema; None for the report's own.
         """
         told = None if columns is None else tuple(Column(*each) for each in columns.items())
         self._state.plan_content(Content(body, content_type, told))
 
     def limit(self, n: int) -> None:
-        """Change how many runs of one key may be running at once."""
+        """Change how many runs of one API key may run at once."""
         self._state.limit = n
 
     def advance(self, seconds: float) -> None:
-        """Move the sandbox's clock: runs end, URLs expire, keys age, data become available."""
+        """Move the sandbox's clock: runs end, URLs expire, keys age, data becomes available."""
         self._clock.advance(seconds)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn in a daemon thread, with a socket that is bound before."""
+    """uvicorn in a daemon thread, with a socket that is already bound."""
 
     def __init__(self, config: uvicorn.Config, connections: Connections, port: int) -> None:
         super().__init__(config)
         self._connections = connections
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        # With its protocol named, for asyncio sets TCP_NODELAY on no other.
+        # With its protocol named, because asyncio sets TCP_NODELAY on no other.
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -284,21 +286,21 @@ class _Server(uvicorn.Server):
         self._thread = threading.Thread(target=self._main, name="reportrun-sandbox", daemon=True)
 
     def launch(self) -> None:
-        """Start the thread, and wait until the server accepts."""
+        """Start the thread, and wait until the server accepts requests."""
         self._thread.start()
         if not self._ready.wait(START_SECONDS) or not self.started:
             self.should_exit = True
             raise RuntimeError("The sandbox did not start; see the log of uvicorn.error.")
 
     def finish(self) -> None:
-        """End everything, and wait for the thread."""
+        """Stop the server, and wait for the thread."""
         self.should_exit = True
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._connections.cut_all)
         self._thread.join()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Tell the other thread when requests are taken."""
+        """Tell the other thread that the server accepts requests."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self._ready.set()

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 IDEMPOTENCY_SECONDS = 30 * 24 * 3600
 """How long a key attaches to its first run."""
 LARGEST_FILE_BYTES = 5_000_000_000
-"""A report above this fails, as documented for ``file_size_above_limit``."""
+"""A larger report fails, as documented for ``file_size_above_limit``."""
 REQUESTS_KEPT = 100_000
-"""How many requests are remembered, so that a sandbox left running stays small."""
+"""How many requests are remembered, to bound the memory of a long-running sandbox."""
 
 Status = Literal["running", "succeeded", "failed"]
 
@@ -37,7 +37,7 @@ _MESSAGES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a sandbox was started with; see ``Sandbox`` for the meaning of each."""
+    """The settings of a sandbox; see ``Sandbox`` for their meaning."""
 
     run_seconds: float = 2.0
     concurrency: int = 4
@@ -64,7 +64,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How a run ends that does not succeed."""
+    """The end of a run that does not succeed."""
 
     error_code: str
     error_message: str
@@ -72,12 +72,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A result file that a test brought along."""
+    """A result file that a test supplied."""
 
     body: bytes = field(repr=False)
     content_type: str = "csv"
     columns: tuple[Column, ...] | None = None
-    """As the schema tells them; None for those of the report."""
+    """The columns in the schema; None for those of the report."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,7 +94,7 @@ class Run:
     clock: Clock = field(repr=False)
     failure: Failure | None = None
     content: Content | None = None
-    """Delivered in place of rows made up here."""
+    """Delivered in place of made-up rows."""
     attached: int = 0
     """How many repeats of the create request were answered with this run."""
 
@@ -110,7 +110,7 @@ class Run:
 
     @property
     def compress_file(self) -> bool:
-        """Whether a ZIP was asked for."""
+        """Whether a ZIP was requested."""
         return self.new.compress_file
 
     @property
@@ -120,7 +120,7 @@ class Run:
 
     @property
     def status(self) -> Status:
-        """The status as of now."""
+        """The current status."""
         if self.clock.now_ns() < self.finishes_ns:
             return "running"
         return "failed" if self.failure else "succeeded"
@@ -138,13 +138,13 @@ class SeenRequest:
     """Names in lower case."""
     body: bytes
     client: tuple[str, int] | None
-    """The address it came from, which tells connections apart."""
+    """The client's address, which identifies the connection."""
     operation: str
     """``create``, ``get_run``, ``get_report``, ``download`` or ``other``."""
     at: datetime
     """When it arrived, by the sandbox's clock."""
     status: int | None = None
-    """The status it was answered with; None for one that is still open or was cut."""
+    """The status of the answer; None if the request is still open or was cut."""
 
     @property
     def target(self) -> str:
@@ -161,11 +161,11 @@ class State:
     """
     Everything that ``reset`` forgets; each method may be called from any thread.
 
-    A create is carried out in one piece under the lock, so two requests with one idempotency
-    key can never make two runs, however long a fault holds either of them open.
+    A create is one step under the lock, so two requests with one idempotency key can never make
+    two runs, however long a fault holds either of them open.
 
-    :param settings: what the sandbox was started with.
-    :param clock: tells the sandbox's time.
+    :param settings: the settings of the sandbox.
+    :param clock: the sandbox's clock.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
@@ -194,28 +194,28 @@ class State:
 
     @property
     def requests(self) -> list[SeenRequest]:
-        """Every request remembered, in the order of arrival."""
+        """Every remembered request, in the order of arrival."""
         with self._lock:
             return list(self._requests)
 
     @property
     def urls(self) -> list[str]:
-        """Every URL of a result file that is remembered, in the order of issue."""
+        """Every remembered URL of a result file, in the order of issue."""
         with self._lock:
             return list(self._urls)
 
     def remember_url(self, url: str) -> None:
-        """Keep a URL that is handed out."""
+        """Remember a URL that is issued."""
         with self._lock:
             self._urls.append(url)
 
     def remember(self, request: SeenRequest) -> None:
-        """Keep a request that arrived."""
+        """Remember a request that arrived."""
         with self._lock:
             self._requests.append(request)
 
     def plan_failures(self, count: int, failure: Failure) -> None:
-        """Let the next runs end in failure."""
+        """Let the next runs fail."""
         with self._lock:
             self._failures.extend([failure] * count)
 
@@ -225,16 +225,16 @@ class State:
             self._contents.append(content)
 
     def window(self) -> Window:
-        """Tell which data there is at present."""
+        """Return the data that is available now."""
         return window_at(self.clock.now(), self.settings.data_lag_hours)
 
     def create(
         self, caller: Caller, body: dict[str, Any], idempotency_key: str | None
     ) -> tuple[Run, bool]:
         """
-        Create a report run, or attach to the one that the key already made.
+        Create a report run, or attach to the run that the key already created.
 
-        Only success is remembered: a request that was refused is carried out afresh.
+        Only success is remembered: a refused request is executed again.
 
         :return: the run, and whether it is new.
         :raises Problem: 400, 403, 409 or 429.
@@ -290,7 +290,7 @@ class State:
         now = self.clock.now_ns()
         failure = self._failure(new)
         return Run(
-            # Numbers go on over a reset: an id of an earlier test must not come to life again.
+            # Numbers continue over a reset, so that an id of an earlier test stays unknown.
             id=f"reprun_test_{next(self._ids):08d}{number:04d}",
             account=caller.account,
             api_key=caller.key.value,
@@ -313,6 +313,6 @@ class State:
 
 
 def failure_of(error_code: str, message: str | None = None) -> Failure:
-    """Build a failure, with the documented message unless another is given."""
+    """Return a failure, with the documented message unless another is given."""
     known = _MESSAGES.get(error_code, "The report run failed.")
     return Failure(error_code, known if message is None else message)

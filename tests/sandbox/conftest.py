@@ -1,4 +1,4 @@
-"""One sandbox for all tests of it, forgotten from test to test, and a plain client."""
+"""One sandbox for all its tests, reset before each of them, and a plain client."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ TIMEOUT = 20
 
 @dataclass
 class Client:
-    """Speaks to a sandbox as any client would."""
+    """Sends requests to a sandbox as any client would."""
 
     sandbox: Sandbox
 
     def headers(self, api_key=None, context=None, **more):
-        """Build the headers that every request to the API carries."""
+        """Return the headers that every request to the API has."""
         headers = {
             "Authorization": f"Bearer {api_key or self.sandbox.api_key}",
             "Stripe-Version": VERSION,
@@ -43,7 +43,7 @@ class Client:
         return requests.post(url, json=body, headers=headers, timeout=TIMEOUT)
 
     def create(self, report=ACTIVITY, key=None, api_key=None, context=None, **changes):
-        """Send a create request that is well-formed but for the changes."""
+        """Send a create request that is valid apart from the changes."""
         options = changes.pop("result_options", None)
         body = {"report": report, "report_parameters": WEEK | changes}
         if options is not None:
@@ -51,26 +51,26 @@ class Client:
         return self.post(body, key, api_key, context)
 
     def get(self, path, api_key=None, context=None, **more):
-        """Ask the API for anything."""
+        """Send a GET to the API."""
         headers = self.headers(api_key, context, **more)
         return requests.get(self.sandbox.url + path, headers=headers, timeout=TIMEOUT)
 
     def run(self, run_id, **more):
-        """Ask for a report run."""
+        """Get a report run."""
         return self.get(f"/v2/reporting/report_runs/{run_id}", **more)
 
     def report(self, report_id, **more):
-        """Ask for the definition of a report."""
+        """Get the definition of a report."""
         return self.get(f"/v2/reporting/reports/{report_id}", **more)
 
     def finished(self, report=ACTIVITY, **changes):
-        """Create a run, let its time pass, and ask for it."""
+        """Create a run, let its time pass, and get it."""
         run_id = self.create(report, **changes).json()["id"]
         self.sandbox.advance(10)
         return self.run(run_id).json()
 
     def url(self, report=ACTIVITY, **changes):
-        """Create a run and give the URL of its file."""
+        """Create a run and return the URL of its file."""
         return self.finished(report, **changes)["result"]["file"]["download_url"]["url"]
 
     def download(self, url, method="GET", **headers):
@@ -79,7 +79,7 @@ class Client:
         return requests.request(method, url, headers=named, timeout=TIMEOUT)
 
     def content(self, report=ACTIVITY, **changes):
-        """Create a run and give the bytes of its file."""
+        """Create a run and return the bytes of its file."""
         return self.content_of(self.url(report, **changes))
 
     def content_of(self, url):
@@ -96,18 +96,18 @@ def shared_sandbox():
 
 @pytest.fixture
 def sandbox(shared_sandbox):
-    """Give the shared sandbox as if it were new."""
+    """Return the shared sandbox as if it were new."""
     shared_sandbox.reset()
     return shared_sandbox
 
 
 @pytest.fixture
 def client(sandbox):
-    """Give a client of the shared sandbox."""
+    """Return a client of the shared sandbox."""
     return Client(sandbox)
 
 
 @pytest.fixture
 def client_of():
-    """Give a maker of clients for a sandbox of one's own."""
+    """Return a function that makes a client of another sandbox."""
     return Client

@@ -1,4 +1,4 @@
-"""Who may ask for what: keys, accounts, versions and content types."""
+"""Keys, accounts, versions and content types."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RUNS = "/v2/reporting/report_runs"
 
 @pytest.mark.parametrize("value", [None, "", "Bearer", "Bearer ", "Basic abc", "rk_test_sandbox"])
 def test_no_key(sandbox, client, value):
-    """Without a Bearer key the answer is 401."""
+    """A request without a Bearer key is answered 401."""
     headers = client.headers()
     headers["Authorization"] = value
     answer = requests.get(f"{sandbox.url}{RUNS}/x", headers=headers, timeout=5)
@@ -20,7 +20,7 @@ def test_no_key(sandbox, client, value):
 
 
 def test_unknown_key(client):
-    """An unknown key is 401, and the message hides it."""
+    """An unknown key is answered 401, and the message masks it."""
     answer = client.run("x", api_key="rk_test_nobody_knows_this_one")
     assert answer.status_code == 401
     message = answer.json()["error"]["message"]
@@ -29,7 +29,7 @@ def test_unknown_key(client):
 
 
 def test_read_only_key(sandbox, client):
-    """A key with reporting_read may look but not create."""
+    """A key with reporting_read may read but not create."""
     key = sandbox.keyring.read_only.value
     run_id = client.create().json()["id"]
     assert client.run(run_id, api_key=key).status_code == 200
@@ -62,7 +62,7 @@ def test_organization_key(sandbox, client):
 
 
 def test_runs_belong_to_an_account(client):
-    """A run of one account is unknown to another."""
+    """A run of one account is unknown to another account."""
     run_id = client.create(context="acct_one").json()["id"]
     assert client.run(run_id, context="acct_one").status_code == 200
     assert client.run(run_id, context="acct_platform/acct_one").status_code == 200
@@ -83,7 +83,7 @@ def test_strange_context(client):
 
 @pytest.mark.parametrize("version", [None, "latest", "2026-04-22 dahlia"])
 def test_version(client, sandbox, version):
-    """Every request must name a version."""
+    """Every request must have a valid version."""
     headers = client.headers()
     headers["Stripe-Version"] = version
     answer = requests.get(f"{sandbox.url}{RUNS}/x", headers=headers, timeout=5)
@@ -93,7 +93,7 @@ def test_version(client, sandbox, version):
 
 @pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/json"])
 def test_only_json(client, sandbox, content_type):
-    """A body of another type is 415."""
+    """A body of another content type is answered 415."""
     headers = client.headers(Content_Type=content_type)
     answer = requests.post(sandbox.url + RUNS, data="{}", headers=headers, timeout=5)
     assert answer.status_code == 415
@@ -101,7 +101,7 @@ def test_only_json(client, sandbox, content_type):
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff", b"[" * 100_000])
 def test_not_an_object(client, sandbox, body):
-    """A body that is no JSON object is 400."""
+    """A body that is not a JSON object is answered 400."""
     headers = client.headers(Content_Type="application/json; charset=utf-8")
     answer = requests.post(sandbox.url + RUNS, data=body, headers=headers, timeout=5)
     assert answer.status_code == 400
@@ -112,14 +112,14 @@ def test_not_an_object(client, sandbox, body):
     [("GET", RUNS), ("DELETE", f"{RUNS}/x"), ("POST", f"{RUNS}/x"), ("GET", "/v1/charges")],
 )
 def test_unknown_route(client, sandbox, method, path):
-    """There is no list, no cancel and no other API here."""
+    """There is no list, no cancel and no other API."""
     answer = requests.request(method, sandbox.url + path, headers=client.headers(), timeout=5)
     assert answer.status_code == 404
     assert answer.json()["error"]["message"] == f"Unrecognized request URL ({method}: {path})."
 
 
 def test_request_id(client):
-    """Every answer carries a Request-Id of its own."""
+    """Every answer has its own Request-Id."""
     answers = [client.create(), client.run("x"), client.report("x"), client.get("/x")]
     ids = {each.headers["Request-Id"] for each in answers}
     assert len(ids) == 4

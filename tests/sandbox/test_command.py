@@ -27,7 +27,7 @@ def start(*arguments):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serves_until_stopped(number):
-    """It prints the connection and the reports, serves, and ends cleanly on a signal."""
+    """It prints the connection and the reports, serves, and stops cleanly on a signal."""
     with start("--port", "0", "--run-seconds", "0", "--size", "5000", "--seed", "3") as process:
         line = process.stdout.readline()
         name, _, value = line.partition("=")
@@ -59,7 +59,7 @@ def handlers():
 
 
 def test_main_ends_on_a_signal(handlers, capsys):
-    """The function behind the command serves until a signal comes, and returns 0."""
+    """The command's function serves until a signal arrives, and returns 0."""
 
     def interrupt():
         while signal.getsignal(signal.SIGTERM) == handlers[signal.SIGTERM]:
@@ -79,7 +79,7 @@ def test_main_ends_on_a_signal(handlers, capsys):
 
 @pytest.mark.usefixtures("handlers")
 def test_port_taken(sandbox, capsys):
-    """A port that is taken is one clear line and exit code 1."""
+    """A port in use leads to one clear line and exit code 1."""
     assert main(["--port", str(sandbox.port)]) == 1
     out, errors = capsys.readouterr()
     assert out == ""
@@ -102,7 +102,7 @@ def test_port_taken(sandbox, capsys):
     ],
 )
 def test_bad_arguments(arguments, capsys):
-    """A bad argument is named, with exit code 2."""
+    """The message names a bad argument, and the exit code is 2."""
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2

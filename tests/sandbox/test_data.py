@@ -1,4 +1,4 @@
-"""What is in a result file."""
+"""The content of result files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_others_differ(client, client_of):
 
 @pytest.mark.parametrize("report", ITEMIZED)
 def test_rows(client, report):
-    """Rows lie in the interval, in order, with ids of their own and amounts that add up."""
+    """Rows are in the interval, in order, with unique ids and amounts that add up."""
     found = rows(client.content(report))
     created = [row["created_utc"] for row in found]
     assert created == sorted(created)
@@ -63,7 +63,7 @@ def test_rows(client, report):
 
 
 def test_difficult_texts(client):
-    """There are commas, quotes and letters beyond ASCII."""
+    """Texts contain commas, quotes and letters beyond ASCII."""
     texts = "\n".join(row["description"] for row in rows(client.content()))
     assert "," in texts
     assert '"' in texts
@@ -71,7 +71,7 @@ def test_difficult_texts(client):
 
 
 def test_intervals_add_up(client):
-    """Two intervals that touch hold what the one over both holds."""
+    """Two adjacent intervals have the rows of the interval that spans both."""
     middle = "2025-08-20T13:37:00Z"
     whole = rows(client.content())
     parts = rows(client.content(interval_end=middle)) + rows(client.content(interval_start=middle))
@@ -79,7 +79,7 @@ def test_intervals_add_up(client):
 
 
 def test_parameters(client):
-    """Columns, currency, category and time zone are heeded."""
+    """Columns, currency, category and time zone take effect."""
     found = rows(client.content(currency="gbp", columns=["net", "currency"]))
     assert list(found[0]) == ["net", "currency"]
     assert {row["currency"] for row in found} == {"gbp"}
@@ -90,7 +90,7 @@ def test_parameters(client):
 
 
 def test_summary(client):
-    """The summary agrees with the items, and the balances with each other."""
+    """The summary agrees with the items, and the balances agree with each other."""
 
     def summary(**changes):
         return {
@@ -114,7 +114,7 @@ def test_summary(client):
 
 @pytest.mark.parametrize("size", [400, 5_000, 99_999, 150_001, 1_234_567])
 def test_size(client_of, size):
-    """A given size is met to the byte, by rows that still make sense."""
+    """A file has exactly the given size, and its rows are still valid."""
     with Sandbox(size=size, run_seconds=0) as sandbox:
         client = client_of(sandbox)
         runs = [client.finished(report) for report in EVERY]
@@ -134,7 +134,7 @@ def test_size(client_of, size):
 
 
 def test_sizes_around_a_block(client_of):
-    """Sizes around the length of a block of rows are met too."""
+    """Sizes around the length of a block of rows are exact too."""
     with Sandbox(run_seconds=0) as sandbox:
         client_of(sandbox).create()
         plan = files.plan_of(sandbox.runs[0], Settings())
@@ -145,7 +145,7 @@ def test_sizes_around_a_block(client_of):
 
 
 def test_tiny_size(client_of):
-    """Where not even one row fits there is only the header."""
+    """If not even one row fits, the file is only the header."""
     with Sandbox(size=10, run_seconds=0) as sandbox:
         assert client_of(sandbox).content("balance_summary") == (
             b"category,description,net_amount,currency\n"
@@ -168,7 +168,7 @@ def test_zip(client):
 
 @pytest.mark.parametrize("size", [None, 100_000])
 def test_zip_members(client_of, size):
-    """A ZIP may hold several CSVs, each with a header, together the whole."""
+    """A ZIP may contain several CSVs, each with a header, which together have all rows."""
     with Sandbox(zip_members=3, run_seconds=0, size=size) as sandbox:
         client = client_of(sandbox)
         content = client.content(result_options={"compress_file": True})
@@ -184,7 +184,7 @@ def test_zip_members(client_of, size):
 
 
 def test_own_content(client, sandbox):
-    """A test may bring its own result file, for one run."""
+    """A test may supply the result file of one run."""
     sandbox.deliver_next(b"PK not really", "zip")
     file = client.finished()["result"]["file"]
     assert (file["content_type"], file["size"]) == ("zip", "13")
@@ -193,7 +193,7 @@ def test_own_content(client, sandbox):
 
 
 def test_a_report_by_payout_holds_the_rows_of_that_payout(client):
-    """They are those that the reconciliation of an interval names it for, and nothing else."""
+    """They are exactly the rows that the reconciliation of an interval assigns to it."""
     wide = rows(client.content("payout_reconciliation_itemized"))
     payout = wide[len(wide) // 2]["automatic_payout_id"]
     run_id = client.post(
@@ -210,7 +210,7 @@ def test_a_report_by_payout_holds_the_rows_of_that_payout(client):
 
 
 def test_an_ending_balance_takes_an_end_alone(client):
-    """It is the balance that the summary of an interval ends with."""
+    """It is the ending balance in the summary of an interval."""
     summary = rows(client.content("balance_summary", currency="eur"))
     body = {
         "report": "ending_balance_reconciliation_summary",
@@ -234,7 +234,7 @@ def test_an_ending_balance_takes_an_end_alone(client):
     ],
 )
 def test_a_bound_that_a_report_does_not_take_is_refused(client, report, parameters):
-    """As is a request without what the report requires."""
+    """A request without what the report requires is refused too."""
     answer = client.post({"report": report, "report_parameters": parameters})
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid_fields"

@@ -1,4 +1,4 @@
-"""Fetching result files."""
+"""Downloads of result files."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import pytest
 
 @pytest.fixture
 def url(client):
-    """Give the URL of a finished run's file."""
+    """Return the URL of a finished run's file."""
     return client.url()
 
 
 def test_whole(client, url):
-    """A file comes whole, with length, type and a strong ETag."""
+    """A file arrives whole, with length, type and a strong ETag."""
     answer = client.download(url)
     assert answer.status_code == 200
     assert answer.headers["Content-Length"] == str(len(answer.content))
@@ -22,7 +22,7 @@ def test_whole(client, url):
 
 
 def test_head(client, url):
-    """HEAD gives the same headers and no body."""
+    """HEAD returns the same headers and no body."""
     head, answer = client.download(url, "HEAD"), client.download(url)
     assert head.content == b""
     for name in ("Content-Length", "ETag", "Content-Type"):
@@ -39,7 +39,7 @@ def test_head(client, url):
     ],
 )
 def test_ranges(client, url, asked, part, described):
-    """A part is answered 206."""
+    """A range is answered 206."""
     whole = client.download(url).content
     answer = client.download(url, Range=asked)
     size = len(whole)
@@ -52,13 +52,13 @@ def test_ranges(client, url, asked, part, described):
 
 @pytest.mark.parametrize("asked", ["bytes=-", "bytes=9-3", "lines=1-2", "bytes=0-1,4-5", "bytes"])
 def test_no_range(client, url, asked):
-    """What is no single range is answered with the whole file."""
+    """Anything but a single range is answered with the whole file."""
     assert client.download(url, Range=asked).status_code == 200
 
 
 @pytest.mark.parametrize("asked", ["bytes=99999999-", "bytes=-0"])
 def test_unsatisfiable(client, url, asked):
-    """A range past the end is 416, and tells the size."""
+    """A range after the end is answered 416, with the size."""
     size = len(client.download(url).content)
     answer = client.download(url, Range=asked)
     assert answer.status_code == 416
@@ -66,14 +66,14 @@ def test_unsatisfiable(client, url, asked):
 
 
 def test_if_range(client, url):
-    """If-Range with another ETag gives the whole file."""
+    """If-Range with another ETag returns the whole file."""
     etag = client.download(url, "HEAD").headers["ETag"]
     assert client.download(url, Range="bytes=1-", If_Range=etag).status_code == 206
     assert client.download(url, Range="bytes=1-", If_Range='"other"').status_code == 200
 
 
 def test_every_url_is_another(client):
-    """Each GET of the run signs a new URL; all of them work."""
+    """Each GET of the run issues a new URL; all of them work."""
     run = client.finished()
     urls = {client.run(run["id"]).json()["result"]["file"]["download_url"]["url"] for _ in range(3)}
     assert len(urls) == 3
@@ -81,7 +81,7 @@ def test_every_url_is_another(client):
 
 
 def test_expiry(client, sandbox, url):
-    """A URL is good for five minutes, then 403; a new GET of the run gives a good one."""
+    """A URL is valid for five minutes, then 403; a new GET of the run returns a valid one."""
     run_id = sandbox.runs[0].id
     sandbox.advance(290)
     assert client.download(url).status_code == 200
@@ -95,7 +95,7 @@ def test_expiry(client, sandbox, url):
 
 
 def test_wrong_signature(client, url):
-    """A URL that was changed in any way is 403."""
+    """A URL that was changed in any way is answered 403."""
     for wrong in (url[:-1] + "~", url.split("?")[0], url.replace("us-west", "us-east"), url + "&a"):
         answer = client.download(wrong)
         assert answer.status_code == 403
@@ -103,19 +103,19 @@ def test_wrong_signature(client, url):
 
 
 def test_url_in_another_way(client, url):
-    """The signature is of the values, not of how a client writes them."""
+    """The signature covers the values, not their encoding."""
     assert client.download(url.replace("%2F", "/")).status_code == 200
 
 
 def test_expiry_is_signed(client, url):
-    """The expiry cannot be moved."""
+    """The expiry cannot be changed."""
     token = url.partition("X-Amz-Security-Token=")[2].partition("-")[0]
     assert client.download(url.replace(token, f"9{token}")).status_code == 403
 
 
 @pytest.mark.parametrize("name", ["Authorization", "Stripe-Version", "Stripe-Context"])
 def test_headers_that_do_not_belong(client, sandbox, url, name):
-    """The API's headers are refused here, and were seen."""
+    """The API's headers are refused, and the request is recorded."""
     answer = client.download(url, **{name: "Bearer x"})
     assert answer.status_code == 400
     assert sandbox.requests[-1].operation == "download"
@@ -130,12 +130,12 @@ def test_forgotten_run(client, sandbox, url):
 
 
 def test_other_methods(client, url):
-    """Nothing can be put there."""
+    """Nothing can be written to it."""
     assert client.download(url, "PUT").status_code == 404
 
 
 def test_urls_are_remembered(sandbox, client):
-    """Each URL that was handed out is known, whether it was asked for or not."""
+    """Each issued URL is remembered, whether it was requested or not."""
     issued = [client.url(), client.url()]
     assert [url for url in sandbox.urls if url in issued] == issued
     sandbox.reset()

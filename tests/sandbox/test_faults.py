@@ -1,4 +1,4 @@
-"""Faults by plan."""
+"""Planned faults."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from airflow_provider_reportrun.sandbox import (
 
 
 def raw(url, limit=None):
-    """Fetch a URL by hand: the head, and every byte that came after it."""
+    """Fetch a URL over a plain socket, and return the head and all bytes after it."""
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname, parts.port), timeout=10) as peer:
         target = f"{parts.path}?{parts.query}"
@@ -38,7 +38,7 @@ def raw(url, limit=None):
 
 
 def test_answer(client, sandbox):
-    """An answer may stand in for the API's, which then does nothing."""
+    """An answer may replace the API's, which then does nothing."""
     limited = Answer(status=429, headers={"Stripe-Rate-Limited-Reason": "endpoint-rate"})
     sandbox.faults.add(Fault("create", limited))
     answer = client.create()
@@ -62,7 +62,7 @@ def test_answer(client, sandbox):
     ],
 )
 def test_kinds_of_answers(client, sandbox, action, status, text):
-    """Bodies may be JSON values, text, bytes, or left to the sandbox."""
+    """Bodies may be JSON values, text, bytes, or the sandbox's own."""
     sandbox.faults.add(Fault("any", action))
     answer = client.run("x")
     assert answer.status_code == status
@@ -72,7 +72,7 @@ def test_kinds_of_answers(client, sandbox, action, status, text):
 
 
 def test_redirect(client, sandbox):
-    """An answer may send the client elsewhere."""
+    """An answer may redirect the client."""
     url = client.url()
     sandbox.faults.add(Fault("download", Answer(status=302, headers={"Location": url})))
     answer = client.download(url)
@@ -93,7 +93,7 @@ def test_cut(client, sandbox, kind, runs, reset):
 
 
 def test_plan(client, sandbox):
-    """A fault lets requests pass, fires so many times, and is spent."""
+    """A fault lets requests pass, fires a number of times, and is then spent."""
     fault = sandbox.faults.add(Fault("get_run", Answer(status=500), after=2, times=2))
     assert [client.run("x").status_code for _ in range(6)] == [404, 404, 500, 500, 404, 404]
     assert fault.fired == 2
@@ -101,7 +101,7 @@ def test_plan(client, sandbox):
 
 
 def test_for_ever(client, sandbox):
-    """A fault may fire for ever, until it is cleared."""
+    """A fault may fire until it is cleared."""
     sandbox.faults.add(Fault("any", Answer(status=500), times=None))
     assert {client.run("x").status_code for _ in range(4)} == {500}
     sandbox.faults.clear()
@@ -109,7 +109,7 @@ def test_for_ever(client, sandbox):
 
 
 def test_match(client, sandbox):
-    """A fault may be about requests with a text in path or body only."""
+    """A fault may affect only requests with a text in their path or body."""
     sandbox.faults.add(Fault("create", Answer(status=500), match='"gbp"', times=None))
     sandbox.faults.add(Fault("get_run", Answer(status=503), match="runs/two", times=None))
     assert client.create(currency="eur").status_code == 200
@@ -119,7 +119,7 @@ def test_match(client, sandbox):
 
 
 def test_first_come(client, sandbox):
-    """Of several faults the first that fires is taken, one for each request."""
+    """If several faults could fire, the first one does, one per request."""
     sandbox.faults.add(Fault("get_run", Answer(status=500)))
     sandbox.faults.add(Fault("any", Answer(status=503), times=None))
     assert [client.run("x").status_code for _ in range(3)] == [500, 503, 503]
@@ -127,7 +127,7 @@ def test_first_come(client, sandbox):
 
 @pytest.mark.parametrize(("before", "runs"), [("handling", 0), ("answering", 1)])
 def test_hold(client, sandbox, before, runs):
-    """A request may be held before it does anything or before it is answered."""
+    """A request may be held before it has an effect or before it is answered."""
     fault = sandbox.faults.add(Fault("create", Hold(before=before)))
     with ThreadPoolExecutor() as pool:
         held = pool.submit(client.create)
@@ -142,7 +142,7 @@ def test_hold(client, sandbox, before, runs):
 
 
 def test_hold_ends(client, sandbox):
-    """A request that nobody releases goes on after its seconds, or at a reset."""
+    """A held request goes on after its seconds, or at a reset."""
     sandbox.faults.add(Fault("get_run", Hold(seconds=0.05)))
     assert client.run("x").status_code == 404
     fault = sandbox.faults.add(Fault("get_run", Hold()))
@@ -154,7 +154,7 @@ def test_hold_ends(client, sandbox):
 
 
 def test_patch(client, sandbox):
-    """An answer may be changed by a mapping, merged in, or by a function."""
+    """A mapping or a function may change an answer."""
     run = client.finished()
     url = {"result": {"file": {"size": 7, "download_url": {"expires_at": None}}}, "more": {}}
     sandbox.faults.add(Fault("get_run", Patch(url)))
@@ -169,14 +169,14 @@ def test_patch(client, sandbox):
 
 
 def test_patch_with_half_an_emoji(client, sandbox):
-    """JSON may hold one, so an answer may be changed to do so."""
+    """JSON may contain one, so a patch may add one."""
     run = client.finished()
     sandbox.faults.add(Fault("get_run", Patch({"report_name": "\ud83d"})))
     assert client.run(run["id"]).json()["report_name"] == "\ud83d"
 
 
 def test_patch_of_a_report(client, sandbox):
-    """A report's definition may be changed; errors are left alone."""
+    """A patch may change a report's definition; it leaves errors unchanged."""
     change = {"parameters": {"interval_end": {"timestamp_details": None}}}
     sandbox.faults.add(Fault("get_report", Patch(change), times=None))
     parameters = client.report("balance_summary").json()["parameters"]
@@ -186,7 +186,7 @@ def test_patch_of_a_report(client, sandbox):
 
 
 def test_cut_download(client, sandbox):
-    """A download may be cut after exactly so many bytes, and resumed."""
+    """A download may be cut after an exact number of bytes, and resumed."""
     url = client.url()
     whole = client.download(url).content
     sandbox.faults.add(Fault("download", Delivery(cut_after=1000)))
@@ -217,7 +217,7 @@ def test_slow(client, sandbox):
 
 
 def test_stall(client, sandbox):
-    """A download may fall silent, and go on when released."""
+    """A download may stop, and go on when released."""
     url = client.url()
     whole = client.download(url).content
     fault = sandbox.faults.add(Fault("download", Delivery(stall_at=500)))
@@ -235,7 +235,7 @@ def test_stall(client, sandbox):
 
 
 def test_stall_at_the_end(client, sandbox):
-    """A download may fall silent after the last byte, before it ends."""
+    """A download may stop after the last byte, before it ends."""
     url = client.url()
     whole = client.download(url).content
     delay = Delivery(stall_at=len(whole), stall_seconds=0.1)
@@ -244,7 +244,7 @@ def test_stall_at_the_end(client, sandbox):
 
 
 def test_other_lengths(client, sandbox):
-    """A file may be shorter or longer than was said, with a truthful Content-Length."""
+    """A file may be shorter or longer than its size, with a correct Content-Length."""
     url = client.url()
     whole = client.download(url).content
     sandbox.faults.add(Fault("download", Delivery(truncate_to=1234)))
@@ -270,14 +270,14 @@ def test_lying_length(client, sandbox):
 
 
 def test_expired(client, sandbox):
-    """A URL may be called expired before its time."""
+    """A URL may be reported as expired before it is."""
     url = client.url()
     sandbox.faults.add(Fault("download", Delivery(expired=True)))
     assert [client.download(url).status_code for _ in range(2)] == [403, 200]
 
 
 def test_no_ranges(client, sandbox):
-    """A download may know nothing of ranges."""
+    """A download may ignore ranges."""
     url = client.url()
     sandbox.faults.add(Fault("download", Delivery(ranges=False)))
     answer = client.download(url, Range="bytes=5-")
@@ -287,7 +287,7 @@ def test_no_ranges(client, sandbox):
 
 
 def test_corrupt(client, sandbox):
-    """One byte of a download may be wrong, in whatever part it is asked for."""
+    """One byte of a file may be wrong, whichever part is requested."""
     url = client.url()
     whole = client.download(url).content
     sandbox.faults.add(Fault("download", Delivery(corrupt_at=700), times=2))
@@ -297,7 +297,7 @@ def test_corrupt(client, sandbox):
 
 
 def test_changed(client, sandbox):
-    """A file may look changed, so that a part of the old one is not given."""
+    """A file may look changed, so that no part of the old one is served."""
     url = client.url()
     etag = client.download(url, "HEAD").headers["ETag"]
     sandbox.faults.add(Fault("download", Delivery(etag='"new"'), times=2))
@@ -308,7 +308,7 @@ def test_changed(client, sandbox):
 
 
 def test_error_of_a_faulty_download(client, sandbox):
-    """A fault of the delivery leaves refusals alone."""
+    """A fault of the delivery leaves refusals unchanged."""
     url = client.url()
     sandbox.advance(1000)
     sandbox.faults.add(Fault("download", Delivery(cut_after=3)))

@@ -1,4 +1,4 @@
-"""Idempotency keys: create or attach, for thirty days."""
+"""Idempotency keys create or attach for thirty days."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DAY = 24 * 3600
 
 
 def test_attaches(client, sandbox):
-    """A repeat gives the same run with its status as of now, result included."""
+    """A repeat returns the same run with its current status and result."""
     first = client.create(key="k").json()
     assert client.create(key="k").json() == first
     sandbox.advance(5)
@@ -26,7 +26,7 @@ def test_attaches(client, sandbox):
 
 
 def test_attaches_to_a_failed_run(client, sandbox):
-    """A repeat gives a failed run too."""
+    """A repeat returns a failed run too."""
     sandbox.fail_next()
     first = client.create(key="k").json()
     sandbox.advance(5)
@@ -35,7 +35,7 @@ def test_attaches_to_a_failed_run(client, sandbox):
 
 
 def test_attaching_needs_no_capacity(client, sandbox):
-    """A repeat is no new run, so the limit does not matter."""
+    """A repeat creates no run, so the limit does not apply."""
     first = client.create(key="k").json()
     sandbox.limit(0)
     assert client.create(key="k").json()["id"] == first["id"]
@@ -53,7 +53,7 @@ def test_attaching_needs_no_data(client, sandbox):
 
 
 def test_other_parameters(client, sandbox):
-    """The same key with another body is 409."""
+    """The same key with another body is answered 409."""
     client.create(key="k")
     for changes in ({"currency": "eur"}, {"result_options": {"compress_file": True}}):
         refused = client.create(key="k", **changes)
@@ -73,7 +73,7 @@ def test_order_of_fields_does_not_matter(client):
 
 
 def test_thirty_days(client, sandbox):
-    """A key attaches for thirty days and makes a new run after that."""
+    """A key attaches for thirty days, and creates a new run after that."""
     first = client.create(key="k").json()["id"]
     sandbox.advance(30 * DAY - 60)
     assert client.create(key="k").json()["id"] == first
@@ -94,7 +94,7 @@ def test_refused_requests_are_executed_again(client, sandbox):
 
 
 def test_keys_belong_to_an_account(client, sandbox):
-    """The same key is another one for another account, and the same for another API key."""
+    """A key is separate for each account, and shared by the API keys of an account."""
     own = client.create(key="k").json()["id"]
     other = client.create(key="k", context="acct_one").json()["id"]
     assert own != other
@@ -102,7 +102,7 @@ def test_keys_belong_to_an_account(client, sandbox):
 
 
 def test_without_key(client, sandbox):
-    """Without a key each request makes a run."""
+    """Each request without a key creates a run."""
     assert client.create().json()["id"] != client.create().json()["id"]
     assert [run.idempotency_key for run in sandbox.runs] == [None, None]
 
@@ -114,7 +114,7 @@ def test_too_long(client):
 
 
 def test_repeat_while_the_first_is_held(client, sandbox):
-    """A repeat that overtakes the first request makes no second run."""
+    """A repeat that overtakes the first request creates no second run."""
     for before in ("handling", "answering"):
         sandbox.reset()
         fault = sandbox.faults.add(Fault("create", Hold(before=before)))
@@ -128,7 +128,7 @@ def test_repeat_while_the_first_is_held(client, sandbox):
 
 
 def test_many_at_once(client, sandbox):
-    """Many requests with one key at once make one run."""
+    """Many concurrent requests with one key create one run."""
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: client.create(key="k").json()["id"], range(16)))
     assert len(set(answers)) == 1
@@ -136,7 +136,7 @@ def test_many_at_once(client, sandbox):
 
 
 def test_lost_answers(client, sandbox):
-    """A lost answer leaves a run behind that the key finds again; a refusal leaves none."""
+    """A lost answer leaves a run that the key finds again; a refusal leaves none."""
     for action, runs in ((LoseAnswer(), 1), (Refuse(), 0)):
         sandbox.reset()
         sandbox.faults.add(Fault("create", action))

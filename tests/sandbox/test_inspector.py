@@ -1,4 +1,4 @@
-"""The page that stands in for the one of Stripe's Workbench which shows an object."""
+"""The page in place of the object page in Stripe's Workbench."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TIMEOUT = 20
 
 @pytest.mark.parametrize("mode", ["", "/test"])
 def test_shows_a_report_run_without_a_key(client, sandbox, mode):
-    """A browser sends none; what it gets holds no URL of a result."""
+    """A browser sends no key; the answer contains no URL of a result."""
     run_id = client.create().json()["id"]
     sandbox.advance(60)
     url = f"{sandbox.url}{mode}/workbench/inspector?object={run_id}"
@@ -22,7 +22,7 @@ def test_shows_a_report_run_without_a_key(client, sandbox, mode):
 
 
 @pytest.mark.parametrize("query", ["", "?object=reprun_none"])
-def test_an_object_that_there_is_not(sandbox, query):
-    """Is not found."""
+def test_unknown_object(sandbox, query):
+    """An unknown object is answered 404."""
     url = f"{sandbox.url}/workbench/inspector{query}"
     assert requests.get(url, timeout=TIMEOUT).status_code == 404

@@ -23,13 +23,13 @@ DESCRIPTION = Path(__file__).parents[1] / "data" / "stripe_v2_reporting.patched.
 
 @pytest.fixture
 def check(sandbox):
-    """Give a function that holds an answer, and its request, against the description."""
+    """Return a function that checks an answer and its request against the description."""
     description = json.loads(DESCRIPTION.read_text())
     description["servers"] = [{"url": sandbox.url}]
     for operations in description["paths"].values():
         for parameter in operations.get("get", {}).get("parameters", []):
             if parameter["name"] == "include":
-                # The validator knows no arrays in deepObject style: include[0]=...
+                # The validator does not support arrays in deepObject style: include[0]=...
                 del parameter["style"]
     openapi = openapi_core.OpenAPI.from_dict(description)
 
@@ -45,14 +45,14 @@ def check(sandbox):
 
 
 def test_created(client, check):
-    """A create is as described, with and without options."""
+    """A create matches the description, with and without options."""
     check(client.create(currency="usd", columns=["net", "fee"]), 200)
     check(client.create(result_options={"compress_file": True}), 200)
 
 
 @pytest.mark.parametrize("compress", [False, True])
 def test_runs(client, sandbox, check, compress):
-    """A run is as described while it runs and when it succeeded."""
+    """A run matches the description while it runs and after it succeeded."""
     options = {"compress_file": compress}
     run_id = client.create(key="k", result_options=options).json()["id"]
     check(client.run(run_id), 200)
@@ -63,13 +63,13 @@ def test_runs(client, sandbox, check, compress):
 
 @pytest.mark.parametrize("code", ["internal_error", "file_size_above_limit"])
 def test_failed_run(client, sandbox, check, code):
-    """A failed run is as described."""
+    """A failed run matches the description."""
     sandbox.fail_next(error_code=code)
     check(client.run(client.finished()["id"]), 200)
 
 
 def test_schema(client, check):
-    """A run with its columns is as described."""
+    """A run with its columns matches the description."""
     run = client.finished()
     path = f"/v2/reporting/report_runs/{run['id']}?include[0]=result.file.schema"
     check(client.get(path), 200)
@@ -77,12 +77,12 @@ def test_schema(client, check):
 
 @pytest.mark.parametrize("report", CATALOG)
 def test_reports(client, check, report):
-    """Every report of the catalogue is as described."""
+    """Every report of the catalogue matches the description."""
     check(client.report(report), 200 if CATALOG[report].accessible else 403)
 
 
 def test_refusals(client, sandbox, check):
-    """Every refusal is as described."""
+    """Every refusal matches the description."""
     check(client.post({"report": "payouts_itemized"}), 400, bad_request=True)
     check(client.create(interval_end="2025-01-01T00:00:00Z"), 400)
     check(client.run("x", api_key="rk_nobody"), 401)

@@ -1,4 +1,4 @@
-"""Report definitions, and what they refuse."""
+"""Report definitions, and the requests that they refuse."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WEEK = {"interval_start": START, "interval_end": END}
 
 
 def test_definition(client):
-    """A definition describes every parameter, null where a detail does not apply."""
+    """A definition describes every parameter; details that do not apply are null."""
     report = client.report("payouts_itemized").json()
     assert report["id"] == "payouts_itemized"
     assert report["object"] == "v2.reporting.report"
@@ -38,7 +38,7 @@ def test_definition(client):
 
 
 def test_kinds_of_reports(client):
-    """There is a report without columns, and one without a window that wants columns."""
+    """One report takes no columns; another has no window and requires columns."""
     assert "columns" not in client.report("balance_summary").json()["parameters"]
     parameters = client.report("all_fees_itemized").json()["parameters"]
     assert parameters["columns"]["required"] is True
@@ -50,7 +50,7 @@ def test_kinds_of_reports(client):
 
 
 def test_unknown_report(client):
-    """An unknown report is 404 to look at and 400 to run."""
+    """An unknown report is answered 404 on GET and 400 on create."""
     assert client.report("nothing").status_code == 404
     refused = client.create("nothing")
     assert refused.status_code == 400
@@ -58,7 +58,7 @@ def test_unknown_report(client):
 
 
 def test_inaccessible_report(client):
-    """A report out of reach is 403, to look at and to run."""
+    """An inaccessible report is answered 403 on GET and on create."""
     report = "connected_account_payouts_itemized"
     for answer in (client.report(report), client.create(report)):
         assert answer.status_code == 403
@@ -77,7 +77,7 @@ def test_inaccessible_report(client):
     ],
 )
 def test_window(now, lag, end):
-    """Data becomes available in half days, so long after the end of each."""
+    """Data becomes available in half days, some hours after the end of each."""
     now, end = (datetime.fromisoformat(each).replace(tzinfo=timezone.utc) for each in (now, end))
     assert window_at(now, lag).end == end
 
@@ -107,7 +107,7 @@ def test_window_moves(client, sandbox):
 
 
 def test_before_the_first_data(client):
-    """An interval that starts too early is refused, with the first instant there is."""
+    """An interval that starts too early is refused; the message names the first instant."""
     refused = client.create(interval_start="2019-12-31T23:59:59.999Z")
     assert refused.status_code == 400
     message = refused.json()["error"]["message"]
@@ -161,7 +161,7 @@ def test_lag(client_of):
     ],
 )
 def test_refused_bodies(client, body, named):
-    """What is wrong with the body is refused by its name."""
+    """The refusal of a body names the wrong field."""
     refused = client.post(body)
     assert refused.status_code == 400
     assert refused.json()["error"]["code"] == "invalid_fields"
@@ -197,7 +197,7 @@ def test_refused_bodies(client, body, named):
     ],
 )
 def test_refused_values(client, sandbox, name, value):
-    """A value that does not fit is refused by the name of its parameter."""
+    """The refusal of a value names its parameter."""
     refused = client.create("payouts_itemized", **{name: value})
     assert refused.status_code == 400
     assert refused.json()["error"]["code"] == "invalid_fields"

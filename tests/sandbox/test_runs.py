@@ -35,7 +35,7 @@ def test_created(client, sandbox):
 
 
 def test_takes_its_time(client, sandbox):
-    """A run ends after run_seconds, a tenth more or less."""
+    """A run ends after run_seconds, plus or minus a tenth."""
     run_id = client.create().json()["id"]
     sandbox.advance(1.7)
     assert client.run(run_id).json()["status"] == "running"
@@ -45,7 +45,7 @@ def test_takes_its_time(client, sandbox):
 
 
 def test_run_times_differ(client, sandbox):
-    """Runs take different times, the same ones for the same seed."""
+    """Runs take different times, which are the same for the same seed."""
     sandbox.limit(10)
     for _ in range(6):
         client.create()
@@ -60,7 +60,7 @@ def test_run_times_differ(client, sandbox):
 
 
 def test_result(client, sandbox):
-    """A finished run tells type, size as a string, URL and expiry to the nanosecond."""
+    """A finished run has a type, a size as a string, a URL and an expiry in nanoseconds."""
     run = client.finished()
     file = run["result"]["file"]
     assert run["status"] == "succeeded"
@@ -76,7 +76,7 @@ def test_result(client, sandbox):
 
 
 def test_schema(client):
-    """The columns are told only to those who ask."""
+    """The columns are included only on request."""
     run = client.finished(columns=["net", "created_utc", "description"])
     included = client.get(
         f"/v2/reporting/report_runs/{run['id']}?include[0]=result.file.schema"
@@ -89,7 +89,7 @@ def test_schema(client):
 
 
 def test_the_schema_of_delivered_bytes(client, sandbox):
-    """A test that brings a file along may say what its columns are."""
+    """A test that supplies a file may name its columns."""
     sandbox.deliver_next(b"a,b\n1,2\n", columns={"a": "bigint", "b": "varchar"})
     path = f"/v2/reporting/report_runs/{client.finished()['id']}?include[0]=result.file.schema"
     assert client.get(path).json()["result"]["file"]["schema"] == [
@@ -102,14 +102,14 @@ def test_the_schema_of_delivered_bytes(client, sandbox):
     "query", ["include=result.file.schema", "include[0]=result", "expand[]=result", "limit=1"]
 )
 def test_unknown_query(client, query):
-    """A query that the API does not know is 400."""
+    """An unknown query parameter is answered 400."""
     run_id = client.create().json()["id"]
     answer = client.get(f"/v2/reporting/report_runs/{run_id}?{query}")
     assert answer.status_code == 400
 
 
 def test_unknown_run(client):
-    """An unknown run is 404."""
+    """An unknown run is answered 404."""
     answer = client.run("reprun_test_none")
     assert answer.status_code == 404
     assert answer.json() == {
@@ -125,7 +125,7 @@ def test_unknown_run(client):
     ],
 )
 def test_failing_runs(client, sandbox, code, message):
-    """As many runs fail as were asked for, after their time."""
+    """The requested number of runs fail, after their time."""
     sandbox.fail_next(2, error_code=code)
     runs = [client.create().json() for _ in range(3)]
     assert {run["status"] for run in runs} == {"running"}
@@ -138,13 +138,13 @@ def test_failing_runs(client, sandbox, code, message):
 
 
 def test_failure_message(client, sandbox):
-    """A failure may have a message of its own."""
+    """A failure may have its own message."""
     sandbox.fail_next(message="Out of paper.")
     assert client.finished()["status_details"]["failed"]["error_message"] == "Out of paper."
 
 
 def test_report_that_always_fails(client):
-    """One report of the catalogue is too large whatever is asked of it."""
+    """One report of the catalogue is always too large."""
     run = client.finished("card_transactions_itemized")
     assert run["status_details"]["failed"]["error_code"] == "file_size_above_limit"
 
@@ -157,7 +157,7 @@ def test_too_large(client_of):
 
 
 def test_concurrency(client, sandbox):
-    """No more runs than the limit are running at once."""
+    """No more runs than the limit run at once."""
     for _ in range(4):
         assert client.create().status_code == 200
     refused = client.create()
@@ -170,7 +170,7 @@ def test_concurrency(client, sandbox):
 
 
 def test_concurrency_is_per_key(client, sandbox):
-    """Another key of the same account has a limit of its own."""
+    """Another key of the same account has its own limit."""
     sandbox.limit(1)
     assert client.create().status_code == 200
     assert client.create(context="acct_one").status_code == 429
@@ -180,7 +180,7 @@ def test_concurrency_is_per_key(client, sandbox):
 
 
 def test_limit_can_change(client, sandbox):
-    """The limit may be raised and lowered, and comes back with a reset."""
+    """The limit may be raised and lowered, and a reset restores it."""
     sandbox.limit(0)
     assert client.create().status_code == 429
     sandbox.limit(1)
@@ -190,7 +190,7 @@ def test_limit_can_change(client, sandbox):
 
 
 def test_run_that_takes_no_time(client_of):
-    """With run_seconds 0 the create says running and the first GET succeeded."""
+    """With run_seconds 0, the create says running and the first GET says succeeded."""
     with Sandbox(run_seconds=0, concurrency=1) as sandbox:
         client = client_of(sandbox)
         run = client.create().json()
@@ -200,7 +200,7 @@ def test_run_that_takes_no_time(client_of):
 
 
 def test_reset(client, sandbox):
-    """After a reset nothing is left, and old ids stay unknown."""
+    """A reset leaves nothing, and old ids stay unknown."""
     old = client.create(key="k").json()["id"]
     sandbox.fail_next()
     sandbox.advance(100)

@@ -1,4 +1,4 @@
-"""The server itself: start, stop, what it leaves behind, what it counts."""
+"""The server itself: start, stop, cleanup and counts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from airflow_provider_reportrun.sandbox import Delivery, Fault, Hold, Refuse, Sa
 
 
 def test_leaves_nothing(client_of, tmp_path, monkeypatch):
-    """After the end there is no thread, no port and no file left, whatever was going on."""
+    """After the stop no thread, port or file is left, whatever was in progress."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     threads = threading.active_count()
     with Sandbox(run_seconds=0) as sandbox:
@@ -57,7 +57,7 @@ def _ignoring(call, *arguments):
 
 
 def test_starts_again(client_of):
-    """A sandbox may be started again, on the same port; not twice at once."""
+    """A sandbox may be started again on the same port, but not while it runs."""
     sandbox = Sandbox()
     sandbox.start()
     port = sandbox.port
@@ -70,13 +70,13 @@ def test_starts_again(client_of):
 
 
 def test_port_taken(sandbox):
-    """A port that is taken is an OSError at the start."""
+    """A port in use raises OSError at the start."""
     with pytest.raises(OSError, match="in use"):
         Sandbox(port=sandbox.port).start()
 
 
 def test_connection(sandbox):
-    """The URI and the JSON name server and key, in the two forms that Airflow reads."""
+    """The URI and the JSON contain server and key in the two forms that Airflow reads."""
     strange = Sandbox(port=1, api_key="rk_test_a/b@c:d%e")
     for each in (sandbox, strange):
         by_uri = urlsplit(each.connection_uri)
@@ -89,7 +89,7 @@ def test_connection(sandbox):
 
 
 def test_counts_connections(client, sandbox):
-    """Connections are counted, kept ones once."""
+    """Connections are counted; a kept one counts once."""
     with requests.Session() as session:
         for _ in range(5):
             session.get(f"{sandbox.url}/x", timeout=5)
@@ -101,7 +101,7 @@ def test_counts_connections(client, sandbox):
 
 
 def test_remembers_requests(client, sandbox):
-    """Requests are remembered with all that came with them."""
+    """Requests are remembered with everything they contained."""
     client.create(key="k", currency="eur")
     client.get("/v2/reporting/report_runs/x?include[0]=result.file.schema")
     first, second = sandbox.requests
@@ -117,7 +117,7 @@ def test_remembers_requests(client, sandbox):
 
 
 def test_client_that_leaves(client, sandbox):
-    """A request whose body never arrives is none, and the server goes on."""
+    """A request whose body never arrives is ignored, and the server goes on."""
     headers = "\r\n".join(f"{name}: {value}" for name, value in client.headers().items())
     with socket.create_connection(("127.0.0.1", sandbox.port), timeout=5) as peer:
         head = f"POST /v2/reporting/report_runs HTTP/1.1\r\nHost: x\r\n{headers}\r\n"
@@ -127,7 +127,7 @@ def test_client_that_leaves(client, sandbox):
 
 
 def test_key_is_not_shown(client, sandbox):
-    """A run does not show the key it was made with."""
+    """The repr of a run does not show its API key."""
     client.create()
     assert sandbox.api_key not in repr(sandbox.runs)
 
@@ -190,7 +190,7 @@ def certificate(tmp_path_factory):
 
 
 def test_tls(certificate):
-    """With a certificate the sandbox speaks TLS, also in its URLs, and can be cut there too."""
+    """With a certificate the sandbox speaks TLS, its URLs say so, and cuts work too."""
     certfile, keyfile = certificate
     with Sandbox(certfile=certfile, keyfile=keyfile, run_seconds=0) as sandbox:
         assert sandbox.url.startswith("https://")
@@ -216,13 +216,13 @@ def test_tls(certificate):
 
 
 def test_unusable_settings():
-    """A setting that makes no sense is named."""
+    """The error names an invalid setting."""
     with pytest.raises(ValueError, match="zip_members must be at least 1"):
         Sandbox(zip_members=0)
 
 
 def test_unreadable_certificate(tmp_path):
-    """A certificate that cannot be read is an error at the start."""
+    """An unreadable certificate raises an error at the start."""
     (tmp_path / "cert.pem").write_text("nothing")
     with pytest.raises(ssl.SSLError):
         Sandbox(certfile=tmp_path / "cert.pem", keyfile=tmp_path / "cert.pem").start()
