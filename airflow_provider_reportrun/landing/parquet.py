@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal, InvalidOperation
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO
@@ -54,7 +55,7 @@ _KINDS: Final = tuple(
         (r"[+-]?(\d+\.\d*|\.\d+)", "a number with a fraction, of {} characters"),
         (r"[+-]?(\d+\.?\d*|\.\d+)e[+-]?\d+", "a number with an exponent, of {} characters"),
         (r"[+-]?(nan|inf|infinity)", "no finite number"),
-        (r"\d{4}-\d\d-\d\d[ t][\d:.]+ *(z|utc|[+-]\d\d:?\d\d)", "a timestamp with an offset"),
+        (r"\d{4}-\d\d-\d\d[ t][\d:.]+ *(z|utc|[+-]\d\d(:?\d\d)?)", "a timestamp with an offset"),
         (r"\d{4}-\d\d-\d\d[ t][\d:.]+", "a timestamp without an offset, of {} characters"),
         (r"\d{4}-\d\d-\d\d", "a date"),
         (r".*", "a text of {} characters"),
@@ -67,8 +68,9 @@ _NUMBER: Final = re.compile(rb"[+-]?(\d*)(?:\.(\d*))?", re.ASCII)
 _FLOAT: Final = re.compile(
     rb"[+-]?((\d+\.?\d*|\.\d+)e[+-]?\d+|nan|inf|infinity)", re.ASCII | re.IGNORECASE
 )
+_INFINITY: Final = r"(?i)^[+-]?inf(inity)?$"
 _OFFSETS: Final = (
-    (r"(\d) +([+-]\d\d:?\d\d)(?: +[A-Z]{3,4})?$", r"\1\2"),
+    (r"(\d) +([+-]\d\d(?::?\d\d)?)(?: +[A-Z]{3,4})?$", r"\1\2"),
     (r"(?i)(\d) *(?:Etc/UTC|UTC|GMT|Z)$", r"\1Z"),
 )
 """Ways to write an offset, and how pyarrow reads it."""
@@ -345,8 +347,15 @@ def _cast(values: Any, type_: Any) -> Any:
     from pyarrow import compute
 
     texts = values.cast(pa.string())
+    if pa.types.is_decimal(type_):
+        _check_digits(texts, type_.scale)
+    elif type_ == pa.int64():
+        _refuse_any(compute.starts_with(texts, "0x", ignore_case=True))
     if type_ != pa.timestamp("us", tz="UTC"):
-        return texts.cast(type_)
+        cast = texts.cast(type_)
+        if type_ == pa.float64():
+            _check_range(texts, cast)
+        return cast
     try:
         return texts.cast(type_)
     except pa.ArrowInvalid:
@@ -354,6 +363,58 @@ def _cast(values: Any, type_: Any) -> Any:
         for pattern, offset in _OFFSETS:
             texts = compute.replace_substring_regex(texts, pattern, offset)
         return texts.cast(type_)
+
+
+def _check_digits(texts: Any, scale: int) -> None:
+    """
+    Refuse numbers with more digits than a decimal has, before or after the point.
+
+    pyarrow (up to 26.0 at least) casts some of them to other numbers without an error.
+
+    :param scale: digits after the point.
+    :raises pyarrow.ArrowInvalid: if there is one.
+    """
+    import pyarrow as pa
+    from pyarrow import compute
+
+    short = rf"^[+-]?[0-9]{{0,{MOST_DIGITS - scale}}}(\.[0-9]{{0,{scale}}})?$"
+    others = texts.filter(compute.invert(compute.match_substring_regex(texts, short)))
+    if not all(_fits(text, scale) for text in others.to_pylist()):
+        raise pa.ArrowInvalid("more digits than the decimal has")
+
+
+def _fits(text: str, scale: int) -> bool:
+    """Tell whether a number can be written with ``scale`` digits after the point, and 38 in all."""
+    try:
+        _, digits, exponent = Decimal(text).as_tuple()
+    except InvalidOperation:
+        return False
+    if not isinstance(exponent, int):  # NaN or Infinity
+        return False
+    shift = exponent + scale
+    if shift < 0 and any(digits[shift:]):
+        return False
+    return not any(digits) or len(digits) + max(shift, 0) <= MOST_DIGITS
+
+
+def _check_range(texts: Any, floats: Any) -> None:
+    """
+    Refuse numbers that are too large for a float, which pyarrow casts to infinity.
+
+    :raises pyarrow.ArrowInvalid: if there is one.
+    """
+    from pyarrow import compute
+
+    infinite = texts.filter(compute.is_inf(floats))
+    _refuse_any(compute.invert(compute.match_substring_regex(infinite, _INFINITY)))
+
+
+def _refuse_any(refused: Any) -> None:
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if compute.any(refused).as_py():
+        raise pa.ArrowInvalid("a number that the type does not hold")
 
 
 def _first_misfit(values: Any, type_: Any) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 import sys
 from datetime import date, datetime, timezone
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 import duckdb
 import pyarrow.parquet
@@ -217,6 +218,86 @@ def test_a_value_that_does_not_fit(refused, kind, text, type_, monkeypatch):
     assert (error.row, error.column) == (501, "v")
     assert f"Row 501 of the CSV for r.parquet, not counting its header, has {kind}" in str(error)
     assert text.strip('"') not in str(error).replace("characters", "")
+
+
+def made_up_number(rng):
+    """Some way to write a number, with up to 45 digits and perhaps an exponent."""
+    whole, fraction = (
+        "".join(rng.choices("0123456789", k=rng.choice([0, 1, 2, rng.randint(3, 45)])))
+        for _ in range(2)
+    )
+    point = "." if fraction or rng.random() < 0.1 else ""
+    exponent = f"{rng.choice('eE')}{rng.randint(-45, 45)}" if rng.random() < 0.3 else ""
+    zeros = "0" * rng.choice([0, 0, 0, 30])
+    return f"{rng.choice(['', '-', '+'])}{zeros}{whole or '0'}{point}{fraction}{exponent}"
+
+
+def as_decimal(folder, text, digits, scale):
+    """Convert a number to a decimal; None if it is refused."""
+    with Spool(folder, "o") as spool:
+        path = spool.new_file()
+        path.write_text(f"n\n{text}\n")
+        file = LocalFile(name="r.parquet", path=path, size=path.stat().st_size, sha256="")
+        types = ColumnTypes(wanted={"n": f"decimal({digits},{scale})"})
+        try:
+            landed = parquet.convert(file, spool, types).path
+        except ConversionFailed:
+            return None
+        return pyarrow.parquet.read_table(landed).column(0)[0].as_py()
+
+
+def fits(number, digits, scale):
+    """Whether a decimal type holds a number exactly."""
+    with localcontext(prec=200):
+        return abs(number) < 10 ** (digits - scale) and number % Decimal(10) ** -scale == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_number_lands_exactly_or_not_at_all(tmp_path, seed):
+    """Hundreds of numbers land as they are written; the others are refused, and do not fit."""
+    rng = random.Random(seed)  # noqa: S311 - made-up numbers
+    landed, refused = 0, 0
+    for _ in range(500):
+        text, digits = made_up_number(rng), rng.choice([38, 38, rng.randint(1, 38)])
+        scale = rng.choice([min(18, digits), rng.randint(0, digits)])
+        number, found = Decimal(text), as_decimal(tmp_path, text, digits, scale)
+        if found is not None:
+            assert found == number
+            landed += 1
+            continue
+        # pyarrow reads no number of more than 38 digits, and no zero with such an exponent.
+        is_read = number and len(number.as_tuple().digits) <= 38
+        assert not (is_read and fits(number, digits, scale)), text
+        refused += 1
+    assert landed > 50
+    assert refused > 50
+
+
+@pytest.mark.parametrize(
+    ("text", "type_"),
+    [
+        ("123456789012345678901234567890.12", "decimal"),
+        ("1e30", "decimal"),
+        ("8.043832966962e-32", "decimal(38,5)"),
+        ("-0.1234567890123456789012345678901234567890", "decimal(38,38)"),
+        ("1e400", "double"),
+        ("-1.7976931348623159e308", "double"),
+        ("0x1", "bigint"),
+        ("0xFFFFFFFFFFFFFFFF", "bigint"),
+    ],
+)
+def test_what_pyarrow_casts_to_another_number(refused, text, type_):
+    """A number that its type does not hold is refused, not replaced."""
+    body = f"n\n0\n\n{text}\n0\n".encode()
+    error = refused(body, {"n": "varchar"}, column_types={"n": type_})
+    assert (error.row, error.column) == (3, "n")
+
+
+def test_infinity_is_a_double(convert):
+    """It lands as such if it is written so."""
+    body = b"n\ninf\n-Infinity\n1e308\n"
+    rows = convert(body, {"n": "double"}, column_types={"n": "double"})
+    assert rows == [(math.inf,), (-math.inf,), (1e308,)]
 
 
 @pytest.mark.parametrize(("values", "line"), [(1, "1"), (3, "1,2,3"), (1, '"a,b"')])
@@ -584,6 +665,7 @@ def test_a_header_without_end_is_refused(refused, monkeypatch):
         ("timestamp", "2026-01-01 00:00:00Z", "timestamptz"),
         ("timestamp", "2026-01-01T00:00:00+02:00", "timestamptz"),
         ("timestamp", "2026-01-01 00:00:00.000 UTC", "timestamptz"),
+        ("timestamp", "2026-01-01 00:00:00 -05", "timestamptz"),
         ("timestamptz", "2026-01-01 00:00:00", "timestamp"),
         ("timestamp", "soon", "varchar"),
         ("date", "2026-01-01 10:00:00", "timestamp"),
@@ -594,6 +676,8 @@ def test_a_header_without_end_is_refused(refused, monkeypatch):
         ("double", "123456789012345678901.5", "decimal(38,1)"),
         ("double", "1" * 30 + "." + "1" * 20, "varchar"),
         ("bigint", "10.25", "decimal(38,2)"),
+        ("bigint", "0x1", "varchar"),
+        ("double", "1e400", "varchar"),
         ("bigint", "12345678901234567890", "decimal(38,0)"),
         ("bigint", "2026-01-01", "date"),
         ("boolean", "2", "bigint"),
@@ -621,7 +705,7 @@ def test_advice_names_the_type_that_keeps_the_value(make, hook, land, folder, ty
         "2026-01-01 02:00:00 UTC", "2026-01-01 02:00:00.000 UTC", "2026-01-01T02:00:00.000 utc",
         "2026-01-01 02:00:00 GMT", "2026-01-01 02:00:00 Etc/UTC", "2026-01-01 02:00:00UTC",
         "2026-01-01 02:00:00 Z", "2026-01-01 04:00:00 +0200", "2026-01-01 04:00:00 +02:00",
-        "2026-01-01 02:00:00 +0000 UTC",
+        "2026-01-01 02:00:00 +0000 UTC", "2025-12-31 21:00:00 -05", "2025-12-31T21:00:00-05",
     ],
 )  # fmt: skip
 def test_offsets_in_words(convert, stamp):
