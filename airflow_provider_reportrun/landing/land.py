@@ -45,7 +45,9 @@ log = logging.getLogger(__name__)
 
 CSV: Final = "csv"
 """``content_type`` of a result that is not compressed."""
-_OTHER_KINDS: Final = "7z avro bz2 gz json jsonl ndjson orc tgz xls xlsx xml xz zst"
+_OTHER_KINDS: Final = (
+    "7z arrow avro bz2 feather gz gzip json jsonl ndjson orc tar tgz xls xlsx xml xz zst"
+)
 _KINDS: Final = {
     ".csv": CSV,
     ".zip": ZIP,
