@@ -1,4 +1,4 @@
-# Everything is set up in .venv, in this folder; nothing is installed elsewhere.
+# All Python packages are installed in .venv in this folder.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CODE := airflow_provider_reportrun example_dags tests scripts
 TYPED := $(wildcard airflow_provider_reportrun example_dags scripts tests/typing/*.py)
 
-# Bytecode makes every start of Airflow faster by seconds; foreign paths would lead out of .venv.
+# Bytecode makes each start of Airflow seconds faster; the other variables would point outside .venv.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export UV_PYTHON_DOWNLOADS := never
 
@@ -14,10 +14,10 @@ INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pyth
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make requirements"
 
-# What the tests need newer than the oldest Airflow.
+# The tests need these in newer versions than existed on the day of the oldest Airflow.
 EVER_NEWER := $(patsubst %,--exclude-newer-package %=false,pytest pytest-cov)
 
-# Stamps: touched when a set-up is done, so that it is done again only when its inputs change.
+# A stamp is touched after a set-up, so make repeats the set-up only if its inputs change.
 UV := $(VENV)/.stamp-uv
 DEV := $(VENV)/.stamp-dev
 DEMO := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.stamp-demo)
@@ -27,11 +27,11 @@ DEMO := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.stamp-demo)
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
-demo: $(DEMO) ## run a weekly report against the offline sandbox, under half a minute
+demo: $(DEMO) ## run a weekly report against the offline sandbox (half a minute)
 	@$(BIN)/python scripts/demo.py
 
 .PHONY: standalone
-standalone: $(DEMO) ## an Airflow to click through, with the examples and the sandbox (PORT=8080)
+standalone: $(DEMO) ## start an Airflow with its UI, the examples and the sandbox (PORT=8080)
 	@$(BIN)/python scripts/standalone.py $(if $(PORT),--port $(PORT))
 
 test: lint types ## check everything: lint, types, tests, 95 % of branches covered
@@ -52,7 +52,7 @@ lint: $(DEV) ## check style, format, spelling, project file and workflows
 types: $(DEV) ## check types
 	$(BIN)/mypy --strict $(TYPED)
 
-requirements: $(UV) ## pin again after a change of pyproject.toml or requirements/*.in (ARGS=--upgrade: to the newest)
+requirements: $(UV) ## pin again after a change of pyproject.toml or requirements/*.in (ARGS=--upgrade: newest)
 	$(COMPILE) $(ARGS) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in --extra s3 --group dev -o requirements/dev.txt
 	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt
@@ -70,10 +70,10 @@ requirements: $(UV) ## pin again after a change of pyproject.toml or requirement
 			pyproject.toml $$file --extra s3 --group tests -o $${file%.in}.txt || exit; \
 	done
 
-# Debian's packages only where they are missing and may be installed, and without starting them
-# (RUNLEVEL=1); without them the tests skip by name.
+# Missing Debian packages are installed if root runs this, and are not started (RUNLEVEL=1). Without
+# them, the tests are skipped with a reason.
 .PHONY: system-test
-system-test: $(DEV) $(VENV)/.stamp-system ## backfills in a real Airflow, with kill -9, about 16 minutes (ONLY=short: 2)
+system-test: $(DEV) $(VENV)/.stamp-system ## run backfills in real Airflows, with kill -9 (16 minutes; ONLY=short: 2)
 	@set --; [ -n "$$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || set -- "$$@" postgresql; \
 	command -v redis-server >/dev/null || set -- "$$@" redis-server; \
 	if [ $$# -gt 0 ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -82,15 +82,15 @@ system-test: $(DEV) $(VENV)/.stamp-system ## backfills in a real Airflow, with k
 	$(BIN)/pytest -m system -rP $(if $(ONLY),tests/system/test_$(ONLY).py,tests/system)
 
 .PHONY: store-test
-store-test: $(DEV) $(VENV)/.stamp-providers $(VENV)/.stamp-azurite ## land in Azure, GCS and SFTP servers, and 300 MB in each store
+store-test: $(DEV) $(VENV)/.stamp-providers $(VENV)/.stamp-azurite ## land in servers for Azure, GCS and SFTP, and 300 MB in each store
 	@if ! [ -x /usr/sbin/sshd ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
 			apt-get -qq install --yes --no-install-recommends openssh-server; fi
 	$(BIN)/pytest -m stores tests/landing
 
-# Chromium only where it is missing and may be installed; without it the tests skip by name.
+# Chromium is installed if it is missing and root runs this. Without it, the tests are skipped.
 .PHONY: browser-test screenshots
-browser-test: $(DEV) $(VENV)/.stamp-browser ## click through a real Airflow in a browser, three minutes
+browser-test: $(DEV) $(VENV)/.stamp-browser ## click through a real Airflow in a browser (three minutes)
 	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
 			apt-get -qq install --yes --no-install-recommends chromium fonts-dejavu-core; fi
@@ -100,11 +100,11 @@ screenshots: export REPORTRUN_SCREENSHOTS := docs/images
 screenshots: browser-test ## take the pictures of docs/images again
 
 .PHONY: matrix
-matrix: $(DEV) ## run the tests on every supported Airflow and every Python that is there (CONTRIBUTING.md: on some)
+matrix: $(DEV) ## run the tests on every supported Airflow with every installed Python (see CONTRIBUTING.md)
 	$(BIN)/nox $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.stamp-bench ## measure against bounds and peers (ONLY="backfill": that alone, which needs PostgreSQL)
+bench: $(VENV)/.stamp-bench ## measure against bounds and alternatives (ONLY="backfill" runs one, which needs PostgreSQL)
 	@$(BIN)/python -m benchmarks $(ONLY)
 
 .PHONY: docs
@@ -115,23 +115,23 @@ wheel: $(DEMO) ## build the wheel into dist/
 	$(BIN)/hatchling build -t wheel -d dist
 
 .PHONY: release-check
-release-check: $(DEMO) $(VENV)/.stamp-release ## build dist/ and check all that a release promises (TAG=v1.2.3: of that tag)
+release-check: $(DEMO) $(VENV)/.stamp-release ## build dist/ and check that it is ready for release (TAG=v1.2.3: also the tag)
 	@$(BIN)/python scripts/release_check.py $(if $(TAG),--tag "$$TAG")
 
-clean: ## remove what the other targets made
+clean: ## remove what the other targets created
 	rm -rf $(VENV) .nox .demo .standalone dist build .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
 	find $(wildcard $(CODE)) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(UV): requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
-		echo "Python 3.10 or newer is needed, and '$(PYTHON)' is none." \
-			"Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+		echo "Python 3.10 or newer is needed: run make PYTHON=python3.12 ..., or another such" \
+			"version. '$(PYTHON)' is too old or does not run." >&2; exit 1; }
 	@echo "Setting up $(VENV) ..."
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-# Without what they depend on: see requirements/providers.in.
+# Without their dependencies: see requirements/providers.in.
 $(VENV)/.stamp-providers: requirements/providers.txt $(VENV)/.stamp-stores
 	@$(INSTALL) --require-hashes --no-deps -r $<
 	@touch $@

@@ -1,8 +1,8 @@
 """
-The tests on every supported Airflow and every Python of this machine: ``make matrix``.
+Run the tests on every supported Airflow with every Python of this machine: ``make matrix``.
 
-An Airflow is supported when it has a ``requirements/airflow-<version>.in``, pinned beside it by
-``make requirements``. A Python that is not there is left out by name.
+An Airflow is supported if it has a ``requirements/airflow-<version>.in``, which ``make
+requirements`` pins. If a Python is missing, nox reports its sessions as skipped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ nox.options.reuse_venv = "yes"
 
 
 def find_pyenvs_pythons() -> None:
-    """Let the commands of pyenv run each Python that it has, where there is a pyenv."""
+    """Let the commands of pyenv, if there is one, run each Python that it has."""
     if shutil.which("pyenv") and "PYENV_VERSION" not in os.environ:
         versions = subprocess.run(
             ["pyenv", "versions", "--bare"],  # noqa: S607 - whichever is in use
@@ -42,7 +42,7 @@ find_pyenvs_pythons()
 @nox.session(python=PYTHONS, download_python="never")
 @nox.parametrize("airflow", AIRFLOWS, ids=AIRFLOWS)
 def tests(session: nox.Session, airflow: str) -> None:
-    """Run the tests, or what is named after ``--``."""
+    """Run all tests, or those that are named after ``--``."""
     install(session, airflow)
     session.run("pytest", "-q", "-rs", *session.posargs)
 
@@ -60,7 +60,7 @@ def lowest(session: nox.Session) -> None:
 
 
 def install(session: nox.Session, airflow: str) -> None:
-    """Install an Airflow with the libraries of its day, and this package."""
+    """Install an Airflow with the libraries of its release date, and this package."""
     pins = f"requirements/airflow-{airflow}.txt"
     session.install("--compile-bytecode", "--require-hashes", "-r", pins)
     session.install("--no-deps", "--no-build-isolation", "--editable", ".")
