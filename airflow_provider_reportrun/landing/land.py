@@ -444,6 +444,8 @@ class Destination:
         """Publish all files in their order, after a look at all of their names."""
         for file in files if not self.is_first_try else ():
             target.clean(file.name, self.owner)
+        for file in files:
+            target.check_free(file.name)
         standing: dict[str, int | None] = {}
         if self.if_exists != REPLACE:
             standing = {file.name: target.size(file.name) for file in files}

@@ -133,6 +133,9 @@ class _Store:
     def check(self, name: str) -> None:
         """Take any name: a store has no folders, or tells when it is written."""
 
+    def check_free(self, name: str) -> None:
+        """Take any name, as ``check`` does."""
+
     def size(self, name: str) -> int | None:
         """Give the size of the object that stands there now, or None."""
         with failing_as_ours("look at", self.uri(name)):

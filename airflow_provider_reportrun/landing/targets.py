@@ -17,7 +17,7 @@ from airflow_provider_reportrun._compat import (
     BaseHook,
     has_filesystem,
 )
-from airflow_provider_reportrun.errors import InvalidInput
+from airflow_provider_reportrun.errors import InvalidInput, LandingFailed
 from airflow_provider_reportrun.landing.places import (
     LOCAL_SCHEMES,
     SFTP_SCHEMES,
@@ -58,6 +58,9 @@ class Target(Protocol):
     def check(self, name: str) -> None:
         """Refuse a name that no file can have there."""
 
+    def check_free(self, name: str) -> None:
+        """Refuse a name that no file can be published under because of what is there now."""
+
     def size(self, name: str) -> int | None:
         """The size in bytes of the file that stands there under a name, or None."""
 
@@ -94,6 +97,28 @@ class LocalTarget:
             raise InvalidInput(
                 f"The destination {path} is a folder. End it in / to land files inside of it."
             )
+
+    def check_free(self, name: str) -> None:
+        """
+        Refuse a name that is a folder's, or below a file.
+
+        :raises LandingFailed: names what is in the way.
+        """
+        path = self._folder / name
+        with failing_as_ours("look at", self.uri(name)):
+            files = (p for p in self._folders(path) if os.path.lexists(p) and not p.is_dir())
+            in_the_way = path if path.is_dir() else next(files, None)
+        if in_the_way is not None:
+            raise LandingFailed(
+                f"Remove {in_the_way}, which is a {'folder' if in_the_way == path else 'file'} in "
+                f"the way of {self.uri(name)}, or choose another destination. Nothing was "
+                "published.",
+                uri=self.uri(name),
+            )
+
+    def _folders(self, path: Path) -> list[Path]:
+        """Return the folders between the destination and a file."""
+        return [parent for parent in path.parents if self._folder in parent.parents]
 
     def size(self, name: str) -> int | None:
         """Give the size of the file that stands there, or None."""

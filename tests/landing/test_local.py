@@ -287,20 +287,60 @@ def test_a_file_uri_of_another_machine(land, uri):
     assert source.asked == []
 
 
-def test_a_member_that_is_not_published_leaves_no_marker(land, folder):
-    """A landing that fails in between is not marked as whole."""
-    folder.put("x/sub", b"a file")
+def test_a_member_that_is_not_published_leaves_no_marker(land, folder, monkeypatch):
+    """A full disk after the first member: the landing is not marked as whole."""
     source = serving(zipped({"a.csv": b"a", "sub/a.csv": b"a"}), "zip")
-    with pytest.raises(LandingFailed):
+    really_rename = os.replace
+
+    def rename(old, new):
+        if os.fspath(new).endswith("sub/a.csv"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        really_rename(old, new)
+
+    monkeypatch.setattr(os, "replace", rename)
+    with pytest.raises(LandingFailed, match="No space left"):
         land(source, RUN_ID, folder.destination("x/"), decompress=True, marker="_SUCCESS")
-    assert folder.files() == {"x/sub": b"a file", "x/a.csv": b"a"}
+    assert folder.files() == {"x/a.csv": b"a"}
+
+
+@pytest.mark.parametrize(
+    ("there", "in_the_way", "name"),
+    [
+        ("x/sub", "file x/sub", "sub/b.csv"),
+        ("x/sub/b.csv/other", "folder x/sub/b.csv", "sub/b.csv"),
+        ("x/_SUCCESS/other", "folder x/_SUCCESS", "_SUCCESS"),
+    ],
+)
+@pytest.mark.parametrize("if_exists", ["replace", "skip", "fail"])
+def test_what_is_in_the_way_is_seen_before_any_member_is_published(
+    land, folder, there, in_the_way, name, if_exists
+):
+    """Nothing is published if one of the names cannot be; the error names what to remove."""
+    folder.put(there, b"other")
+    source = serving(zipped({"a.csv": b"a", "sub/b.csv": b"b"}), "zip")
+    options = {"decompress": True, "marker": "_SUCCESS", "if_exists": if_exists}
+    with pytest.raises(LandingFailed) as caught:
+        land(source, RUN_ID, folder.destination("x/"), **options)
+    kind, _, path = in_the_way.partition(" ")
+    assert f"Remove {folder.folder}/{path}, which is a {kind} in the way" in str(caught.value)
+    assert (caught.value.uri, caught.value.transient) == (folder.uri(f"x/{name}"), True)
+    assert folder.files() == {there: b"other"}
+
+
+def test_a_link_that_leads_nowhere_is_in_the_way(land, folder):
+    """No folder can be made in its place."""
+    (folder.folder / "sub").symlink_to("nowhere")
+    source = serving(zipped({"a.csv": b"a", "sub/b.csv": b"b"}), "zip")
+    with pytest.raises(LandingFailed, match=r"Remove .*/sub, which"):
+        land(source, RUN_ID, folder.destination(""), decompress=True)
+    assert folder.files() == {}
 
 
 def test_a_folder_in_the_place_of_a_file(land, folder):
     """A folder of the name of a file in a folder is no file, and is not replaced by one."""
     folder.put(f"x/{RUN_ID}.csv/other.csv", b"other")
     for if_exists in ("replace", "skip", "fail"):
-        with pytest.raises(LandingFailed, match=f"{RUN_ID}.csv: Is a directory"):
+        with pytest.raises(LandingFailed, match=f"{RUN_ID}.csv, which is a folder"):
             land(serving(b"abc"), RUN_ID, folder.destination("x/"), if_exists=if_exists)
     assert folder.files() == {f"x/{RUN_ID}.csv/other.csv": b"other"}
 
