@@ -28,7 +28,7 @@ from airflow_provider_reportrun.landing.archive import ZIP, LocalFile
 from airflow_provider_reportrun.landing.columns import ColumnTypes, checked_types
 from airflow_provider_reportrun.landing.download import POLICY, Sleep, download
 from airflow_provider_reportrun.landing.emptiness import is_empty
-from airflow_provider_reportrun.landing.places import as_text, read_place
+from airflow_provider_reportrun.landing.places import as_text, check_spool_dir, read_place
 from airflow_provider_reportrun.landing.spool import Spool
 from airflow_provider_reportrun.landing.targets import Target, open_target
 from airflow_provider_reportrun.protocol.interval import INTERVAL_END, INTERVAL_START
@@ -199,6 +199,8 @@ class Destination:
             raise InvalidInput(
                 f"if_empty must be one of {', '.join(IF_EMPTY)}, not {self.if_empty!r}."
             )
+        if self.spool_dir is not None:
+            check_spool_dir(self.spool_dir)
         self._check_marker()
         self._check_format()
         for name in ("max_unpacked_bytes", "max_members"):

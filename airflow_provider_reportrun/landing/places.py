@@ -85,6 +85,11 @@ _MISTAKES: Final = (
     ),
     (r"(?:file|local):(?!/)(?P<k>.*)", r"file:///folder/\g<k>", "file: needs a full path"),
     (
+        r"(?P<s>abfss?)://(?P<a>[^/@]+\.(?:dfs|blob)\.[^/@]+)/(?P<c>[^/?]+)/?(?P<k>[^?]*).*",
+        r"\g<s>://\g<c>@\g<a>/\g<k>",
+        "Azure's own form names the container before @",
+    ),
+    (
         r"wasbs?://(?P<c>[^/@]+)@(?P<a>[^/@.]+)\.blob\.(?P<k>.*)",
         r"abfss://\g<c>@\g<a>.dfs.\g<k>",
         "Airflow has no filesystem for wasb:// and wasbs://",
@@ -233,6 +238,21 @@ def check_path(path: str) -> None:
     _refuse_mistakes(path)
 
 
+def check_spool_dir(spool_dir: Any) -> None:
+    """
+    Check the local folder for temporary files.
+
+    :param spool_dir: a text or a path.
+    :raises InvalidInput: if it is a URI, or something that a shell would expand.
+    """
+    text = str(spool_dir)
+    if "://" in text or re.match(f"~|{_VARIABLE}", text, re.DOTALL):
+        raise InvalidInput(
+            f"Write spool_dir as the full path of a local folder, such as /var/spool/reportrun, "
+            f"not {_shown(text)}: nothing expands ~ and variables of a shell here."
+        )
+
+
 def _refuse_mistakes(text: str) -> None:
     if _HOLDS_LOGIN.match(text):
         raise InvalidInput(
@@ -261,8 +281,8 @@ def _refuse_mistakes(text: str) -> None:
 def _local(path: str, text: str, storage_conn_id: str | None) -> Place:
     if not path.startswith(("/", "./", "../")):
         raise InvalidInput(
-            f"Write ./{path} or a full path or URI as destination, not {_shown(text)}: a relative "
-            "path depends on where the worker was started."
+            f"Write the text './{path}', a full path or a URI as destination, not {_shown(text)}: "
+            "a relative path depends on where the worker was started."
         )
     if storage_conn_id:
         raise InvalidInput(

@@ -55,7 +55,9 @@ MEANT = {
     "C:\\data\\a.csv": "/folder/report.csv",
     "D:/data/a.csv": "/folder/report.csv",
     "\\\\server\\a.csv": "/folder/report.csv",
-    "a.csv": "./a.csv",
+    "abfss://acct.dfs.core.windows.net/c/a.csv": "abfss://c@acct.dfs.core.windows.net/a.csv",
+    "abfs://acct.dfs.core.windows.net/c/": "abfs://c@acct.dfs.core.windows.net/",
+    "a.csv": "the text './a.csv', a full path",
     "data/a.csv": "./data/a.csv",
     "None": "./None",
     "file:a.csv": "file:///folder/a.csv",
@@ -73,6 +75,7 @@ REFUSED = {
     "s3://key:secret@finance/a.csv": "holds a login",
     "sftp://me:secret@host/a.csv": "holds a login",
     "abfss://c@acct.dfs.core.windows.net/a.csv?sig=secret": "holds a query",
+    "abfss://acct.dfs.core.windows.net/c/a.csv?sig=secret": "container before @",
 }
 
 
@@ -152,6 +155,13 @@ def test_a_storage_connection_of_a_local_path(land, folder):
         land(source, RUN_ID, folder.destination("a.csv"), storage_conn_id="s3_finance")
     assert source.asked == []
     assert folder.files() == {}
+
+
+@pytest.mark.parametrize("spool_dir", ["~/sp", "$HOME/sp", "/x/${TMP}", "s3://b/x", "%TEMP%/x"])
+def test_a_spool_dir_that_is_not_what_it_looks_like(land, folder, spool_dir):
+    """Nothing is expanded, as nothing is in a destination."""
+    with pytest.raises(InvalidInput, match="Write spool_dir as the full path of a local folder"):
+        land.to(folder.destination("a.csv"), spool_dir=spool_dir)
 
 
 # In tasks
