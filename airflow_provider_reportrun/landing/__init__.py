@@ -1,22 +1,21 @@
 """
-From a succeeded report run to files where their readers look, whole or not at all.
+Land the result of a succeeded report run in files that readers see complete or not at all.
 
-``download`` fetches into a local spool file and verifies; ``archive`` checks and unpacks ZIPs;
-``emptiness`` tells a result without rows;
-``parquet`` converts, to the types that ``columns`` tells; ``targets`` publish verified files;
-``land`` is the order of these steps.
+``download`` fetches a result into a local spool file and verifies it; ``archive`` checks and
+unpacks ZIPs; ``emptiness`` recognizes a result without rows; ``parquet`` converts, to the types in
+``columns``; ``targets`` publish verified files; ``land`` calls these steps in order.
 """
 
 from typing import Final
 
 MAX_UNPACKED_BYTES: Final = 50 * 10**9
 """
-Ten times the 5 GB that Stripe's results may have; a ZIP bomb unpacks to far more.
+Ten times the 5 GB that Stripe allows a result; a ZIP bomb unpacks to far more.
 
-Here, where operators find it without importing what unpacks.
+Defined here so that operators can import it without the code that unpacks.
 """
 MAX_MEMBERS: Final = 1_000
-"""Stripe's ZIPs hold a few files; each one is told in XCom, a row of Airflow's database."""
+"""Stripe's ZIPs contain a few files; each is reported in XCom, which is a row of a database."""
 REPLACE: Final = "replace"
 SKIP: Final = "skip"
 FAIL: Final = "fail"

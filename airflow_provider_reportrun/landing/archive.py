@@ -1,4 +1,4 @@
-"""ZIP results: checked before anything of them is published, and unpacked without surprises."""
+"""ZIP results: check them before anything is published, and unpack them safely."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ZIP: Final = "zip"
 """``content_type`` of a compressed result."""
 _CHUNK_BYTES: Final = 1 << 20
 _UNTRUSTED: Final = (
-    "Nothing was published; decompress=False lands the ZIP as it is, to be looked at."
+    "Nothing was published; decompress=False lands the ZIP unchanged for inspection."
 )
 _ENCRYPTED: Final = 0x1
 _DAMAGE: Final = (
@@ -45,27 +45,27 @@ _DAMAGE: Final = (
     OverflowError,
     struct.error,
 )
-"""What ``zipfile`` and its decompressors raise on bytes that are no good ZIP."""
+"""What ``zipfile`` and its decompressors raise for damaged bytes."""
 
 
 _LOCAL_HEADER_BYTES: Final = 30
 _LONGEST_NAME: Final = 255
-"""Bytes of a file's or a folder's name, which no usual file system exceeds."""
+"""Bytes of a file's or folder's name: the limit of the usual file systems."""
 _LONGEST_PATH: Final = 900
-"""Bytes of a path in a ZIP: a key of S3 or GCS has 1,024, the destination included."""
+"""Bytes of a path in a ZIP: keys of S3 and GCS have at most 1,024, the destination included."""
 _UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""Unicode's categories of what breaks a line of a log, or cannot be encoded."""
+"""Unicode categories of characters that break a log line or cannot be encoded."""
 _MOST_SHOWN: Final = 100
-"""Characters of a name, or of a library's words, in an error."""
+"""The most characters of a name, or of a library's message, in an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """
-    How much a ZIP may hold.
+    Limits for a ZIP.
 
-    :param unpacked_bytes: of all members together.
-    :param members: entries, folders included.
+    :param unpacked_bytes: the most bytes of all members together.
+    :param members: the most entries, folders included.
     """
 
     unpacked_bytes: int = MAX_UNPACKED_BYTES
@@ -74,26 +74,26 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalFile:
-    """A verified file that waits in the spool."""
+    """A verified file in the spool."""
 
     name: str
-    """Under which readers will find it, relative to the destination."""
+    """The name it will have for readers, relative to the destination's folder."""
     path: Path
     size: int
     """Bytes."""
     sha256: str
     rows: int | None = None
-    """None where the file was not read as rows."""
+    """None unless the file was converted."""
     columns: tuple[Column, ...] | None = None
-    """In the types that they landed in; None where the file was not read as rows."""
+    """With the types that they land as; None unless the file was converted."""
 
 
 def verify(path: Path, bounds: Bounds = Bounds()) -> None:
     """
-    Read a ZIP through, comparing every member with its checksum.
+    Read a whole ZIP and compare each member with its checksum.
 
-    :raises ResultCorrupt: when it is no ZIP, is damaged, or holds no file.
-    :raises InvalidInput: when it holds more than ``bounds`` let it.
+    :raises ResultCorrupt: if it is not a ZIP, is damaged, or contains no file.
+    :raises InvalidInput: if it exceeds ``bounds``.
     """
     with _opened(path) as archive:
         for member in _members(archive, bounds):
@@ -103,14 +103,14 @@ def verify(path: Path, bounds: Bounds = Bounds()) -> None:
 
 def unpack(path: Path, spool: Spool, bounds: Bounds = Bounds()) -> list[LocalFile]:
     """
-    Unpack a ZIP into the spool, comparing every member with its checksum.
+    Unpack a ZIP into the spool and compare each member with its checksum.
 
-    :return: its members in the order of the ZIP; folders are left out.
-    :raises ResultCorrupt: when it is no ZIP, is damaged, holds no file, or names a member that
-        would land outside of the destination, is no plain file, stands in the way of another, or
-        has a name that stores do not take.
-    :raises InvalidInput: when it holds more than ``bounds`` let it.
-    :raises LandingFailed: when the spool cannot be written.
+    :return: its members in the order of the ZIP, without folders.
+    :raises ResultCorrupt: if it is not a ZIP, is damaged, contains no file, or a member would land
+        outside the destination, is not a plain file, conflicts with another, or has a name that
+        stores do not accept.
+    :raises InvalidInput: if it exceeds ``bounds``.
+    :raises LandingFailed: if the spool cannot be written.
     """
     with _opened(path) as archive:
         members = _members(archive, bounds)
@@ -124,10 +124,10 @@ def unpack(path: Path, spool: Spool, bounds: Bounds = Bounds()) -> list[LocalFil
 
 def any_file(path: Path, holds: Callable[[str, IO[bytes]], bool]) -> bool:
     """
-    Tell whether something holds for any file of a ZIP.
+    Tell whether a condition is true for any file of a ZIP.
 
-    :param holds: takes the name and the content.
-    :raises ResultCorrupt: when the ZIP is damaged.
+    :param holds: the condition, called with a file's name and content.
+    :raises ResultCorrupt: if the ZIP is damaged.
     """
     with _opened(path) as archive:
         for member in archive.infolist():
@@ -147,18 +147,17 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 @contextmanager
 def _reading(what: str) -> Iterator[None]:
     """
-    Read of a ZIP.
+    Convert the errors that damaged bytes cause in the block.
 
-    :param what: begins the message.
-    :raises ResultCorrupt: in place of whatever damaged bytes make Python raise.
+    :param what: the beginning of the message.
+    :raises ResultCorrupt: instead of each of them.
     """
     try:
         yield
     except _DAMAGE as error:
         raise ResultCorrupt(
             f"{what} cannot be read ({type(error).__name__}: {_shown(str(error))}). Nothing was "
-            "published; "
-            "download it anew."
+            "published; download it again."
         ) from None
 
 
@@ -166,21 +165,21 @@ def _members(archive: zipfile.ZipFile, bounds: Bounds) -> list[zipfile.ZipInfo]:
     entries = archive.infolist()
     if len(entries) > bounds.members:
         raise InvalidInput(
-            f"The ZIP holds {len(entries)} entries, more than max_members={bounds.members}. "
+            f"The ZIP contains {len(entries)} entries, more than max_members={bounds.members}. "
             "Nothing was published; raise it if the report has that many files."
         )
-    # Of an entry without a name, Python 3.11 cannot tell whether it is a folder.
+    # is_dir() of Python 3.11 fails for an entry without a name.
     members = [entry for entry in entries if not entry.filename or not entry.is_dir()]
     if not members:
         raise ResultCorrupt(
-            "The ZIP holds no file. Nothing was published; download it anew, and look at the "
-            "report run at Stripe if that does not help."
+            "The ZIP contains no file. Nothing was published; download it again, and if that does "
+            "not help, check the report run in Stripe's Dashboard."
         )
     for member in members:
         mode = member.external_attr >> 16
         if (mode and stat.S_IFMT(mode) not in {0, stat.S_IFREG}) or member.flag_bits & _ENCRYPTED:
             raise ResultCorrupt(
-                f"The member {_named(member)} of the ZIP is no plain file. {_UNTRUSTED}"
+                f"The member {_named(member)} of the ZIP is not a plain file. {_UNTRUSTED}"
             )
     _check_apart(entries, archive.start_dir)
     # zipfile never reads more of a member than this, and then compares the checksum.
@@ -195,23 +194,23 @@ def _members(archive: zipfile.ZipFile, bounds: Bounds) -> list[zipfile.ZipInfo]:
 
 def _check_apart(entries: list[zipfile.ZipInfo], end: int) -> None:
     """
-    Refuse entries that share bytes, as those of bombs do.
+    Refuse entries that share bytes, as those of ZIP bombs do.
 
-    :param end: where the directory of the ZIP begins.
-    :raises ResultCorrupt: names the first one.
+    :param end: offset at which the directory of the ZIP begins.
+    :raises ResultCorrupt: if there are any; names the first.
     """
     in_order = sorted(entries, key=lambda entry: entry.header_offset)
     starts = [*(entry.header_offset for entry in in_order), end]
     for entry, (start, following) in zip(in_order, pairwise(starts), strict=True):
         if start + _LOCAL_HEADER_BYTES + entry.compress_size > following:
             raise ResultCorrupt(
-                f"The member {_named(entry)} of the ZIP overlaps with what follows it. Nothing was "
-                "published; download it anew."
+                f"The member {_named(entry)} of the ZIP overlaps with the next one. Nothing was "
+                "published; download it again."
             )
 
 
 def _named(member: zipfile.ZipInfo) -> str:
-    """Name a member in an error, escaped, for whoever made the ZIP chose its name."""
+    """Return a member's name for an error, escaped, because the name is untrusted."""
     return _shown(ascii(member.filename))
 
 
@@ -222,53 +221,55 @@ def _shown(text: str) -> str:
 
 def _name(member: zipfile.ZipInfo) -> PurePosixPath:
     """
-    Read the name of a member, once for all that is done with it.
+    Return the checked name of a member.
 
-    :raises ResultCorrupt: when it would land outside of its folder, or stores do not take it.
+    :raises ResultCorrupt: if it would land outside its folder, or stores do not accept it.
     """
     if not member.filename:
-        raise ResultCorrupt(f"The ZIP holds a member without a name. {_UNTRUSTED}")
+        raise ResultCorrupt(f"The ZIP contains a member without a name. {_UNTRUSTED}")
     _check_spelling(member)
     path = PurePosixPath(member.filename)
     first = path.parts[0] if path.parts else ""
     if not first or path.is_absolute() or ".." in path.parts or "\\" in str(path) or ":" in first:
         raise ResultCorrupt(
-            f"The ZIP holds {_named(member)}, which would land outside its folder. {_UNTRUSTED}"
+            f"The ZIP contains {_named(member)}, which would land outside its folder. {_UNTRUSTED}"
         )
     return path
 
 
 def _check_spelling(member: zipfile.ZipInfo) -> None:
     """
-    Refuse names that a store would refuse after it has taken others, or that break a log's line.
+    Refuse names that stores do not accept, or that break a log line.
 
-    :raises ResultCorrupt: says what is wrong with the name.
+    Otherwise a store might refuse one member after others were published.
+
+    :raises ResultCorrupt: if the name is unusable; says why.
     """
     # zipfile itself cuts names at a null.
     if any(unicodedata.category(each) in _UNPRINTABLE for each in member.orig_filename):
         raise ResultCorrupt(
-            f"The ZIP holds {_shown(ascii(member.orig_filename))}, a name with control characters. "
-            f"{_UNTRUSTED}"
+            f"The ZIP contains {_shown(ascii(member.orig_filename))}, a name with control "
+            f"characters. {_UNTRUSTED}"
         )
     encoded = member.filename.encode()
     if len(encoded) > _LONGEST_PATH or max(map(len, encoded.split(b"/"))) > _LONGEST_NAME:
         raise ResultCorrupt(
-            f"The ZIP holds a name of {len(encoded)} bytes, too long for a file: {_named(member)}. "
-            f"{_UNTRUSTED}"
+            f"The ZIP contains a name of {len(encoded)} bytes, too long for a file: "
+            f"{_named(member)}. {_UNTRUSTED}"
         )
 
 
 def check_room_for_each(names: list[PurePosixPath]) -> None:
     """
-    Refuse names of which one would take the place of another.
+    Refuse names that conflict: equal names, or one name as file and as folder.
 
-    :raises ResultCorrupt: names them.
+    :raises ResultCorrupt: if there are any; names them.
     """
     folders = {parent for name in names for parent in name.parents}
     clashes = {name for name, count in Counter(names).items() if count > 1 or name in folders}
     if clashes:
         raise ResultCorrupt(
-            f"The ZIP holds {_shown(str(sorted(map(str, clashes))))} more than once, or as file "
+            f"The ZIP contains {_shown(str(sorted(map(str, clashes))))} more than once, or as file "
             f"and as folder. {_UNTRUSTED}"
         )
 
@@ -280,13 +281,13 @@ def _unpacked(
     with open_staged(target) as out:
         for chunk in _chunks(archive, member):
             digest.update(chunk)
-            # A member may hold less than the ZIP declares, with a checksum that is right.
+            # A member may be shorter than the ZIP declares, although its checksum is right.
             size += out.write(chunk)
     return LocalFile(name=name, path=target, size=size, sha256=digest.hexdigest())
 
 
 def _chunks(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
-    """Read one member through; zipfile compares its checksum at the end."""
+    """Read a whole member; zipfile compares its checksum at the end."""
     what = f"The member {_named(member)} of the ZIP"
     with _reading(what), archive.open(member) as source:
         while chunk := source.read(_CHUNK_BYTES):

@@ -1,8 +1,9 @@
 """
 Fetch a result into a local file, and verify it against what the API announced.
 
-Every attempt asks for the report run again and so gets a fresh URL, which lives five minutes. What
-was cut off is resumed where the server proves that the file is still the same, else restarted.
+Each attempt gets the report run again, with a fresh URL, because URLs expire after five minutes. An
+interrupted download is resumed if the server proves that the file is unchanged; otherwise it starts
+again.
 """
 
 from __future__ import annotations
@@ -45,25 +46,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLICY: Final = RetryPolicy(attempts=6)
-"""Attempts in a row that brought nothing new."""
+"""Attempts in a row without progress."""
 MOST_REDIRECTS: Final = 5
 PROGRESS_SECONDS: Final = 10.0
-"""At most so often does a long download report progress."""
+"""The shortest time between two progress reports of a download."""
 _MOST_SHOWN: Final = 60
-"""Characters of a header in an error."""
+"""The most characters of a header in an error."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _PLAIN_URL: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_.-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?(?=[/?#]|\Z)",
     re.ASCII | re.IGNORECASE,
 )
-"""A URL whose host all parsers read alike: no login, backslash, blank or escape before its path."""
+"""A URL whose host all parsers agree on: no login, backslash, blank or escape before the path."""
 _STRONG_ETAG: Final = re.compile(r'"[\x21\x23-\x7e\x80-\xff]{0,256}"')
-"""A validator that proves that not a byte is different; it is sent back, so it is bounded."""
+"""A validator that proves equality of all bytes; its length is bounded, because it is sent back."""
 _CONTENT_RANGE: Final = re.compile(
     r"bytes +([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})", re.ASCII | re.IGNORECASE
 )
 Sleep: TypeAlias = Callable[[float], object]
-"""Waits for so many seconds."""
+"""Waits for a number of seconds."""
 
 
 class ResultSource(Protocol):
@@ -71,13 +72,13 @@ class ResultSource(Protocol):
 
     @property
     def access(self) -> ApiAccess:
-        """How to reach the API."""
+        """What the connection says: address, key and allowed hosts."""
 
     def get_report_run(self, report_run_id: str) -> ReportRun:
         """Get a report run with a fresh URL."""
 
     def get_result_file(self, report_run_id: str) -> ResultFile | None:
-        """Get what the API says of a result, columns too; for conversions alone."""
+        """Get the result's facts with its columns, which only a conversion needs."""
 
     def open_result(
         self, url: Secret, headers: Mapping[str, str]
@@ -97,15 +98,15 @@ def download(
     """
     Download the result of a succeeded report run into a local file.
 
-    :param path: written from its beginning; on an error the caller removes it.
-    :param check_type: called with the content type before the download, to refuse it.
-    :param policy: how often to try in a row without anything new, and how long to wait before.
-    :return: facts that were verified: the size against what the API announced.
-    :raises ReportRunFailed: when the report run has no result because it failed.
-    :raises ResultCorrupt: when what came is not what the API announced.
-    :raises DownloadRefused: when the file would come from a host that is not allowed.
-    :raises LandingFailed: when the file cannot be written.
-    :raises ReportRunError: when the API or the host of the file cannot be reached.
+    :param path: written from its beginning; the caller removes it after an error.
+    :param policy: how many attempts in a row may make no progress, and the pauses between them.
+    :param check_type: called before the download with the content type, which it may refuse.
+    :return: the facts of the result; the size is verified if the API announced it.
+    :raises ReportRunFailed: if the report run has no result because it failed.
+    :raises ResultCorrupt: if the file is not what the API announced.
+    :raises DownloadRefused: if the file would come from a host that is not allowed.
+    :raises LandingFailed: if the file cannot be written.
+    :raises ReportRunError: if the API or the host of the file cannot be reached.
     """
     failures = 0
     with open_staged(path) as out:
@@ -135,8 +136,8 @@ def _tell_of(run: ReportRun, file: ResultFile) -> None:
         log.info("Downloading the result of report run %s, %d bytes", run.id, file.size)
         return
     log.warning(
-        "Downloading the result of report run %s, whose size the API did not announce: it is taken "
-        "for whole if its host says where it ends",
+        "Downloading the result of report run %s, whose size the API did not announce: only its "
+        "host says where it ends",
         run.id,
     )
 
@@ -154,7 +155,7 @@ def _ready_file(run: ReportRun) -> ResultFile:
 
 
 class _Transfer:
-    """What has arrived so far, in the file and in the hash."""
+    """The state of a download across attempts: what has been received, in the file and the hash."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
@@ -171,14 +172,14 @@ class _Transfer:
         self.received = 0
 
     def resumed_past(self, had: int) -> bool:
-        """Whether the last attempt carried on from ``had`` bytes, and came further."""
+        """Tell whether the last attempt resumed at ``had`` bytes and made progress."""
         return self._resumed and self.received > had
 
     def take(self, source: ResultSource, file: ResultFile) -> None:
         """
-        Take what comes of one attempt.
+        Make one attempt.
 
-        :raises ReportRunError: what has arrived is kept for the next attempt where it may serve.
+        :raises ReportRunError: if it fails; what was received is kept if it can be resumed.
         """
         self._resumed = False
         headers: dict[str, str] = {}
@@ -198,10 +199,11 @@ class _Transfer:
 
     def _begin(self, stream: Stream, size: int | None, *, is_rest: bool) -> None:
         """
-        Check the answer, and whether its body begins where the last attempt ended.
+        Check the answer, and whether its body continues what was received.
 
-        :param size: as the API announces it now.
-        :param is_rest: whether only the rest was asked for.
+        :param size: bytes, as the API announces now.
+        :param is_rest: whether only the rest was requested.
+        :raises ReportRunError: if the answer has no usable file.
         """
         if stream.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             self._restart()
@@ -215,8 +217,8 @@ class _Transfer:
         self._restart()
         if is_part:
             raise ResultCorrupt(
-                "The host of the result file sent a part of another file, or another part than was "
-                "asked for. Nothing was published; download it anew, and check any proxy on the "
+                "The host of the result file sent a part of another file, or another part than "
+                "requested. Nothing was published; download it again, and check any proxy on the "
                 "way if that does not help."
             )
         etag = stream.headers.get("ETag", "")
@@ -225,13 +227,14 @@ class _Transfer:
         if size is None and not stream.is_end_certain:
             raise ResultCorrupt(
                 "The host of the result file does not say where the file ends, and the API "
-                "announced no size, so that a cut could not be seen. Nothing was published; "
-                "download it anew, and check any proxy on the way if that does not help."
+                "announced no size, so a truncated file could not be recognized. Nothing was "
+                "published; download it again, and check any proxy on the way if that does not "
+                "help."
             )
 
     def _is_rest(self, stream: Stream, size: int | None) -> bool:
         """
-        Tell whether a part is the rest of the file that arrived, and of no other.
+        Tell whether an answer is the rest of the same file.
 
         Source: RFC 9110, sections 14.4 and 15.3.7.
         """
@@ -247,11 +250,11 @@ class _Transfer:
 
     def _check_end(self, size: int | None) -> None:
         """
-        Refuse what is not the whole file, and begin anew.
+        Check that the whole file was received; otherwise discard it.
 
-        :param size: as the API announced it; None to believe the host of the file, be it by the
-            last chunk of its body.
-        :raises ResultCorrupt: says what is missing.
+        :param size: bytes, as the API announced; None to rely on the end that the host announces,
+            by a length or by the last chunk.
+        :raises ResultCorrupt: if the size differs.
         """
         whole = self._length if size is None else size
         if whole is None or self.received == whole:
@@ -261,11 +264,11 @@ class _Transfer:
         raise ResultCorrupt(
             f"The result file has {'more than ' if received > whole else ''}{received} bytes, but "
             f"{'the API' if size is not None else 'its host'} announced {whole}. Nothing was "
-            "published; download it anew, and check any proxy on the way if that does not help."
+            "published; download it again, and check any proxy on the way if that does not help."
         )
 
     def facts(self, run: ReportRun, file: ResultFile) -> ResultFacts:
-        """Tell what arrived, whole."""
+        """Return the facts of the complete file."""
         return ResultFacts(
             report_run_id=run.id,
             report=run.report,
@@ -278,7 +281,7 @@ class _Transfer:
 
 
 class _Progress:
-    """Says from time to time how far a long download is."""
+    """Logs the progress of a long download from time to time."""
 
     def __init__(self) -> None:
         self._began = self._said = time.monotonic()
@@ -314,7 +317,7 @@ def _opened(source: ResultSource, url: Secret, headers: Mapping[str, str]) -> It
 
 
 def _redirected(url: Secret, location: Secret) -> Secret:
-    """Say where a redirect leads; empty, which is refused, where that cannot be read."""
+    """Return the target of a redirect; if it cannot be read, an empty one, which is refused."""
     try:
         return Secret(urljoin(url.reveal(), location.reveal()))
     except ValueError:
@@ -323,28 +326,28 @@ def _redirected(url: Secret, location: Secret) -> Secret:
 
 def _allowed_host(access: ApiAccess, url: Secret) -> str:
     """
-    Give the host of a URL that leads to result files.
+    Return the host of a result's URL.
 
-    :raises DownloadRefused: names the host alone; the URL is a credential.
+    :raises DownloadRefused: if the host is not allowed; names only the host, because the URL is a
+        credential.
     """
     parts = _PLAIN_URL.match(url.reveal())
     if parts is None or not is_host(parts["host"].strip("[]").lower().rstrip("."), parts["port"]):
         raise DownloadRefused(
-            "The result file would come from an address that is no plain https://host/path, so "
-            "that it is not certain which host would be asked. Nothing was; check any proxy on "
-            "the way."
+            "The result file would come from an address that is not a plain https://host/path, so "
+            "its host is uncertain. No request was sent; check any proxy on the way."
         )
     host, scheme = parts["host"].strip("[]").lower(), parts["scheme"].lower()
     if not access.allows_download_from(host):
         raise DownloadRefused(
-            f"The result file would come from {host}, which is not allowed. If that is right, "
+            f"The result file would come from {host}, which is not allowed. If the host is right, "
             f"add it to download_hosts of the connection {access.conn_id!r}.",
             host=host,
         )
     if scheme != "https" and not access.is_plain_loopback:
         raise DownloadRefused(
-            f"The result file would come from {host} over {scheme}, not https. It was not asked; "
-            "check any proxy on the way.",
+            f"The result file would come from {host} over {scheme}, not https. No request was "
+            "sent; check any proxy on the way.",
             host=host,
         )
     return host
@@ -352,9 +355,9 @@ def _allowed_host(access: ApiAccess, url: Secret) -> str:
 
 def _check_kind(stream: Stream) -> None:
     """
-    Refuse a page in place of a file, and an encoding that nobody asked for.
+    Refuse a web page instead of a file, and an encoding that was not requested.
 
-    :raises UnexpectedAnswer: names what came.
+    :raises UnexpectedAnswer: if the answer is one; names type and encoding.
     """
     encodings = [stream.headers.get("Content-Encoding"), stream.headers.get("Transfer-Encoding")]
     named = [each.strip().lower() for each in encodings if each and each.strip()]
@@ -362,34 +365,33 @@ def _check_kind(stream: Stream) -> None:
     content_type = stream.headers.get("Content-Type") or "no content type"
     if encoding != "identity" or content_type.startswith("text/html"):
         raise UnexpectedAnswer(
-            f"In place of the result file came {_plain(content_type)} in encoding "
-            f"{_plain(encoding)}. "
-            "Check any proxy on the way.",
+            f"Instead of the result file, its host sent {_plain(content_type)} in encoding "
+            f"{_plain(encoding)}. Check any proxy on the way.",
             status=stream.status,
         )
 
 
 def _plain(text: str) -> str:
-    """Make a header fit for a log: whoever answered chose its bytes."""
+    """Make an untrusted header fit for a log."""
     return re.sub(r"[^ -~]", "?", text[:_MOST_SHOWN])
 
 
 def _check_status(status: int) -> None:
     """
-    Refuse an answer that holds no result file.
+    Refuse an answer without a result file.
 
-    :raises ReportRunError: transient where a fresh URL or some time may help.
+    :raises ReportRunError: transient if a fresh URL or some time may help.
     """
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         raise UnexpectedAnswer(
-            f"The host of the result file refused the URL (HTTP {status}); they live five minutes, "
-            "and each attempt asks for a new one. Check any proxy or firewall on the way.",
+            f"The host of the result file refused the URL (HTTP {status}). URLs expire after five "
+            "minutes, and each attempt gets a new one. Check any proxy or firewall on the way.",
             status=status,
         )
     if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
         raise ResultGone(
-            f"The result file is no longer there (HTTP {status}). Clear the task that creates "
-            "report runs to make a new one.",
+            f"The result file no longer exists (HTTP {status}). Clear the task that creates report "
+            "runs to get a new one.",
             status=status,
         )
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:

@@ -1,4 +1,4 @@
-"""Whether a verified result has any rows, told from its first lines."""
+"""Whether a verified result has any rows, decided from its first lines."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from typing import IO
 
 _LINE_CHARACTERS: Final = 1 << 20
-"""Of a line, read at once: a result without line ends must not fill the memory."""
+"""The most that is read of a line at once: a result without line ends must not fill memory."""
 _SUFFIX: Final = ".csv"
 
 
 def is_empty(path: Path, content_type: str) -> bool:
     """
-    Tell whether a result has no rows: nothing at all, or a header alone.
+    Tell whether a result has no rows: only a header, or no bytes.
 
-    A ZIP has none if none of its files has. What is neither CSV nor a ZIP has rows unless it has no
-    bytes.
+    A ZIP has no rows if none of its files has any. A file that is neither CSV nor ZIP has no rows
+    only if it has no bytes.
 
-    :param content_type: as announced.
-    :raises ResultCorrupt: when a ZIP cannot be read.
+    :param content_type: as announced by the API.
+    :raises ResultCorrupt: if a ZIP cannot be read.
     """
     if content_type == ZIP:
         return not any_file(path, _has_rows)
@@ -42,9 +42,9 @@ def _has_rows(name: str, file: IO[bytes]) -> bool:
 
 def is_empty_csv(file: IO[bytes]) -> bool:
     """
-    Tell whether a CSV has no line but its header.
+    Tell whether a CSV has at most a header.
 
-    Blank lines count as rows in a file of one column alone, as they do when it is converted. What
+    Blank lines count as rows only in a file of one column, as they do in a conversion. A file that
     cannot be read as CSV is not empty.
     """
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")

@@ -524,7 +524,7 @@ def _sum(counts: list[int | None]) -> int | None:
 
 def _kept(target: Target, name: str, size: int) -> Member:
     uri = target.uri(name)
-    log.info("Keeping %s (%d bytes), which stands there already", uri, size)
+    log.info("Kept the existing file %s, %d bytes", uri, size)
     return Member(uri=uri, name=name, size=size, sha256=None)
 
 

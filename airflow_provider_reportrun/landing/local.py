@@ -1,4 +1,4 @@
-"""Download to one local file, for those who use the hook by itself."""
+"""Download to one local file, for code that uses the hook without an operator."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 def download_to_file(source: ResultSource, report_run_id: str, path: str | Path) -> ResultFacts:
     """
-    Download a result to a local file, whole or not at all.
+    Download a result to a local file, completely or not at all.
 
-    :param path: replaced when it exists; folders on the way are made.
-    :raises InvalidInput: when it is a folder, or no local path.
-    :raises LandingFailed: when it cannot be written.
+    :param path: replaced if it exists; missing folders are created.
+    :raises InvalidInput: if it is a folder, or not a local path.
+    :raises LandingFailed: if it cannot be written.
     :raises ReportRunError: as ``download`` and ``archive.verify`` do.
     """
     check_path(str(path))
     path = Path(path).absolute()
     if path.is_dir():
         raise InvalidInput(f"The path {path} is a folder. Name the file to download to.")
-    # Nothing tells the tries of a caller from two callers, so none cleans up after another.
+    # Tries of one caller cannot be told from two callers, so no call cleans up after another.
     owner = owner_name(report_run_id, uuid.uuid4().hex)
     with Spool(path.parent, owner, private=False) as spool:
         staged = spool.new_file()

@@ -1,9 +1,9 @@
 """
-Make a Parquet file of a verified CSV, a block of rows at a time, in the spool.
+Convert a verified CSV to a Parquet file in the spool, a block of rows at a time.
 
-All values are read as text first and then cast to the types of ``columns.py``, so that one which
-does not fit can be found and named. Nothing is trimmed, rounded or guessed. What is empty is null
-where it is not quoted, as PostgreSQL's ``COPY`` and DuckDB have it, and an empty text where it is.
+Values are first read as text and then cast to the types from ``columns.py``, so that an error can
+name a value that does not fit. Nothing is trimmed, rounded or guessed. An empty value is null, as
+in PostgreSQL's ``COPY`` and in DuckDB; in quotes it is an empty text.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ log = logging.getLogger(__name__)
 SUFFIX: Final = ".parquet"
 BLOCK_BYTES: Final = (1 << 20, 8 << 20)
 """
-Of the CSV, read at once; the second for results with a row that is longer than the first.
+Size of a block of the CSV; the second is used if a row is longer than the first.
 
-pyarrow reads more than thirty of them ahead, so they weigh on memory.
+pyarrow reads more than thirty blocks ahead, so they determine memory use.
 """
 _GROUP_BYTES: Final = 32 << 20
-"""Of a row group, in memory: larger ones are quicker to read and cost memory to write."""
+"""Size of a row group in memory: larger ones are faster to read and need memory to write."""
 _CHUNK_BYTES: Final = 1 << 20
-_LEAVE_IT: Final = "leave output_format out to land the result as it is."
+_LEAVE_IT: Final = "leave output_format out to land the result unchanged."
 _KINDS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), words)
     for pattern, words in (
@@ -54,14 +54,14 @@ _KINDS: Final = tuple(
         (r"[+-]?\d+", "a whole number of {} characters"),
         (r"[+-]?(\d+\.\d*|\.\d+)", "a number with a fraction, of {} characters"),
         (r"[+-]?(\d+\.?\d*|\.\d+)e[+-]?\d+", "a number with an exponent, of {} characters"),
-        (r"[+-]?(nan|inf|infinity)", "no finite number"),
+        (r"[+-]?(nan|inf|infinity)", "not a finite number"),
         (r"\d{4}-\d\d-\d\d[ t][\d:.]+ *(z|utc|[+-]\d\d(:?\d\d)?)", "a timestamp with an offset"),
         (r"\d{4}-\d\d-\d\d[ t][\d:.]+", "a timestamp without an offset, of {} characters"),
         (r"\d{4}-\d\d-\d\d", "a date"),
         (r".*", "a text of {} characters"),
     )
 )
-"""What a value is like, which an error may say, in place of the value, which it may not."""
+"""Pattern of a value: its description in errors, which must not show the value."""
 
 
 _NUMBER: Final = re.compile(rb"[+-]?(\d*)(?:\.(\d*))?", re.ASCII)
@@ -73,24 +73,24 @@ _OFFSETS: Final = (
     (r"(\d) +([+-]\d\d(?::?\d\d)?)(?: +[A-Z]{3,4})?$", r"\1\2"),
     (r"(?i)(\d) *(?:Etc/UTC|UTC|GMT|Z)$", r"\1Z"),
 )
-"""Ways to write an offset, and how pyarrow reads it."""
+"""Pattern of an offset that pyarrow does not read: how to write it instead."""
 
 
 def check_available() -> None:
     """
-    Refuse to go on without pyarrow, before a report run is spent.
+    Check that pyarrow is installed, before a report run is created.
 
-    :raises InvalidInput: says how to install it.
+    :raises InvalidInput: if it is not; says how to install it.
     """
     if find_spec("pyarrow") is None:
         raise InvalidInput(
-            "output_format='parquet' needs pyarrow, which is not installed here: "
+            "output_format='parquet' needs pyarrow, which is not installed: "
             "pip install 'airflow-provider-reportrun[parquet]'."
         )
 
 
 def parquet_name(name: str) -> str:
-    """Name the Parquet file that a CSV becomes."""
+    """Return the name of the Parquet file for a CSV."""
     path = PurePosixPath(name)
     stem = path.with_suffix("") if path.suffix.lower() == ".csv" else path
     return f"{stem}{SUFFIX}"
@@ -98,13 +98,13 @@ def parquet_name(name: str) -> str:
 
 def convert(file: LocalFile, spool: Spool, types: ColumnTypes) -> LocalFile:
     """
-    Make a Parquet file of a CSV, and take the CSV away.
+    Convert a CSV to a Parquet file, and remove the CSV.
 
-    :param file: UTF-8, with a header; it keeps its name.
-    :return: another file of the spool, with its rows and columns.
-    :raises ConversionFailed: names the row and column of what does not fit.
-    :raises InvalidInput: when a type was asked for of a column that is not there.
-    :raises LandingFailed: when the spool cannot be written.
+    :param file: UTF-8, with a header.
+    :return: another file of the spool with the same name, and its rows and columns.
+    :raises ConversionFailed: if a value does not fit its type; names row and column.
+    :raises InvalidInput: if ``column_types`` names a column that the file does not have.
+    :raises LandingFailed: if the spool cannot be written.
     """
     began = time.monotonic()
     names, has_rows = _header(file)
@@ -119,13 +119,13 @@ def convert(file: LocalFile, spool: Spool, types: ColumnTypes) -> LocalFile:
             target.unlink()
     else:
         raise ConversionFailed(
-            f"The CSV for {file.name} has a row of more than {BLOCK_BYTES[-1]} bytes, or is no "
+            f"The CSV for {file.name} has a row of more than {BLOCK_BYTES[-1]} bytes, or is not "
             f"CSV. Nothing was published; {_LEAVE_IT}"
         )
     file.path.unlink()
     size = target.stat().st_size
     log.info(
-        "Converted %s: of %d bytes of CSV came %d bytes of Parquet with %d rows, in %.1f s",
+        "Converted %s: %d bytes of CSV to %d bytes of Parquet with %d rows, in %.1f s",
         file.name,
         file.size,
         size,
@@ -136,14 +136,15 @@ def convert(file: LocalFile, spool: Spool, types: ColumnTypes) -> LocalFile:
 
 
 class _RowTooLong(Exception):
-    """A row is longer than the blocks that are read."""
+    """A row is longer than a block."""
 
 
 def _header(file: LocalFile) -> tuple[list[str] | None, bool]:
     """
     Read the header of a CSV.
 
-    :return: the names, None for a file without a header, and whether anything follows them.
+    :return: the names, or None for a file without a header; and whether anything follows them.
+    :raises ConversionFailed: if the header cannot be read.
     """
     with file.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         try:
@@ -153,7 +154,7 @@ def _header(file: LocalFile) -> tuple[list[str] | None, bool]:
         has_rows = bool(text.read(1))
     if names is not None and any(not _is_unicode(name) for name in names):
         raise ConversionFailed(
-            f"The header of the CSV for {file.name} is no CSV in UTF-8. Nothing was published; "
+            f"The header of the CSV for {file.name} is not CSV in UTF-8. Nothing was published; "
             f"{_LEAVE_IT}"
         )
     return names, has_rows
@@ -161,9 +162,9 @@ def _header(file: LocalFile) -> tuple[list[str] | None, bool]:
 
 def _lines(text: TextIO, file: LocalFile) -> Iterator[str]:
     """
-    Read the lines that a header may take, and never a whole file of one line.
+    Yield lines, which may all belong to the header, up to the size of a block.
 
-    :raises ConversionFailed: when they are longer than a block.
+    :raises ConversionFailed: if more is requested: a file may be one endless line.
     """
     left = BLOCK_BYTES[-1]
     while line := text.readline(left + 1):
@@ -171,7 +172,7 @@ def _lines(text: TextIO, file: LocalFile) -> Iterator[str]:
         if left < 0:
             raise ConversionFailed(
                 f"The header of the CSV for {file.name} has more than {BLOCK_BYTES[-1]} "
-                f"characters, or it is no CSV. Nothing was published; {_LEAVE_IT}"
+                f"characters, or the file is not CSV. Nothing was published; {_LEAVE_IT}"
             )
         yield line
 
@@ -182,10 +183,10 @@ def _is_unicode(text: str) -> bool:
 
 class _Blocks:
     """
-    A file of which no block that is read ends between a CR and its LF.
+    Wraps a file so that no block ends between a CR and its LF.
 
-    After such a block pyarrow (up to 26.0 at least) takes the LF for the rest of a line's end and
-    drops it, though it stands in a quoted value.
+    After such a block, pyarrow (up to 26.0 at least) mistakes the LF for the end of a line and
+    drops it, even within a quoted value.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -202,7 +203,7 @@ class _Blocks:
         return block.removesuffix(self._held)
 
     def close(self) -> None:
-        """Leave it to who opened it."""
+        """Do nothing: the code that opened the file closes it."""
 
 
 class _Csv:
@@ -221,9 +222,9 @@ class _Csv:
 
     def batches(self) -> Iterator[Any]:
         """
-        Give the rows, as ``pyarrow.RecordBatch``.
+        Yield the rows as ``pyarrow.RecordBatch``.
 
-        :raises ConversionFailed: names the row and column of what does not fit.
+        :raises ConversionFailed: if a value does not fit its type; names row and column.
         """
         import pyarrow as pa
 
@@ -237,7 +238,7 @@ class _Csv:
             first_row += raw.num_rows
 
     def _raw(self) -> Iterator[Any]:
-        """Give the rows as bytes, with None for what is empty and not quoted."""
+        """Yield the rows as bytes, with None for empty values without quotes."""
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
 
@@ -258,7 +259,7 @@ class _Csv:
                     ),
                     parse_options=arrow_csv.ParseOptions(
                         newlines_in_values=True,
-                        # A line with nothing on it is a row where there is one column only.
+                        # An empty line is a row only if there is one column.
                         ignore_empty_lines=len(names) > 1,
                         invalid_row_handler=note,
                     ),
@@ -273,8 +274,8 @@ class _Csv:
             ):
                 if reader.schema.names != names:
                     raise ConversionFailed(
-                        f"The header of the CSV for {self._file.name} can be read in more than "
-                        f"one way. Nothing was published; {_LEAVE_IT}"
+                        f"The header of the CSV for {self._file.name} is ambiguous. Nothing was "
+                        f"published; {_LEAVE_IT}"
                     )
                 yield from reader
         except pa.ArrowInvalid:
@@ -302,7 +303,7 @@ def _write(source: _Csv, out: BinaryIO) -> int:
     """
     Write a Parquet file.
 
-    :return: how many rows it has.
+    :return: the number of its rows.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -339,9 +340,9 @@ def _arrow_type(type_: str) -> Any:
 
 def _cast(values: Any, type_: Any) -> Any:
     """
-    Cast values, all of which are UTF-8.
+    Cast values that are UTF-8 text.
 
-    :raises pyarrow.ArrowInvalid: when one does not fit.
+    :raises pyarrow.ArrowInvalid: if one does not fit.
     """
     import pyarrow as pa
     from pyarrow import compute
@@ -359,7 +360,7 @@ def _cast(values: Any, type_: Any) -> Any:
     try:
         return texts.cast(type_)
     except pa.ArrowInvalid:
-        # A stamp may name its zone in words, or after a blank, which pyarrow does not read.
+        # pyarrow does not read offsets in words or after a blank.
         for pattern, offset in _OFFSETS:
             texts = compute.replace_substring_regex(texts, pattern, offset)
         return texts.cast(type_)
@@ -418,7 +419,7 @@ def _refuse_any(refused: Any) -> None:
 
 
 def _first_misfit(values: Any, type_: Any) -> int:
-    """Find the first value that cannot be cast, halving the rows in which it must be."""
+    """Return the index of the first value that cannot be cast, found by bisection."""
     import pyarrow as pa
 
     first, end = 0, len(values)
@@ -436,7 +437,7 @@ def _misfit(name: str, column: Column, row: int, value: bytes) -> ConversionFail
     advice = (
         _LEAVE_IT
         if column.type == TEXT
-        else "give the column a type that keeps it, such as "
+        else "give the column a type that fits, such as "
         f"column_types={{{column.name!r}: {_keeping(value)!r}}}."
     )
     return ConversionFailed(
@@ -449,7 +450,7 @@ def _misfit(name: str, column: Column, row: int, value: bytes) -> ConversionFail
 
 
 def _keeping(value: bytes) -> str:
-    """Name the narrowest type that keeps a value as it is; text keeps any."""
+    """Return the narrowest type that a value fits without a change; text fits any."""
     import pyarrow as pa
 
     for type_ in ("bigint", *_decimals(value), "date", "timestamptz", "timestamp", "boolean"):
@@ -462,7 +463,7 @@ def _keeping(value: bytes) -> str:
 
 
 def _decimals(value: bytes) -> list[str]:
-    """Name the type with room for a number; a double for those that no decimal may hold."""
+    """Return the decimal type that a number fits, or double for one with an exponent, if any."""
     if _FLOAT.fullmatch(value):
         return ["double"]
     number = _NUMBER.fullmatch(value)
@@ -473,11 +474,11 @@ def _decimals(value: bytes) -> list[str]:
 
 
 def _kind(value: bytes) -> str:
-    """Say what a value is like, and not what it is."""
+    """Describe a value without showing it."""
     try:
         text = value.decode()
     except UnicodeDecodeError:
-        return f"{len(value)} bytes that are no UTF-8"
+        return f"{len(value)} bytes that are not UTF-8"
     return next(words.format(len(text)) for kind, words in _KINDS if kind.fullmatch(text))
 
 

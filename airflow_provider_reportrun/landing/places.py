@@ -1,9 +1,9 @@
 """
-Where results are to go, as DAG authors write it: read, checked, and corrected in words.
+Destinations as DAG authors write them: read and checked; errors suggest a correction.
 
-A text that is no URI is a local path to every library, so ``s3:/finance/a.csv`` would land on the
-worker's disk, and nobody would look for it there. No store is opened here and no file is looked at,
-so operators check destinations while a DAG file is parsed.
+Libraries treat any text that is not a URI as a local path, so ``s3:/finance/a.csv`` would land on
+the worker's disk, where nobody expects it. This module opens no store and reads no file, so
+operators can check destinations while a DAG file is parsed.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _TEMPLATE: Final = re.compile(r"\{\{|\{%|\{#")
 _OF_ONE_INSTANCE: Final = re.compile(
     r"\{[{%].*\b(ti|task|task_instance|map_index|expanded_ti_count)\b", re.DOTALL
 )
-"""What a template names that differs between the instances of a mapped task."""
+"""A template with a value that differs between the instances of a mapped task."""
 _HOLDS_LOGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*:[^/]*@", re.IGNORECASE)
 _AZURE_HOST: Final = re.compile(r"([^/@]+)@([^/@.]+)\.(?:dfs|blob)\.([^/@]+)/(.*)", re.DOTALL)
 _VARIABLE: Final = r".*(?:\$\{|(?:^|/|@)\$[A-Za-z_(]|%[A-Za-z_]\w{2,}%)"
 _MISTAKES: Final = (
     (
         r".*(?:\{\{|\{%|\{#|\{ [\w.]+ \})",
-        "a template in a field that is rendered, and {{{{ ds }}}} in an f-string",
-        "it holds a template that was not rendered",
+        "a template in a templated field, and {{{{ ds }}}} in an f-string",
+        "it contains a template that was not rendered",
     ),
     (
         r"(?:https?|s3[an]?)://(?P<b>[^/?]+)\.s3[.-][^/?]*amazonaws\.com(?:\.cn)?/(?P<k>[^?]*).*",
@@ -65,23 +65,23 @@ _MISTAKES: Final = (
     (
         r"(?:s3[an]?:/+)?arn:[^:]*:s3:::/?(?P<k>.*)",
         r"s3://\g<k>",
-        "an ARN is no URI",
+        "an ARN is not a URI",
     ),
-    (r"arn:.*", "s3://bucket/report.csv", "an ARN is no URI"),
+    (r"arn:.*", "s3://bucket/report.csv", "an ARN is not a URI"),
     (
         r"(?:file:/+|local:/+)?~.*",
         "the full path, such as /home/airflow/report.csv",
-        "nothing expands ~ here, and workers have homes of their own",
+        "~ is not expanded, and each worker has its own home",
     ),
     (
         _VARIABLE,
-        "the value itself, by os.environ or a template",
-        "nothing expands variables of a shell here",
+        "the value itself, from os.environ or a template",
+        "shell variables are not expanded",
     ),
     (
         r"(?:[a-z]:[\\/]|\\\\).*",
         "/folder/report.csv or a URI",
-        "it is a path of Windows, where no Airflow runs",
+        "it is a Windows path, and Airflow does not run on Windows",
     ),
     (r"(?:file|local):(?!/)(?P<k>.*)", r"file:///folder/\g<k>", "file: needs a full path"),
     (
@@ -107,17 +107,17 @@ _MISTAKES: Final = (
     (
         r"(?!file:|local:)(?P<s>[a-z][a-z0-9+.-]*):(?:/|\\*)(?!/)(?P<k>.*)",
         r"\g<s>://\g<k>",
-        "a URI of a store has two slashes, of which pathlib.Path drops one",
+        "the URI of a store has two slashes, and pathlib.Path drops one",
     ),
     (
         rf"(?P<s>{_SCHEMES})//(?P<k>.*)",
         r"\g<s>://\g<k>",
-        "a URI of a store has a colon before its slashes",
+        "the URI of a store has a colon before its slashes",
     ),
     (
         rf"(?:(?:file:|local:)?/|\.)(?:.*/)?(?P<s>{_SCHEMES}):/+(?P<k>.*)",
         r"\g<s>://\g<k>",
-        "a URI within a path is a folder of that odd name",
+        "a URI within a path would be a folder of that name",
     ),
     (
         r"//(?P<k>.*)",
@@ -126,31 +126,32 @@ _MISTAKES: Final = (
     ),
 )
 """
-What a text begins with (or holds): what was meant, and why it is refused.
+Pattern of a mistake: what was probably meant, and why the text is refused.
 
-Compiled when a destination is read, because each DAG file pays for this import.
+Compiled only when a destination is read, because each DAG file pays for this import.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A file, or a folder if it ends in ``/``; read and checked, but never looked at."""
+    """A checked destination: a file, or a folder if it ends in ``/``."""
 
     scheme: str
-    """Empty for a local one."""
+    """Empty for a local place."""
     path: str
-    """Of a local one the path; else bucket and key."""
+    """The path of a local place; otherwise bucket and key."""
     conn_id: str | None = None
     account: str | None = None
-    """The storage account that the URI names; Azure's alone do."""
+    """The storage account in the URI; only Azure's URIs can have one."""
 
 
 def as_text(destination: Any) -> str:
     """
-    Read what was given as a destination, which may be a path object.
+    Return a destination as text.
 
-    :param destination: a text, a ``pathlib`` path, or an ``ObjectStoragePath`` with its connection.
-    :return: without the blanks around it.
+    :param destination: text, a ``pathlib`` path, or an ``ObjectStoragePath``, whose connection is
+        kept.
+    :return: the text, without blanks around it.
     :raises InvalidInput: if it is something else, or empty.
     """
     text = str(destination) if is_path(destination) else destination
@@ -158,13 +159,13 @@ def as_text(destination: Any) -> str:
     if not text:
         raise InvalidInput(
             f"destination must be a local path or a URI such as s3://bucket/report.csv, "
-            f"not {destination!r}. If it comes from a template, check what that renders to."
+            f"not {destination!r}. If it comes from a template, check what the template renders to."
         )
     return text
 
 
 def is_path(destination: Any) -> bool:
-    """Tell whether something is a path object; airflow.sdk's is told without importing fsspec."""
+    """Tell whether a value is a path object; recognizes airflow.sdk's without importing fsspec."""
     return isinstance(destination, PurePath) or (
         hasattr(destination, "protocol") and hasattr(destination, "storage_options")
     )
@@ -174,7 +175,7 @@ def is_of_all_instances(destination: Any) -> bool:
     """
     Tell whether all instances of a mapped task certainly land in one file.
 
-    :param destination: as it stands in the DAG file, the same for all of them.
+    :param destination: as written in the DAG file, the same for all instances.
     """
     if not (isinstance(destination, str) or is_path(destination)):
         return False  # a parameter, or the output of a task
@@ -184,11 +185,11 @@ def is_of_all_instances(destination: Any) -> bool:
 
 def check_written(destination: Any, storage_conn_id: Any) -> None:
     """
-    Check a destination as it stands in a DAG file, as far as it is known there.
+    Check a destination in a DAG file, as far as it is known there.
 
-    Of one with templates that is what stands before the first of them.
+    If it contains templates, only the text before the first is known.
 
-    :raises InvalidInput: if it is not what it looks like; says what was probably meant.
+    :raises InvalidInput: if it would land elsewhere than it appears to; suggests what was meant.
     """
     if not (destination is None or isinstance(destination, str)):
         return  # a parameter, or the output of a task
@@ -210,8 +211,8 @@ def read_place(text: str, storage_conn_id: str | None) -> Place:
     Read a destination.
 
     :param text: see ``as_text``.
-    :param storage_conn_id: the connection that is named beside it.
-    :raises InvalidInput: if it is not what it looks like; says what was probably meant.
+    :param storage_conn_id: the argument of that name, or None.
+    :raises InvalidInput: if it would land elsewhere than it appears to; suggests what was meant.
     """
     _refuse_mistakes(text)
     scheme, _, rest = text.partition("://") if "://" in text else ("", "", text)
@@ -229,11 +230,11 @@ def check_path(path: str) -> None:
     """
     Check a local path that may be relative, such as the argument of a function.
 
-    :raises InvalidInput: if it is a URI, or something that a shell would expand.
+    :raises InvalidInput: if it is a URI, or contains something that only a shell would expand.
     """
     if path.partition("://")[0] in _SCHEMES.split("|"):
         raise InvalidInput(
-            f"Name a local path in place of {_shown(path)}: only the operators land in stores."
+            f"Pass a local path instead of {_shown(path)}: only the operators land in stores."
         )
     _refuse_mistakes(path)
 
@@ -242,28 +243,28 @@ def check_spool_dir(spool_dir: Any) -> None:
     """
     Check the local folder for temporary files.
 
-    :param spool_dir: a text or a path.
-    :raises InvalidInput: if it is a URI, or something that a shell would expand.
+    :param spool_dir: text or a path.
+    :raises InvalidInput: if it is a URI, or contains something that only a shell would expand.
     """
     text = str(spool_dir)
     if "://" in text or re.match(f"~|{_VARIABLE}", text, re.DOTALL):
         raise InvalidInput(
-            f"Write spool_dir as the full path of a local folder, such as /var/spool/reportrun, "
-            f"not {_shown(text)}: nothing expands ~ and variables of a shell here."
+            "Write spool_dir as the full path of a local folder, such as /var/spool/reportrun, "
+            f"not {_shown(text)}: ~ and shell variables are not expanded."
         )
 
 
 def _refuse_mistakes(text: str) -> None:
     if _HOLDS_LOGIN.match(text):
         raise InvalidInput(
-            "destination holds a login before @: put it into an Airflow connection, and name that "
-            "in storage_conn_id or before @."
+            "destination contains a login before @: put it into an Airflow connection, and name "
+            "that connection in storage_conn_id or before @."
         )
     odd = next((c for c in text if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"}), None)
     if odd is not None:
         raise InvalidInput(
-            f"destination holds {odd!r}, which no file name may hold: take it out of {_shown(text)}"
-            ", or out of what its template renders to."
+            f"destination contains {odd!r}, which file names must not: remove it from "
+            f"{_shown(text)}, or from what its template renders to."
         )
     for pattern, fix, why in _MISTAKES:
         found = re.match(pattern, text, re.IGNORECASE | re.DOTALL)
@@ -274,7 +275,7 @@ def _refuse_mistakes(text: str) -> None:
     if separator and scheme != scheme.lower():
         raise InvalidInput(
             f"Write {scheme.lower()}://{rest} as destination, not {_shown(text)}: schemes are "
-            "written in small letters."
+            "lowercase."
         )
 
 
@@ -295,17 +296,17 @@ def _local(path: str, text: str, storage_conn_id: str | None) -> Place:
 
 def _path_of_file_uri(rest: str) -> str:
     """
-    Give the path of a ``file://`` URI.
+    Return the path of a ``file://`` URI.
 
-    It is taken without a look at escapes, as ``ObjectStoragePath`` takes it.
+    Escapes are not decoded, as in ``ObjectStoragePath``.
 
-    :param rest: what follows the two slashes: the host of this machine or none, and the path.
-    :raises InvalidInput: if it is of another machine.
+    :param rest: what follows the two slashes: this machine's name or no host, and the path.
+    :raises InvalidInput: if the host is another machine.
     """
     host, slash, path = rest.partition("/")
     if host not in {"", "localhost"} or not slash:
         raise InvalidInput(
-            f"The destination names the host {host!r}, but file:// is for files of this machine. "
+            f"The destination names the host {host!r}, but file:// is for files on this machine. "
             "Write file:///folder/report.csv."
         )
     return f"/{path}"
@@ -318,7 +319,7 @@ def _in_store(scheme: str, rest: str, text: str, storage_conn_id: str | None) ->
         container, account, _, key = azure.groups()
         if "?" in key:
             raise InvalidInput(
-                "destination holds a query: leave out everything from ? on, and put a SAS token "
+                "destination contains a query: leave out everything from ? on, and put a SAS token "
                 "into the Airflow connection of the store."
             )
         rest = f"{container}/{key}"
@@ -339,18 +340,18 @@ def _in_store(scheme: str, rest: str, text: str, storage_conn_id: str | None) ->
 
 
 def _check_segments(key: str, text: str) -> None:
-    """Refuse names that stores keep as they are, though readers of paths take them for others."""
+    """Refuse segments that are plain names to a store but have a meaning in paths."""
     *folders, _ = segments = key.split("/")
     odd = {".", ".."}.intersection(segments)
     if odd:
         raise InvalidInput(
             f"Write destination without {' or '.join(map(repr, sorted(odd)))} between its slashes, "
-            f"not {_shown(text)}: a store takes them for names."
+            f"not {_shown(text)}: they are plain names to a store."
         )
     if "" in folders:
         raise InvalidInput(
-            f"Write destination without // after the bucket, not {_shown(text)}: a store makes a "
-            "folder without a name of it. Check what its templates render to."
+            f"Write destination without // after the bucket, not {_shown(text)}: it would be a "
+            "folder without a name. Check what its templates render to."
         )
 
 
@@ -358,12 +359,12 @@ def _the_one(named: str, storage_conn_id: str | None) -> str | None:
     if named and storage_conn_id and named != storage_conn_id:
         raise InvalidInput(
             f"Two storage connections are named: {named!r} in the destination and "
-            f"storage_conn_id={storage_conn_id!r}. Name one."
+            f"storage_conn_id={storage_conn_id!r}. Name only one."
         )
     return storage_conn_id or named or None
 
 
 def _shown(text: str) -> str:
-    """Show a destination in an error: without a query, which may hold a signature."""
+    """Return a destination for an error, without a query, which may contain a signature."""
     shown = text.partition("?")[0]
     return repr(shown if len(shown) <= _MOST_SHOWN else shown[:_MOST_SHOWN] + "...")

@@ -1,4 +1,4 @@
-"""Temporary files that no reader takes for a result, and that the next try of a task cleans up."""
+"""Temporary files, which readers do not mistake for results and a task's next try removes."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ from airflow_provider_reportrun.errors import LandingFailed
 log = logging.getLogger(__name__)
 
 _CANNOT_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-"""What file systems answer that do not know how to sync a file or, more often, a folder."""
+"""Errors of file systems that cannot sync a file or, more often, a folder."""
 
 
 def owner_name(*identity: object) -> str:
     """
-    Name the owner of temporary files, for file names.
+    Return a name for the owner of temporary files, for use in file names.
 
-    :param identity: what stays the same over the tries of a task instance.
+    :param identity: what stays the same across the tries of a task instance.
+    :return: 16 hexadecimal digits.
     """
     return hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
 
 
 def temporary_name(owner: str) -> str:
-    """Make up the name of a temporary file: dot-prefixed, so that no ``*.csv`` matches it."""
+    """Return a new name for a temporary file; it begins with a dot, so ``*.csv`` never matches."""
     return f"{_prefix(owner)}{uuid.uuid4().hex}.part"
 
 
 def is_leftover(name: str, owner: str) -> bool:
-    """Tell whether a file name is of a temporary file of this owner."""
+    """Tell whether a name is that of a temporary file of this owner."""
     return name.startswith(_prefix(owner)) and name.endswith(".part")
 
 
@@ -50,7 +51,7 @@ def open_staged(path: Path) -> Iterator[BinaryIO]:
     """
     Open a local file to write it from its beginning.
 
-    :raises LandingFailed: when it cannot be written, be it in the block.
+    :raises LandingFailed: if it cannot be opened, or writing in the block fails.
     """
     try:
         with path.open("wb") as out:
@@ -61,13 +62,13 @@ def open_staged(path: Path) -> Iterator[BinaryIO]:
 
 def _unwritable(path: Path, error: OSError) -> LandingFailed:
     return LandingFailed(
-        f"Tried to write {path}: {error.strerror or error}. Nothing was published; see to "
-        "space and rights there, or choose another spool_dir or destination."
+        f"Could not write {path}: {error.strerror or error}. Nothing was published; check "
+        "space and permissions there, or choose another spool_dir or destination."
     )
 
 
 def _remove(path: Path) -> None:
-    """Remove a temporary file; one that cannot be removed is logged, because it stops nothing."""
+    """Remove a temporary file; a failure is only logged, because the landing can continue."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -76,12 +77,11 @@ def _remove(path: Path) -> None:
 
 def sync(path: Path) -> None:
     """
-    Let a file or the names in a folder survive a loss of power.
+    Sync a file, or the names in a folder, so that it survives a power loss.
 
-    Not every file system can, and a folder that may not be read cannot be opened: then it is left
-    to the system.
+    Does nothing if the file system cannot sync it, or if a folder may not be read.
 
-    :raises OSError: when the disk fails.
+    :raises OSError: if the disk fails.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -99,9 +99,9 @@ def sync(path: Path) -> None:
 
 def make_folder(folder: Path) -> None:
     """
-    Make a folder with its parents, each of which survives a loss of power.
+    Create a folder with its parents, and sync each, so that they survive a power loss.
 
-    :raises OSError: when it cannot be made.
+    :raises OSError: if it cannot be created.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,12 +113,13 @@ class Spool:
     """
     The temporary files of one owner in one local folder; a context manager.
 
-    Entering makes the folder and removes what a killed try of the same owner left; leaving removes
-    whatever was not published.
+    Entering it creates the folder and removes what a killed try of the same owner left. Leaving it
+    removes the files that were not published.
 
-    :param folder: made with its parents when it is not there.
-    :param private: whether only the user of this process may read the files; else the umask says.
-    :raises LandingFailed: when the folder cannot be made or written.
+    :param folder: created with its parents if it does not exist.
+    :param private: whether only the user of this process may read the files; otherwise the umask
+        decides.
+    :raises LandingFailed: if the folder cannot be created or written.
     """
 
     def __init__(self, folder: Path, owner: str, *, private: bool = True) -> None:
@@ -133,7 +134,7 @@ class Spool:
         except OSError as error:
             raise LandingFailed(
                 f"The folder {self.folder} cannot be used: {error.strerror}. "
-                "Give another destination or spool_dir, or the rights to write there."
+                "Choose another destination or spool_dir, or grant permission to write there."
             ) from error
         self._remove_leftovers()
         return self
@@ -143,21 +144,21 @@ class Spool:
             _remove(file)
 
     def _remove_leftovers(self) -> None:
-        """Remove what can be removed; who may write there need not be allowed to look."""
+        """Remove leftovers; a folder may be writable although it cannot be listed."""
         try:
             leftovers = [p for p in self.folder.iterdir() if is_leftover(p.name, self._owner)]
         except OSError as error:
             log.warning("Could not look for leftovers in %s: %s", self.folder, error.strerror)
             return
         for leftover in leftovers:
-            log.info("Removing %s, which an earlier try left", leftover)
+            log.info("Removing the leftover %s of an earlier try", leftover)
             _remove(leftover)
 
     def new_file(self) -> Path:
         """
-        Make a new temporary file.
+        Create a new temporary file.
 
-        :raises LandingFailed: when the folder cannot be written.
+        :raises LandingFailed: if the folder cannot be written.
         """
         file = self.folder / temporary_name(self._owner)
         try:

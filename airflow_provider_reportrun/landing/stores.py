@@ -1,9 +1,9 @@
 """
-Stores that results are published in, each by its own way to show an object whole or not at all.
+Stores, and how each publishes a file completely or not at all.
 
-- S3: boto3's transfer manager, whose multipart upload shows nothing before it is complete;
-- GCS, Azure and whatever else fsspec knows: an upload that is held back until it is committed;
-- SFTP: a temporary sibling that is renamed.
+- S3: boto3's transfer manager; a multipart upload is invisible until it is complete.
+- GCS, Azure and other stores of fsspec: an upload that is held back until it is committed.
+- SFTP: a temporary file in the same folder, which is renamed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 S3_SCHEMES: Final = frozenset({"s3", "s3a", "s3n"})
 _OURS: Final = frozenset({"autocommit", "block_size", "mode", "path"})
-"""Arguments of fsspec's ``open`` that make a file visible whole or not at all."""
+"""Arguments of fsspec's ``open`` on which atomic publishing depends."""
 _OF_LOOKS: Final = frozenset(
     {
         "ExpectedBucketOwner",
@@ -38,44 +38,45 @@ _OF_LOOKS: Final = frozenset(
         "SSECustomerKeyMD5",
     }
 )
-"""Arguments of uploads that S3 wants when an object is looked at, too."""
+"""Arguments of uploads that S3 also needs to read the size of an object."""
 _OF_CLEAN_UPS: Final = frozenset({"ExpectedBucketOwner", "RequestPayer"})
+"""Arguments of uploads that S3 also accepts when uploads are listed and aborted."""
 _BLOCK_BYTES: Final = 16 << 20
-"""Size of an upload's parts: larger ones cost memory, smaller ones time."""
+"""Size of an upload's parts: larger ones need memory, smaller ones time."""
 
 
 @contextlib.contextmanager
 def failing_as_ours(what: str, uri: str) -> Iterator[None]:
     """
-    Use a folder or a store.
+    Convert errors of a folder or store in the block.
 
-    :param what: was tried on ``uri``.
-    :raises LandingFailed: in place of whatever error of theirs it raises.
+    :param what: the verb for what is tried with ``uri``, such as ``"publish"``.
+    :raises LandingFailed: instead of any error.
     """
     try:
         yield
-    except Exception as error:  # each store raises errors of a client library of its own
+    except Exception as error:  # each store's client library has its own errors
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise LandingFailed(
-            f"Tried to {what} {uri}: {reason}. "
-            "See to space, rights and the storage connection; nothing partial was left.",
+            f"Could not {what} {uri}: {reason}. "
+            "Check space, permissions and the storage connection; no partial file was left.",
             uri=uri,
         ) from error
 
 
 def check_options(scheme: str, options: Mapping[str, Any]) -> None:
     """
-    Check how a store is asked to keep files.
+    Check ``storage_options``.
 
     :param options: for S3 ``ExtraArgs`` of boto3's ``upload_file``; for other stores arguments of
         ``open`` of their fsspec filesystem.
-    :raises InvalidInput: names those that cannot be used, and never shows a value.
+    :raises InvalidInput: if one cannot be used; names it, and never shows a value.
     """
     names = sorted(map(str, options))
     if scheme not in S3_SCHEMES:
         if ours := sorted(_OURS.intersection(names)):
             raise InvalidInput(
-                f"Leave {', '.join(ours)} out of storage_options: the landing itself decides them."
+                f"Leave {', '.join(ours)} out of storage_options: the landing sets them itself."
             )
         return
     from boto3.s3.transfer import S3Transfer  # type: ignore[import-untyped]
@@ -87,35 +88,43 @@ def check_options(scheme: str, options: Mapping[str, Any]) -> None:
 
             nearest = difflib.get_close_matches(name, known, 1, 0.4)
             raise InvalidInput(
-                f"storage_options names {name!r}, which boto3 does not take for an upload to S3. "
-                + (f"Did you mean {nearest[0]!r}?" if nearest else f"Take of {', '.join(known)}.")
+                f"storage_options names {name!r}, which boto3 does not accept for uploads to S3. "
+                + (
+                    f"Did you mean {nearest[0]!r}?"
+                    if nearest
+                    else f"It accepts {', '.join(known)}."
+                )
             )
     if not isinstance(options.get("SSECustomerKey", ""), str):
-        raise InvalidInput("SSECustomerKey in storage_options must be a text.")
+        raise InvalidInput("SSECustomerKey in storage_options must be text.")
 
 
 @contextlib.contextmanager
 def _cleaning(what: str, advice: str) -> Iterator[None]:
     """
-    Look for what an earlier try left, and remove it.
+    Log errors of a clean-up in the block, and suppress them.
 
-    Whatever a store's client raises is logged and passed over: what is left stops no landing, and
-    a store that cannot be reached says so when it is written.
+    Leftovers do not stop a landing, and if the store cannot be reached, publishing fails anyway.
+
+    :param what: the URI of the file that leftovers are looked for.
+    :param advice: what the user can do.
     """
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - each store raises errors of a library of its own
+    except Exception as error:  # noqa: BLE001 - each store's client library has its own errors
         reason = f"{type(error).__name__}: {error}"
-        log.warning("Could not remove what an earlier try left of %s: %s. %s", what, reason, advice)
+        log.warning(
+            "Could not remove leftovers of an earlier try of %s: %s. %s", what, reason, advice
+        )
 
 
 class _Store:
     """
     What all stores share.
 
-    :param scheme: of the URIs to tell.
-    :param root: the folder, as the store names it.
-    :param options: how it is to keep files; see ``check_options``.
+    :param scheme: for the reported URIs.
+    :param root: the folder, as bucket and key.
+    :param options: ``storage_options``; see ``check_options``.
     """
 
     spool_folder: Path | None = None
@@ -127,45 +136,46 @@ class _Store:
         self._root = root.removesuffix("/")
 
     def uri(self, name: str) -> str:
-        """Give the URI of a file, without a connection id."""
+        """Return the URI of a file, without a connection id."""
         return f"{self._scheme}://{self._path(name)}"
 
     def check(self, name: str) -> None:
-        """Take any name: a store has no folders, or tells when it is written."""
+        """Accept any name: stores have no folders, or refuse the name in ``publish``."""
 
     def check_free(self, name: str) -> None:
-        """Take any name, as ``check`` does."""
+        """Accept any name, as ``check`` does."""
 
     def size(self, name: str) -> int | None:
-        """Give the size of the object that stands there now, or None."""
+        """Return the size of the existing object in bytes, or None."""
         with failing_as_ours("look at", self.uri(name)):
             return self._size(self._path(name))
 
     def publish(self, file: LocalFile, owner: str) -> None:
-        """Upload a file, and make it visible only when it is there whole."""
+        """Upload a file, so that it becomes visible only when it is complete."""
         with failing_as_ours("publish", self.uri(file.name)):
             path = self._path(file.name)
             self._upload(file, path, owner)
             landed: int | None = file.size
-            with contextlib.suppress(PermissionError):  # who may write need not be allowed to look
+            with contextlib.suppress(PermissionError):  # writing may be allowed without reading
                 landed = self._size(path)
         if landed != file.size:
             raise LandingFailed(
-                f"{self.uri(file.name)} holds {landed} bytes after {file.size} were uploaded.",
+                f"{self.uri(file.name)} has {landed} bytes after {file.size} were uploaded. Check "
+                "that nothing else writes there, and let the task try again.",
                 uri=self.uri(file.name),
             )
 
     def clean(self, name: str, owner: str) -> None:
-        """Leave it to the store, which drops of itself what was never committed."""
+        """Do nothing: the store itself drops uploads that were never committed."""
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if self._root else name
 
     def _size(self, path: str) -> int | None:
         """
-        Give the size of an object, or None where there is none.
+        Return the size of an object in bytes, or None if there is none.
 
-        :raises PermissionError: when it may not be looked at.
+        :raises PermissionError: if it may not be read.
         """
         raise NotImplementedError
 
@@ -177,10 +187,10 @@ class StoreTarget(_Store):
     """
     A folder of a store over fsspec, which holds uploads back until they are committed.
 
-    What a kill leaves is no object: Azure drops blocks that were not committed after a week, GCS
-    the sessions of uploads.
+    A killed upload leaves nothing visible: after a week Azure drops uncommitted blocks, and GCS
+    upload sessions.
 
-    :param fs: an fsspec filesystem, authenticated by Airflow.
+    :param fs: an fsspec filesystem with Airflow's credentials.
     """
 
     def __init__(
@@ -191,7 +201,7 @@ class StoreTarget(_Store):
         self.holder = self._holder()
 
     def _holder(self) -> str | None:
-        """Give the storage account, where there is one: Azure's, however the connection says it."""
+        """Return Azure's storage account, in whichever way the connection names it, or None."""
         client = getattr(self._fs, "service_client", None)
         account: str | None = getattr(client, "account_name", None)
         return account
@@ -202,7 +212,7 @@ class StoreTarget(_Store):
             info = self._fs.info(path)
         except FileNotFoundError:
             return None
-        # What other objects' names begin with is a folder to fsspec, and no object.
+        # fsspec reports a common prefix of objects as a directory.
         return None if info.get("type") == "directory" else int(info["size"] or 0)
 
     def _upload(self, file: LocalFile, path: str, owner: str) -> None:  # noqa: ARG002
@@ -213,10 +223,10 @@ class StoreTarget(_Store):
 @contextlib.contextmanager
 def _held_back(fs: Any, path: str, options: Mapping[str, Any]) -> Iterator[Any]:
     """
-    Write an object that becomes visible when the block ends well, and not at all otherwise.
+    Write an object that becomes visible only if the block succeeds.
 
-    ``with fs.open(...)`` would commit what was written so far on an error: leaving the block closes
-    the file, and closing it uploads the rest.
+    After an error, ``with fs.open(...)`` would commit what was written so far: leaving the block
+    closes the file, and closing it uploads the rest.
     """
     out = fs.open(path, "wb", autocommit=False, block_size=_BLOCK_BYTES, **options)
     try:
@@ -224,7 +234,7 @@ def _held_back(fs: Any, path: str, options: Mapping[str, Any]) -> Iterator[Any]:
         out.close()
         out.commit()
     except BaseException:
-        with contextlib.suppress(Exception):  # the error that led here is the one to tell
+        with contextlib.suppress(Exception):  # the original error is the one to raise
             out.discard()
         out.closed = True  # adlfs ignores autocommit: closing it, as __del__ does, would commit
         raise
@@ -234,20 +244,20 @@ class SftpTarget(StoreTarget):
     """A folder of an SFTP server, over ``sshfs``."""
 
     def _holder(self) -> str | None:
-        """Give the server; sshfs forgets it, but fsspec keeps what it was made of."""
+        """Return the server's name, which fsspec keeps, although sshfs does not."""
         server: str | None = self._fs.storage_options.get("host")
         return server
 
     def clean(self, name: str, owner: str) -> None:
-        """Remove temporary files of this owner from the folder that a file goes into."""
+        """Remove temporary files of this owner from the folder of a file."""
         folder = str(PurePosixPath(self._path(name)).parent)
         leftovers: list[str] = []
-        with _cleaning(self.uri(name), "Allow to list its folder"):
+        with _cleaning(self.uri(name), "Grant permission to list its folder"):
             if self._fs.exists(folder):
                 paths = self._fs.ls(folder, detail=False)
                 leftovers = [p for p in paths if is_leftover(PurePosixPath(p).name, owner)]
         for path in leftovers:
-            log.info("Removing %s, which an earlier try left", path)
+            log.info("Removing the leftover %s of an earlier try", path)
             with _cleaning(self.uri(name), f"Remove {path} by hand"):
                 self._fs.rm_file(path)
 
@@ -266,9 +276,9 @@ class SftpTarget(StoreTarget):
 
     def _replace(self, temporary: str, path: str) -> None:
         """
-        Rename over what stands there, once the server says that it is on the disk.
+        Replace a file, after asking the server to sync the new one.
 
-        ``fs.mv`` would copy, in a shell, where the server does not know how to replace in one step.
+        ``fs.mv`` would copy in a shell if the server cannot replace a file in one step.
         """
         from fsspec.asyn import sync
 
@@ -291,9 +301,9 @@ class SftpTarget(StoreTarget):
 
 class S3Target(_Store):
     """
-    A folder of a bucket, over boto3: its uploads are faster than s3fs's and need less memory.
+    A folder of a bucket, over boto3, whose uploads are faster than s3fs's and need less memory.
 
-    :param client: boto3's, authenticated by Airflow.
+    :param client: boto3's, with Airflow's credentials.
     """
 
     def __init__(
@@ -302,25 +312,25 @@ class S3Target(_Store):
         super().__init__(scheme, root, options)
         self._client = client
 
-    def clean(self, name: str, owner: str) -> None:  # noqa: ARG002 - an upload bears no name
+    def clean(self, name: str, owner: str) -> None:  # noqa: ARG002 - an upload has no owner
         """
-        Abort all uploads of exactly this object that are open.
+        Abort all open uploads of exactly this object.
 
-        S3 keeps what a killed upload has sent, and charges for it, until someone aborts it. Nothing
-        in it tells whose it is, but what it would end in is the object that this try replaces.
+        S3 keeps the parts of a killed upload, and charges for them, until it is aborted. An upload
+        does not name its owner, but it could only end in the object that this try replaces.
         """
         bucket, key = self._bucket_and_key(self._path(name))
         asked = {name: self._options[name] for name in _OF_CLEAN_UPS.intersection(self._options)}
         advice = (
-            "Allow s3:ListBucketMultipartUploads and s3:AbortMultipartUpload, or let a lifecycle "
-            "rule of the bucket abort incomplete uploads"
+            "Grant s3:ListBucketMultipartUploads and s3:AbortMultipartUpload, or add a lifecycle "
+            "rule to the bucket that aborts incomplete uploads"
         )
         with _cleaning(self.uri(name), advice):
             pages = self._client.get_paginator("list_multipart_uploads")
             for page in pages.paginate(Bucket=bucket, Prefix=key, **asked):
                 for upload in page.get("Uploads", ()):
                     if upload["Key"] == key:
-                        log.info("Aborting an upload of %s that is open", self.uri(name))
+                        log.info("Aborting an open upload of %s", self.uri(name))
                         self._client.abort_multipart_upload(
                             Bucket=bucket, Key=key, UploadId=upload["UploadId"], **asked
                         )

@@ -1,8 +1,8 @@
 """
-Where results are published: a local folder, or any store that Airflow has a filesystem for.
+The places where results are published: a local folder, or any store with an Airflow filesystem.
 
-``publish`` makes one verified file visible under its name, whole or not at all. A local file stands
-in the same folder before that and is renamed; how stores do it stands in ``stores``.
+``publish`` makes one verified file visible under its name, completely or not at all. A local file
+is in the same folder before and is renamed; ``stores`` describes the other ways.
 """
 
 from __future__ import annotations
@@ -42,33 +42,33 @@ if TYPE_CHECKING:
 
 class Target(Protocol):
     """
-    A folder that files are published in.
+    A folder in which files are published.
 
-    Whatever its system or library raises leaves its methods as ``LandingFailed``.
+    Its methods convert all errors of the system or of a client library to ``LandingFailed``.
     """
 
     spool_folder: Path | None
-    """Where temporary files must lie, or None for anywhere."""
+    """The folder where temporary files must be, or None for any."""
     holder: str | None
-    """The storage account or server that the files lie with, where their URIs do not name it."""
+    """The storage account or server, if the URIs do not name it."""
 
     def uri(self, name: str) -> str:
-        """The URI of a file, without a connection id."""
+        """Return the URI of a file, without a connection id."""
 
     def check(self, name: str) -> None:
-        """Refuse a name that no file can have there."""
+        """Refuse a name that no file can have."""
 
     def check_free(self, name: str) -> None:
-        """Refuse a name that no file can be published under because of what is there now."""
+        """Refuse a name if an existing file or folder is in its way."""
 
     def size(self, name: str) -> int | None:
-        """The size in bytes of the file that stands there under a name, or None."""
+        """Return the size of an existing file in bytes, or None."""
 
     def publish(self, file: LocalFile, owner: str) -> None:
-        """Make a file visible under its name; replaces what stands there."""
+        """Make a file visible under its name; replaces an existing one."""
 
     def clean(self, name: str, owner: str) -> None:
-        """Remove what earlier tries of this owner left when they were killed on the way there."""
+        """Remove what killed tries of this owner left of a file."""
 
 
 class LocalTarget:
@@ -81,28 +81,28 @@ class LocalTarget:
         self._folder = folder
 
     def uri(self, name: str) -> str:
-        """Give the ``file://`` URI of a file, without escapes: so ObjectStoragePath reads it."""
+        """Return the ``file://`` URI of a file, without escapes, as ObjectStoragePath reads it."""
         return f"file://{os.path.join(self._folder, name)}"  # noqa: PTH118 - keeps the last slash
 
     def check(self, name: str) -> None:
         """
-        Refuse the name of a folder.
+        Refuse the name of an existing folder.
 
-        :raises InvalidInput: says how to land inside of it.
+        :raises InvalidInput: if it is one; says how to land in it.
         """
         path = self._folder / name
         with failing_as_ours("look at", self.uri(name)):
             is_folder = path.is_dir()
         if is_folder:
             raise InvalidInput(
-                f"The destination {path} is a folder. End it in / to land files inside of it."
+                f"The destination {path} is a folder. End it in / to land files in it."
             )
 
     def check_free(self, name: str) -> None:
         """
-        Refuse a name that is a folder's, or below a file.
+        Refuse the name of an existing folder, and a name below an existing file.
 
-        :raises LandingFailed: names what is in the way.
+        :raises LandingFailed: if something is in the way; names it.
         """
         path = self._folder / name
         with failing_as_ours("look at", self.uri(name)):
@@ -121,17 +121,17 @@ class LocalTarget:
         return [parent for parent in path.parents if self._folder in parent.parents]
 
     def size(self, name: str) -> int | None:
-        """Give the size of the file that stands there, or None."""
+        """Return the size of an existing file in bytes, or None."""
         path = self._folder / name
         with failing_as_ours("look at", self.uri(name)):
             return None if path.is_dir() or not path.exists() else path.stat().st_size
 
     def publish(self, file: LocalFile, owner: str) -> None:  # noqa: ARG002 - the spool cleans up
         """
-        Rename the spool file to its name, which is atomic within a folder's filesystem.
+        Rename the spool file to its name, which is atomic within one file system.
 
-        A rename may reach the disk before the file does, so that a loss of power leaves an empty
-        file under the name: the file is synced before, and its folder after.
+        The file is synced before the rename and its folder after it. Otherwise the rename could
+        reach the disk first, and a power loss would leave an empty file under the name.
         """
         path = self._folder / file.name
         with failing_as_ours("publish", self.uri(file.name)):
@@ -141,27 +141,27 @@ class LocalTarget:
             sync(path.parent)
 
     def clean(self, name: str, owner: str) -> None:
-        """Leave it to the spool, which stands in the same folder."""
+        """Do nothing: the spool is in the same folder and removes its own leftovers."""
 
 
 def open_target(
     folder: str, storage_conn_id: str | None, storage_options: Mapping[str, Any] | None = None
 ) -> Target:
     """
-    Open the folder that files are to be published in.
+    Open a folder for publishing.
 
-    :param folder: a local path or a URI, perhaps with a connection id before ``@``.
+    :param folder: a local path or a URI, with or without a connection id before ``@``.
     :param storage_conn_id: the Airflow connection of the store.
-    :param storage_options: how the store is to keep files, in its own words; see ``stores``.
-    :raises InvalidInput: when it names no folder, no filesystem is installed for the scheme, no
-        such connection is there, or two are named.
+    :param storage_options: options of the store; see ``stores.check_options``.
+    :raises InvalidInput: if it is not a folder, no filesystem is installed for the scheme, the
+        connection does not exist, or two connections are named.
     """
     place = read_place(folder, storage_conn_id)
     options = {k: v for k, v in (storage_options or {}).items() if v is not None}
     if options and place.scheme in LOCAL_SCHEMES | SFTP_SCHEMES:
         raise InvalidInput(
-            f"Leave out storage_options for {place.scheme or 'local'} destinations: they are for "
-            f"objects of a store such as S3, not {sorted(map(str, options))}."
+            f"Leave out storage_options for {place.scheme or 'local'} destinations: options such "
+            f"as {sorted(map(str, options))} are for object stores such as S3."
         )
     if not place.scheme:
         path = os.path.abspath(re.sub("^/+", "/", place.path))  # noqa: PTH100 - keeps symlinks
@@ -171,9 +171,9 @@ def open_target(
 
 def _store(place: Place, options: dict[str, Any]) -> Target:
     """
-    Open a store as Airflow does; not inside an event loop, where S3's would fail.
+    Open a store as Airflow does; not within an event loop, where S3's would fail.
 
-    :raises InvalidInput: also if its connection is of another storage account than its URI names.
+    :raises InvalidInput: also if the connection's storage account is not the one in the URI.
     """
     scheme, conn_id, path = place.scheme, place.conn_id, place.path
     _check_is_there(scheme, conn_id)
@@ -190,9 +190,10 @@ def _store(place: Place, options: dict[str, Any]) -> Target:
         target = kind(root.fs, scheme, root.path, options)
     if place.account and target.holder and place.account != target.holder:
         raise InvalidInput(
-            f"destination names the storage account {place.account!r}, and its connection "
-            f"{conn_id or 'by default'!r} is of {target.holder!r}. Name another connection in "
-            "storage_conn_id, or the account of this one."
+            f"destination names the storage account {place.account!r}, but "
+            + (f"the connection {conn_id!r}" if conn_id else "the default connection")
+            + f" is for {target.holder!r}. Name another connection in storage_conn_id, or the "
+            "account of this one."
         )
     return target
 
@@ -201,7 +202,7 @@ def _check_is_there(scheme: str, conn_id: str | None) -> None:
     """
     Check that a store can be opened.
 
-    :raises InvalidInput: when no filesystem is installed for it, or there is no such connection.
+    :raises InvalidInput: if no filesystem is installed for it, or the connection does not exist.
     """
     if not has_filesystem(scheme):
         extra = _EXTRAS.get(scheme)
@@ -210,7 +211,7 @@ def _check_is_there(scheme: str, conn_id: str | None) -> None:
             + (
                 f"Install airflow-provider-reportrun[{extra}]."
                 if extra
-                else "Give a local path, or s3://, gs://, abfs:// or sftp://."
+                else "Use a local path, or s3://, gs://, abfs:// or sftp://."
             )
         )
     if conn_id:

@@ -234,7 +234,7 @@ def test_errors_hold_no_bytes_of_a_name(land, folder, request, kind, hook, resul
 @pytest.mark.parametrize("body", [zipped({}), zipped({"x/": b""})], ids=["none", "a folder"])
 def test_a_zip_without_a_file_is_refused(land, folder, name, decompress, body, hook, result):
     """There is nothing to land, and a reader would wait for it."""
-    with pytest.raises(ResultCorrupt, match=r"holds no file.*Nothing was published"):
+    with pytest.raises(ResultCorrupt, match=r"contains no file.*Nothing was published"):
         land(hook, result(body, "zip"), folder.destination(name), decompress=decompress)
     assert folder.files() == {}
 

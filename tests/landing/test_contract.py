@@ -287,7 +287,7 @@ def test_decompresses_into_a_file(store, land, result, hook):
 @pytest.mark.parametrize(
     ("members", "error", "words"),
     [
-        ({}, ResultCorrupt, "holds no file"),
+        ({}, ResultCorrupt, "contains no file"),
         ({"a.csv": BODY, "b.csv": BODY}, InvalidInput, r"one file\. End it in /"),
     ],
     ids=["none", "two"],

@@ -241,7 +241,7 @@ def test_a_wrong_size_that_stays_is_refused(
     with pytest.raises(ResultCorrupt, match=words) as caught:
         land(hook, run_id, folder.destination("report.csv"))
     assert f"announced {len(BODY)}" in str(caught.value)
-    assert "Nothing was published; download it anew" in str(caught.value)
+    assert "Nothing was published; download it again" in str(caught.value)
     assert folder.files() == {}
     assert len(downloads()) == 6
     assert len(waits) == 5

@@ -200,13 +200,13 @@ def test_types_that_are_asked_for(convert, expected, text, type_):
         ("a text of 4 characters", "  57", "bigint"),
         ("a number with a fraction, of 21 characters", "0.1234567890123456789", "double"),
         ("a whole number of 21 characters", "123456789012345678901", "double"),
-        ("no finite number", "NaN", "double"),
+        ("not a finite number", "NaN", "double"),
         ("a number with an exponent, of 5 characters", "1e-19", "double"),
         ("a text of 8 characters", '"1,234.56"', "double"),
         ("a timestamp with an offset", "2026-10-26T00:00:00Z", "timestamp"),
         ("a timestamp without an offset, of 29", "2026-10-26 00:00:00.123456789", "timestamp"),
         ("a text of 5 characters", "maybe", "boolean"),
-        ("3 bytes that are no UTF-8", "\udcff\udcfe\udcfd", "varchar"),
+        ("3 bytes that are not UTF-8", "\udcff\udcfe\udcfd", "varchar"),
     ],
 )
 def test_a_value_that_does_not_fit(refused, kind, text, type_, monkeypatch):
@@ -356,7 +356,7 @@ def test_columns_of_which_nothing_is_known_are_text(convert, caplog):
     """It is said in the log, with what was announced and is not there."""
     body = b"a,b,c\n1,2,3\n"
     assert convert(body, {"b": "bigint", "c": "geometry", "z": "bigint"}) == [("1", 2, "3")]
-    assert "for ['a', 'c']: landed as text" in caplog.text
+    assert "The columns ['a', 'c'] land as text" in caplog.text
     assert "does not have: ['z']" in caplog.text
 
 
@@ -377,8 +377,8 @@ def test_two_columns_of_one_name(refused):
 
 def test_a_header_that_is_no_text(refused):
     """It is no header."""
-    assert "no CSV in UTF-8" in str(refused(b"a,\xff\n1,2\n", {"a": "bigint"}))
-    assert "no CSV in UTF-8" in str(refused(b"a" * 200_000, {"a": "bigint"}))
+    assert "not CSV in UTF-8" in str(refused(b"a,\xff\n1,2\n", {"a": "bigint"}))
+    assert "not CSV in UTF-8" in str(refused(b"a" * 200_000, {"a": "bigint"}))
 
 
 def test_a_type_for_a_column_that_is_not_there(refused):
@@ -467,7 +467,7 @@ def test_a_full_disk(make, hook, folder, land, small_files):
         (r"End it in \.parquet", {"name": "r.csv", "output_format": "parquet"}),
         (r"End it in \.parquet", {"name": "r.ZIP", "output_format": "parquet"}),
         (r"add output_format='parquet'", {"column_types": {"a": "date"}}),
-        (r"column_types must name", {"column_types": ["a"]}),
+        (r"column_types must be a mapping", {"column_types": ["a"]}),
         (r"'a' in column_types must be one of", {"column_types": {"a": "money"}}),
         (r"'a' in column_types must be one of", {"column_types": {"a": "decimal(39,2)"}}),
         (r"'a' in column_types must be one of", {"column_types": {"a": "decimal(2,3)"}}),

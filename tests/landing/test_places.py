@@ -72,9 +72,9 @@ REFUSED = {
     "s3://finance//a.csv": "without //",
     "s3://finance/x/../a.csv": r"without '\.\.'",
     "gs://finance/./a.csv": r"without '\.'",
-    "s3://key:secret@finance/a.csv": "holds a login",
-    "sftp://me:secret@host/a.csv": "holds a login",
-    "abfss://c@acct.dfs.core.windows.net/a.csv?sig=secret": "holds a query",
+    "s3://key:secret@finance/a.csv": "contains a login",
+    "sftp://me:secret@host/a.csv": "contains a login",
+    "abfss://c@acct.dfs.core.windows.net/a.csv?sig=secret": "contains a query",
     "abfss://acct.dfs.core.windows.net/c/a.csv?sig=secret": "container before @",
 }
 

@@ -265,7 +265,7 @@ def test_an_upload_that_came_short_is_noticed(s3, tmp_path):
     path = tmp_path / "x"
     path.write_bytes(BODY)
     target = open_target(s3.destination(""), None)
-    with pytest.raises(LandingFailed, match="holds 8 bytes after 9"):
+    with pytest.raises(LandingFailed, match="has 8 bytes after 9"):
         target.publish(LocalFile(name="x.csv", path=path, size=9, sha256=""), "owner")
 
 
