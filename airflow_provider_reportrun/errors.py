@@ -45,7 +45,7 @@ class ReportRunError(Exception):
     """
     Base of all errors of this package.
 
-    :param message: what was tried, on which noun, what came back, what to do.
+    :param message: what was tried, on what, what came back, and what to do.
     :param facts: values of attributes that the class declares; others raise ``TypeError``.
 
     Every error keeps its facts through pickling and through ``to_json`` and ``from_json``.
@@ -280,7 +280,8 @@ def from_json(data: Any) -> ReportRunError:
             return known(plain(message), **good)
         case _:
             raise BadTriggerEvent(
-                f"A trigger event carries an error that cannot be read: {shown(data)}"
+                "A trigger event contains an error that cannot be read. Clear the task to start it "
+                f"again. The event is {shown(data)}"
             )
 
 

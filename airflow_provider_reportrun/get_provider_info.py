@@ -66,27 +66,28 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": {
                     "stripe_version": {
                         "label": "Stripe version",
-                        "description": "Sent as Stripe-Version. Empty: 2026-04-22.dahlia.",
+                        "description": "Sent as Stripe-Version. Default: 2026-04-22.dahlia.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "stripe_context": {
                         "label": "Stripe context",
                         "description": (
                             "The account that the reports are about (Stripe-Context), such as "
-                            "acct_123. Organisation keys need one; empty: the key's own account."
+                            "acct_123. Organisation keys need it. Default: the key's own account."
                         ),
                         "schema": {"type": ["string", "null"]},
                     },
                     "max_requests_per_second": {
                         "label": "Requests per second",
                         "description": (
-                            "What all triggers of one triggerer together may send. Empty: 20."
+                            "The most that all triggers of one triggerer send together. Default: "
+                            "20."
                         ),
                         "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
                     },
                     "request_timeout": {
                         "label": "Request timeout (seconds)",
-                        "description": "Total time of one request to the API. Empty: 60.",
+                        "description": "Longest time of one request to the API. Default: 60.",
                         "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
                     },
                     "download_hosts": {
@@ -100,19 +101,19 @@ def get_provider_info() -> dict[str, Any]:
                     "idempotency_namespace": {
                         "label": "Idempotency namespace",
                         "description": (
-                            "Tells two Airflow environments on one Stripe account apart; "
-                            "without it the same DAG in both would share its report runs."
+                            "Distinguishes Airflow environments that use the same Stripe account; "
+                            "without it, the same DAGs in both share their report runs."
                         ),
                         "schema": {"type": ["string", "null"]},
                     },
                     "ca_bundle": {
                         "label": "CA bundle",
-                        "description": "Path of a PEM file to trust in place of the usual one.",
+                        "description": "Path of a PEM file, which replaces the usual trusted ones.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "proxy": {
                         "label": "Proxy",
-                        "description": "Such as http://proxy:3128. Empty: from the environment.",
+                        "description": "Such as http://proxy:3128. Default: from the environment.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "allow_plain_http": {

@@ -82,7 +82,7 @@ else:
         ) -> RetryDecision:
             """Decide whether to retry after an exception left a task."""
             if isinstance(exception, ReportRunError) and not exception.transient:
-                return RetryDecision.fail(f"{type(exception).__name__} does not pass by itself")
+                return RetryDecision.fail(f"{type(exception).__name__} is permanent")
             decision = super().evaluate(exception, try_number, max_tries, context)
             hint = exception.retry_after if isinstance(exception, ApiError) else None
             if hint is None or decision.retry_delay is None:
@@ -92,7 +92,7 @@ else:
 
     REPORT_RUN_RETRY_POLICY = ReportRunRetryPolicy(
         rules=[
-            RetryRule(exception=kind, retry_delay=pause, reason=f"{kind.__name__} may pass")
+            RetryRule(exception=kind, retry_delay=pause, reason=f"{kind.__name__} may be temporary")
             for kind, pause in PAUSES.items()
         ]
     )

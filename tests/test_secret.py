@@ -124,13 +124,13 @@ def test_refusals_say_what_to_do(hook, finished):
     name = "airflow.sdk.serde" if find_spec("airflow.sdk.serde") else "airflow.serialization.serde"
     serialize = importlib.import_module(name).serialize
     for value, words in [
-        (hook.access, "make a ReportRunHook in the task"),
+        (hook.access, "create a ReportRunHook in the task"),
         (hook.access.api_key, "must not go into an XCom"),
         (finished.file.url, "must not go into an XCom"),
     ]:
         with pytest.raises(InvalidInput, match=words):
             serialize(value)
-    with pytest.raises(InvalidInput, match=r"hook\.access must not leave the task"):
+    with pytest.raises(InvalidInput, match=r"hook\.access cannot be returned"):
         pickle.dumps(hook.access)
 
 

@@ -112,8 +112,8 @@ class ApiAccess:
         :raises InvalidInput: always.
         """
         raise InvalidInput(
-            "hook.access must not leave the task: it holds the API key. Return what you need of "
-            "it, such as access.base_url, and make a ReportRunHook in the task that needs the key."
+            "hook.access cannot be returned, because it contains the API key. Return a field such "
+            "as access.base_url, and create a ReportRunHook in the task that needs the key."
         )
 
     @property
@@ -174,11 +174,13 @@ def _read(connection: AirflowConnection) -> ApiAccess:
     api_key = Secret((connection.password or "").strip())
     if not api_key.reveal():
         raise InvalidInput(
-            f"The connection {connection.conn_id!r} holds no API key. Put a Stripe secret or "
+            f"The connection {connection.conn_id!r} has no API key. Put a Stripe secret or "
             "restricted key (sk_... or rk_...) into its password field."
         )
     if not re.fullmatch(r"[!-~]+", api_key.reveal()):
-        raise fields.bad("password", "holds blanks or characters that no API key has")
+        raise fields.bad(
+            "password", "must be an API key; it contains blanks or characters that no key has"
+        )
     proxy = fields.proxy("proxy")
     base_url = _base_url(connection, fields)
     _check_plain_http(base_url, proxy, fields)
@@ -211,15 +213,15 @@ def _check_plain_http(base_url: str, proxy: Secret | None, fields: _Fields) -> N
     if not _is_loopback(parts.hostname or ""):
         raise fields.bad(
             "host",
-            "must be https://..., for over http:// anybody on the way reads the API key. On a "
-            'private network that you trust, the extra "allow_plain_http": true allows it',
+            "must begin with https://, because over http:// anyone on the network can read the "
+            'API key. On a private network that you trust, set the extra "allow_plain_http": true',
         )
     # A plain http request does not go through a tunnel: the proxy itself receives it, with the key.
     if proxy is not None and not _is_loopback(urlsplit(proxy.reveal()).hostname or ""):
         raise fields.bad(
             "proxy",
-            "must not be used with a host of http://, whose API key it would get unencrypted. "
-            'Take the proxy out, or allow it with the extra "allow_plain_http": true',
+            "must not be used with an http:// host, because it would receive the API key "
+            'unencrypted. Remove the proxy, or set the extra "allow_plain_http": true',
         )
 
 
@@ -238,12 +240,12 @@ def _base_url(connection: AirflowConnection, fields: _Fields) -> str:
     if not isinstance(port, int | None) or (port and not 0 < port < _PORTS):
         raise fields.bad("port", "must be a number from 1 to 65535, or empty")
     if "@" in parts.netloc:
-        raise fields.bad("host", "must hold no user; the key belongs into the password field")
+        raise fields.bad("host", "must not contain a user; put the key into the password field")
     name = (parts.hostname or "").rstrip(".")
     if parts.scheme not in {"http", "https"} or not is_host(name):
         raise fields.bad("host", f"must look like {DEFAULT_BASE_URL}; it is {_kind(host)}")
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise fields.bad("host", "must hold a scheme, a host and perhaps a port, nothing else")
+        raise fields.bad("host", "must contain only a scheme, a host and optionally a port")
     hostname = f"[{name}]" if ":" in name else name
     return f"{parts.scheme}://{hostname}:{port}" if port else f"{parts.scheme}://{hostname}"
 
@@ -331,12 +333,12 @@ class _Fields:
         import difflib
 
         nearest = difflib.get_close_matches(name.lower(), EXTRAS, n=1, cutoff=0.5)
-        advice = f"did you mean {nearest[0]!r}? " if nearest else ""
+        advice = f": did you mean {nearest[0]!r}?" if nearest else "."
         is_shown = name.isidentifier() and name.isascii() and not self._is_a_key(name)
         shown = repr(name[:60]) if is_shown else f"of {len(name)} characters"
         return InvalidInput(
-            f"The connection {self._conn_id!r} has an unknown extra {shown}: {advice}"
-            f"It would be without effect. Known extras: {', '.join(EXTRAS)}."
+            f"The connection {self._conn_id!r} has an unknown extra {shown}{advice} Known extras: "
+            f"{', '.join(EXTRAS)}; any other would have no effect."
         )
 
     def _is_a_key(self, text: str) -> bool:
@@ -367,7 +369,7 @@ class _Fields:
     def header(self, name: str) -> str | None:
         text = self.text(name)
         if text is not None and not text.isascii():
-            raise self.bad(name, "must be ASCII text, for it is sent as a header")
+            raise self.bad(name, "must be ASCII text, because it is sent as a header")
         return text
 
     def proxy(self, name: str) -> Secret | None:
@@ -413,6 +415,6 @@ class _Fields:
             if set(host) & set("/:@*?# ") or not host.isprintable():
                 raise self.bad(
                     name,
-                    f"must hold host names such as files.internal; entry {index + 1} is none",
+                    f"must contain host names such as files.internal; entry {index + 1} is not one",
                 )
         return frozenset(hosts)

@@ -1,7 +1,7 @@
 """
 Turn a ``Request`` into a ``Response``: blocking with requests, or awaiting with aiohttp.
 
-With ``guarded.py`` the only module that imports either library. It does so only inside functions,
+Only this module and ``guarded.py`` import these libraries. They do so only inside functions,
 because importing the operators must stay cheap. Redirects are never followed here, so the key is
 sent to the API's host only.
 """
@@ -157,8 +157,11 @@ def ca_bundle(access: ApiAccess) -> str | None:
             where, bundle = f"The environment variable {name}", os.environ[name]
     if bundle and not os.path.exists(bundle):  # noqa: PTH110 - a path as requests accepts it
         # Text that does not look like a path is not shown: it may be a secret in the wrong field.
-        path = repr(bundle) if "/" in bundle or "." in bundle else "what is no path"
-        raise InvalidInput(f"{where} names {path}, a ca_bundle that is not on this machine.")
+        path = repr(bundle) if "/" in bundle or "." in bundle else "its value"
+        raise InvalidInput(
+            f"{where} must be the path of a PEM file on this machine, as ca_bundle; {path} does "
+            "not exist."
+        )
     return bundle
 
 
@@ -224,7 +227,7 @@ class _Body:
         self._length = 0
         encoding = headers.get("Content-Encoding", "identity").strip().lower()
         if self.is_wanted and encoding not in {"", "identity"}:
-            raise UnreadableAnswer("an encoding that was not asked for")
+            raise UnreadableAnswer("an encoding that was not requested")
 
     def take(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
@@ -370,7 +373,8 @@ def _read_unlogged(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _cut(what: str, error: Exception) -> TransportError:
     return TransportError(
-        f"Tried to {what}: the connection failed or was cut off ({reason(error)}).",
+        f"Tried to {what}: the connection failed or was cut off ({reason(error)}). "
+        f"{_advice(error, 'proxy')}",
         transient=not is_untrusted(error),
     )
 
@@ -405,7 +409,9 @@ def _trusting(bundle: str) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=bundle)
     except (ssl.SSLError, OSError):
-        raise InvalidInput(f"The ca_bundle {bundle!r} holds no certificates in PEM.") from None
+        raise InvalidInput(
+            f"The ca_bundle {bundle!r} contains no PEM certificates: use a file that does."
+        ) from None
 
 
 def _environment_proxy(base_url: str) -> str | None:
@@ -511,17 +517,17 @@ def _failure(request: Request, access: ApiAccess, error: Exception) -> Transport
     Raise the result outside of the ``except``, so the library's error is not chained to it: that
     may contain more than a log should.
     """
-    is_tls = any(type(each).__module__ == "ssl" for each in _causes(error))
     return TransportError(
-        f"Tried {request.method} {request.path} at {access.base_url}: no whole answer "
-        f"({reason(error)}). "
-        + (
-            "Check that the host speaks TLS, its certificate, and ca_bundle of the connection."
-            if is_tls
-            else "Check the connection's host and proxy, and the network on the way."
-        ),
+        f"No whole answer from {access.base_url} ({reason(error)}). "
+        f"{_advice(error, 'host and proxy')} The request was {request.method} {request.path}.",
         transient=not is_untrusted(error),
     )
+
+
+def _advice(error: Exception, fields: str) -> str:
+    if any(type(each).__module__ == "ssl" for each in _causes(error)):
+        return "Check that the host speaks TLS, its certificate, and ca_bundle of the connection."
+    return f"Check the connection's {fields}, and the network on the way."
 
 
 def is_untrusted(error: BaseException) -> bool:

@@ -1,1 +1,1 @@
-"""The hook: where Airflow and the API meet."""
+"""The hook, which connects Airflow to the API."""

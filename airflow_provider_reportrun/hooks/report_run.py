@@ -1,4 +1,4 @@
-"""The hook: an Airflow connection, spoken through the conversations of ``protocol``."""
+"""The hook: the API over an Airflow connection, with the conversations of ``protocol``."""
 
 from __future__ import annotations
 
@@ -74,28 +74,28 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DEFINITION_SECONDS = 300.0
-"""How long a report's definition is kept."""
+"""How long a report's definition is reused."""
 _NO_SUCH_RUN = frozenset({"not_found", "resource_missing"})
 """
-How the API says, in v2 and v1, that it has no such report run: then it knows the key.
+The codes for a missing report run, in v2 and v1, which show that the API knows the key.
 
-A gateway on the way that says 404 knows nothing of keys.
+Any other 404 may come from a gateway on the way.
 """
 _definitions: dict[tuple[str, Secret, str | None, str], tuple[Report, float]] = {}
-"""By server, key, account and report: with the time (monotonic) that it was fetched at."""
+"""Definitions by server, key, account and report, each with its fetch time (monotonic)."""
 
 
 class ReportRunHook(BaseHook):
     """
-    Talk to Stripe's Reporting API over an Airflow connection of type ``reportrun``.
+    Use Stripe's Reporting API over an Airflow connection of type ``reportrun``.
 
-    Requests that fail in passing are repeated within seconds (``RetryPolicy``). A hook keeps one
-    session; close it, or use the hook as a context manager.
+    The hook repeats requests that fail temporarily within seconds (``RetryPolicy``). It keeps one
+    session open: close the hook, or use it as a context manager.
 
     :param reportrun_conn_id: the connection.
-    :param stripe_context: the account that the reports are about, over the connection's own; None,
-        or what a template renders to without a value, leaves that.
-    :raises InvalidInput: when ``reportrun_conn_id`` is such, or ``stripe_context`` cannot be used.
+    :param stripe_context: the account that the reports are about; overrides the connection's. None,
+        or what a template renders to without a value, keeps that.
+    :raises InvalidInput: if ``reportrun_conn_id`` is empty, or ``stripe_context`` cannot be used.
     """
 
     conn_name_attr = "reportrun_conn_id"
@@ -117,14 +117,14 @@ class ReportRunHook(BaseHook):
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Give the form's own fields to Airflow 3.0 and 3.1; newer ones read the provider info."""
+        """Return the form's own fields for Airflow 3.0 and 3.1; later ones read provider info."""
         from airflow_provider_reportrun.hooks import connection_form
 
         return connection_form.widgets()
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Say to Airflow 3.0 and 3.1 what the form's usual fields are for."""
+        """Return the labels of the form's usual fields for Airflow 3.0 and 3.1."""
         from airflow_provider_reportrun.hooks import connection_form
 
         return connection_form.field_behaviour()
@@ -132,14 +132,15 @@ class ReportRunHook(BaseHook):
     @cached_property
     def access(self) -> ApiAccess:
         """
-        What the connection says; read once.
+        The content of the connection, read once.
 
-        :raises InvalidInput: when there is no such connection, or a field of it cannot be used.
+        :raises InvalidInput: if there is no such connection, or if a field of it cannot be used.
+        :raises TransportError: if Airflow cannot look up the connection.
         """
         return read_connection(self._connection())
 
-    # Two methods each, so that no frame under an error of ``read_connection`` holds Airflow's
-    # connection, which shows its password to whoever records local variables.
+    # Two methods each, so no frame of an error of ``read_connection`` contains Airflow's
+    # connection: error trackers record local variables, and a connection prints its password.
     def _connection(self) -> Connection:
         try:
             return self.get_connection(self.reportrun_conn_id)
@@ -158,7 +159,7 @@ class ReportRunHook(BaseHook):
             return await aget_connection(self.reportrun_conn_id)
         except AirflowNotFoundException:
             outage = await asyncio.to_thread(look_up_outage, self.reportrun_conn_id)
-            # Transient: the operator has read the connection before it deferred.
+            # Transient, because the operator read the connection before it deferred.
             failure = _no_connection(self.reportrun_conn_id, outage, transient=True)
         except Exception as error:  # noqa: BLE001 - whatever Airflow's side raises
             failure = _no_connection(self.reportrun_conn_id, type(error).__name__)
@@ -166,16 +167,16 @@ class ReportRunHook(BaseHook):
 
     @property
     def effective_context(self) -> str | None:
-        """The account that the reports are about: the hook's, else the connection's, else None."""
+        """The account that the reports are about: the hook's, the connection's, or None."""
         return self.stripe_context or self.access.stripe_context
 
     def get_conn(self) -> requests.Session:
         """
-        Give the session that the hook sends with; it carries the key and version.
+        Return the session that the hook uses, which sends the key and the version.
 
-        Use it for paths of the API's own host only.
+        Use it only for the API's own host.
 
-        :raises InvalidInput: when the connection cannot be used.
+        :raises InvalidInput: if the connection cannot be used.
         """
         from airflow_provider_reportrun.client import transport
 
@@ -199,9 +200,9 @@ class ReportRunHook(BaseHook):
 
     def converse(self, flow: Flow[T]) -> T:
         """
-        Carry a conversation out, blocking.
+        Run a conversation, blocking.
 
-        :raises ReportRunError: what the conversation raises.
+        :raises ReportRunError: as the conversation does.
         """
         return drive(flow, send=self._send, pause=_pause, measure=telemetry.measure)
 
@@ -211,7 +212,7 @@ class ReportRunHook(BaseHook):
         return transport.send(self.get_conn(), self.access, request)
 
     async def aconverse(self, flow: Flow[T]) -> T:
-        """Carry a conversation out, awaiting, over the session that all triggers share."""
+        """Run a conversation, awaiting, over the session that all triggers share."""
         from airflow_provider_reportrun.client.session import talk
 
         async with talk(self.reportrun_conn_id, self._aaccess, self.stripe_context) as one:
@@ -229,14 +230,14 @@ class ReportRunHook(BaseHook):
         Create a report run.
 
         :param report: id of the report template.
-        :param report_parameters: names to strings, lists of strings or aware datetimes; an
-            interval is ``interval_start`` and ``interval_end``, half-open.
+        :param report_parameters: maps names to strings, lists of strings or aware datetimes;
+            ``interval_start`` and ``interval_end`` are a half-open interval.
         :param result_options: ``{"compress_file": True}`` for a ZIP.
-        :param idempotency_key: up to 255 characters; the same key within 30 days gives the same
-            report run. None makes a random one, which covers the repeats of this call alone.
-        :raises InvalidInput: before anything is sent.
-        :raises CapacityExceeded: when the key has as many report runs going as it may.
-        :raises ReportRunError: as the tree in ``errors.py`` says.
+        :param idempotency_key: up to 255 characters; the same key returns the same report run for
+            30 days. None uses a random key, which covers only the repeats of this call.
+        :raises InvalidInput: if an argument cannot be used; nothing was sent.
+        :raises CapacityExceeded: if the key has as many report runs in progress as it may.
+        :raises ReportRunError: see the tree in ``errors.py``.
 
         Source: https://docs.stripe.com/api/v2/reporting/report-runs/create
         """
@@ -257,10 +258,10 @@ class ReportRunHook(BaseHook):
 
     def get_report_run(self, report_run_id: str) -> ReportRun:
         """
-        Get a report run as it is now; a succeeded one comes with a fresh, short-lived URL.
+        Get a report run as it is now; a succeeded one has a fresh, short-lived URL.
 
-        :raises NotFound: when the key's account has none of this id.
-        :raises ReportRunError: as the tree in ``errors.py`` says.
+        :raises NotFound: if the key's account has no report run with this id.
+        :raises ReportRunError: see the tree in ``errors.py``.
         """
         return self.converse(flows.ask(calls.get_report_run(report_run_id)))
 
@@ -270,16 +271,16 @@ class ReportRunHook(BaseHook):
 
     def get_result_file(self, report_run_id: str) -> ResultFile | None:
         """
-        Get what the API says of a result, with its columns where the API's version tells them.
+        Get the facts of a result, with its columns if this version of the API returns them.
 
-        :return: None where the report run has no result, or not yet.
-        :raises NotFound: when the key's account has no report run of this id.
-        :raises ReportRunError: as the tree in ``errors.py`` says.
+        :return: None if the report run has no result (yet).
+        :raises NotFound: if the key's account has no report run with this id.
+        :raises ReportRunError: see the tree in ``errors.py``.
         """
         try:
             run = self.converse(flows.ask(calls.get_report_run(report_run_id, with_schema=True)))
         except InvalidRequest as error:
-            log.warning("The API does not tell the columns of results: %s", error)
+            log.warning("The API does not return the columns of results: %s", error)
             run = self.get_report_run(report_run_id)
         return run.file
 
@@ -287,8 +288,8 @@ class ReportRunHook(BaseHook):
         """
         Get a report template: its parameters, and which data it has.
 
-        :raises NotFound: when there is no such report.
-        :raises ReportRunError: as the tree in ``errors.py`` says.
+        :raises NotFound: if there is no such report.
+        :raises ReportRunError: see the tree in ``errors.py``.
         """
         return self.converse(flows.ask(calls.get_report(report_id)))
 
@@ -298,15 +299,15 @@ class ReportRunHook(BaseHook):
 
     def definition(self, report_id: str, *, fetched_since: float | None = None) -> Report:
         """
-        Get a report template, where it will do as this process got it a while ago.
+        Get a report template, or a recent copy that this process already has.
 
-        :param fetched_since: ``time.monotonic()`` of the oldest copy that will do; None for five
+        :param fetched_since: ``time.monotonic()`` of the oldest acceptable copy; None for five
             minutes ago.
         :raises ReportRunError: as ``get_report`` does, after two attempts.
         """
         if fetched_since is None:
             fetched_since = time.monotonic() - DEFINITION_SECONDS
-        # Not by the connection's name, which may lead to another server or account by now.
+        # Not by the connection's name, which may name another server or account by now.
         kept = (self.access.base_url, self.access.api_key, self.effective_context, report_id)
         report, fetched_at = _definitions.get(kept, (None, 0.0))
         if report is None or fetched_at < fetched_since:
@@ -324,11 +325,11 @@ class ReportRunHook(BaseHook):
         """
         Wait in place until a report run has succeeded.
 
-        :param poll_interval: shortest time between two looks, in seconds or a timedelta; it grows
-            with the age of the report run to ten times as much.
-        :param timeout: in seconds, or a timedelta; 0 looks once.
-        :raises ReportRunFailed: when it ended in ``failed``.
-        :raises DeadlinePassed: when it is still going after the timeout; it goes on at Stripe.
+        :param poll_interval: shortest time between two polls, in seconds or a timedelta; it grows
+            with the age of the report run, up to ten times as much.
+        :param timeout: in seconds, or a timedelta; 0 polls once.
+        :raises ReportRunFailed: if it ended in ``failed``.
+        :raises DeadlinePassed: if it is unfinished after the timeout; it continues at Stripe.
         """
         shortest = seconds(poll_interval, "poll_interval")
         span = timeout if isinstance(timeout, int | float) else timeout.total_seconds()
@@ -340,15 +341,15 @@ class ReportRunHook(BaseHook):
 
     def download_result(self, report_run_id: str, path: str | Path) -> ResultFacts:
         """
-        Download the result of a succeeded report run to a local file, verified.
+        Download the result of a succeeded report run to a local file, and verify it.
 
-        The file is whole or absent: it is written beside its name and renamed.
+        The file is never partial: it is written under a temporary name and renamed.
 
-        :param path: replaced when it exists; folders on the way are made.
-        :raises InvalidInput: when it is a folder.
-        :raises LandingFailed: when it cannot be written.
-        :raises ResultCorrupt: when what came is not what the API announced.
-        :raises ReportRunError: as the tree in ``errors.py`` says.
+        :param path: an existing file is replaced, and missing folders are created.
+        :raises InvalidInput: if it is a folder.
+        :raises LandingFailed: if it cannot be written.
+        :raises ResultCorrupt: if the download is not what the API announced.
+        :raises ReportRunError: see the tree in ``errors.py``.
         """
         from airflow_provider_reportrun.landing.local import download_to_file
 
@@ -357,10 +358,10 @@ class ReportRunHook(BaseHook):
     @contextmanager
     def open_result(self, url: Secret, headers: Mapping[str, str]) -> Iterator[Stream]:
         """
-        Open a result file over a session that does not hold the key.
+        Open a result file over a session without the key.
 
-        :param url: of a host that the caller has checked; never logged, for it is a credential.
-        :raises TransportError: when no answer came.
+        :param url: a credential, which is never logged; the caller has checked its host.
+        :raises TransportError: if no answer arrived.
         """
         from airflow_provider_reportrun.client import transport
 
@@ -372,16 +373,16 @@ class ReportRunHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Try the connection by asking for a report run that does not exist.
+        Test the connection by requesting a report run that does not exist.
 
-        :return: whether the key can read report runs, and what to do where it cannot.
+        :return: whether the key can read report runs, and what to do if it cannot.
         """
         try:
             probe = calls.get_report_run("reprun_connection_test")
             self.converse(flows.ask(probe, policy=flows.ONE_OF_MANY))
         except NotFound as error:
             if error.unknown_path or error.code not in _NO_SUCH_RUN:
-                return False, f"This 404 does not prove the key: check host and proxy. {error}"
+                return False, f"This 404 does not prove the key: check the host and proxy. {error}"
         except AuthenticationError as error:
             return False, f"The API at {self.access.base_url} does not know this key. {error}"
         except PermissionDenied as error:
@@ -396,38 +397,38 @@ class ReportRunHook(BaseHook):
 def _works(access: ApiAccess, context: str | None) -> str:
     account = f"the account {context}" if context else "its account"
     return (
-        f"The API at {access.base_url} knows this key, and it may read report runs of {account}. "
-        "Whether it may create them (reporting_write) only a create can tell."
+        f"The API at {access.base_url} knows this key, which may read report runs of {account}. "
+        "Only a create can show whether it may create them (reporting_write)."
     )
 
 
 def _denied(error: PermissionDenied, context: str | None) -> str:
     if error.context_missing and not context:
         return (
-            "The API knows this key, but it needs a Stripe-Context: fill in the field "
+            "The API knows this key, which needs a Stripe-Context: fill in the field "
             f"stripe_context with the account that the reports are about (acct_...). {error}"
         )
     if error.context_missing:
         return (
-            f"The API knows this key, but it has no access to the account {context}: correct the "
+            f"The API knows this key, which has no access to the account {context}: correct the "
             f"field stripe_context. {error}"
         )
     of_account = f" of the account {context}" if context else ""
     or_account = ", or correct the field stripe_context" if context else ""
     return (
-        f"The API knows this key, but it may not read report runs{of_account}: give it the "
+        f"The API knows this key, which may not read report runs{of_account}: give it the "
         "permission reporting_read, and reporting_write to create them"
         f"{or_account}. {error}"
     )
 
 
 def forget_definitions() -> None:
-    """Let every report's definition be fetched anew, as a test wants that changes the world."""
+    """Discard all definitions, such as before a test that changes the sandbox."""
     _definitions.clear()
 
 
 def _pause(step: Pause) -> None:
-    """Wait in place; a conversation that is alone has no line to stand in."""
+    """Wait in place; a blocking conversation has no line to share with others."""
     match step:
         case Sleep() | AwaitRoom():
             time.sleep(step.seconds)
@@ -448,8 +449,8 @@ def _no_connection(
         )
     return TransportError(
         f"Airflow could not look up the connection {conn_id!r} ({outage}). Check its API server "
-        f"and secrets backend; if they are well, create a connection of type {CONNECTION_TYPE!r}, "
-        "or name another one in reportrun_conn_id."
+        f"and secrets backend; if they work, create a connection of type {CONNECTION_TYPE!r}, or "
+        "name another one in reportrun_conn_id."
     )
 
 
@@ -490,6 +491,6 @@ def _checked_context(stripe_context: Any) -> str | None:
     ):
         return stripe_context.strip() or None
     raise InvalidInput(
-        "stripe_context must be an account such as acct_123: one line of ASCII text, and no API "
-        f"key. It is a {type(stripe_context).__name__}, not shown here for it may be one."
+        "stripe_context must be an account such as acct_123: one line of ASCII text, and not an "
+        f"API key. It is a {type(stripe_context).__name__}, not shown because it may be a key."
     )

@@ -1,1 +1,1 @@
-"""The buttons of tasks."""
+"""The links of tasks in Airflow's UI."""

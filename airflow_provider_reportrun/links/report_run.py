@@ -1,4 +1,4 @@
-"""The button of a task that leads to its report run."""
+"""The link from a task to its report run."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 _SHOWN: Final = "_shown_link"
-"""Of an operator: the link that it has shown; None if it has done so before it was resumed."""
+"""Attribute of an operator: the link that it set; None if it may have set one before a resume."""
 
 
 def inspector_url(access: ApiAccess, report_run_id: str) -> str:
     """
-    Give the page of Stripe's Workbench where an API object is looked at by its id.
+    Return the URL of the page of Stripe's Workbench that shows an API object by its id.
 
-    Stripe documents the page, and that the id is entered there. The parameter is the one with which
-    Stripe's own links into Workbench name an object; where Workbench does not read it, the id
-    stands in the address, to be copied.
+    Stripe documents the page, and that users enter the id there. Stripe's own links into Workbench
+    name an object in the same parameter. If Workbench ignores it, users can copy the id from the
+    address.
 
     Source: https://docs.stripe.com/workbench, ``request_log_url`` of Stripe's errors.
     """
@@ -39,25 +39,23 @@ def inspector_url(access: ApiAccess, report_run_id: str) -> str:
 
 class ReportRunLink(BaseOperatorLink):
     """
-    Leads to the report run of a task instance, from the moment its id is known.
+    Links to the report run of a task instance as soon as its id is known.
 
-    Airflow asks for the link when a worker leaves the task, whatever the outcome, and keeps it as
-    an XCom that it reads without the XCom backend. The tasks write that XCom before, in the same
-    way, so that a task that waits, or is killed, has its button too, and one that is resumed and
-    fails keeps it.
+    Airflow calls ``get_link`` when a worker leaves the task, whatever the outcome, and stores the
+    link as an XCom that it reads without the XCom backend. The tasks write the same XCom earlier,
+    so a waiting or killed task has the link too, and a task that is resumed and fails keeps it.
     """
 
     name: ClassVar[str] = "Stripe report run"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """
-        Give the link that the task has shown.
+        Return the link that the task has set.
 
-        Only what a resumed task has shown before is looked up, for a look-up that finds nothing is
-        an error in Airflow's log: by the end of its part before, Airflow has written a link, if
-        only an empty one.
+        The XCom is looked up only for a resumed task: Airflow wrote it when the task was deferred,
+        perhaps empty. A look-up that finds nothing would be an error in Airflow's log.
 
-        :return: empty, which shows no button, if there is no report run yet.
+        :return: empty, which shows no link, if there is no report run yet.
         """
         shown: str | None = getattr(operator, _SHOWN, "")
         if shown is None:
@@ -76,14 +74,14 @@ class ReportRunLink(BaseOperatorLink):
 def show_link(
     operator: BaseOperator, context: Context, access: ApiAccess, report_run_id: str
 ) -> None:
-    """Let the task's button lead to a report run; a poke outside of any task has none."""
+    """Set the task's link to a report run; do nothing outside of a task, such as in a poke."""
     ti = context.get("ti")
     if ti is None:
         return
     from airflow.sdk.bases.xcom import BaseXCom
 
     url = inspector_url(access, report_run_id)
-    # Not ti.xcom_push, for a custom XCom backend would put a path of its storage in its place.
+    # Not ti.xcom_push, because a custom XCom backend would replace the link by a storage path.
     BaseXCom.set(
         ReportRunLink().xcom_key,
         url,
@@ -96,17 +94,17 @@ def show_link(
 
 
 def keep_link(operator: BaseOperator) -> None:
-    """Keep the link that a task has shown before it was deferred, until it shows another."""
+    """Keep the link that a task set before it was deferred, until it sets another."""
     setattr(operator, _SHOWN, None)
 
 
 @contextmanager
 def failures_linked(operator: BaseOperator, context: Any, hook: ReportRunHook) -> Iterator[None]:
-    """Let the button lead to the report run that an error is about."""
+    """Set the link to the report run that an error is about."""
     try:
         yield
     except ReportRunError as error:
         if error.report_run_id:
-            with suppress(ReportRunError):  # of a connection that is gone by now
+            with suppress(ReportRunError):  # the connection may be gone by now
                 show_link(operator, context, hook.access, error.report_run_id)
         raise

@@ -77,26 +77,26 @@ _BY_STATUS: Mapping[int, tuple[type[ApiError], str]] = {
     ),
     HTTPStatus.NOT_FOUND: (
         NotFound,
-        "Check the id, and that key and Stripe-Context belong to the account that has it.",
+        "Check the id, and that the key and the Stripe-Context belong to its account.",
     ),
     HTTPStatus.CONFLICT: (
         ServerError,
-        "Another request was at work on the same thing; ask again.",
+        "Another request on the same object is in progress; try again.",
     ),
     HTTPStatus.TOO_MANY_REQUESTS: (
         RateLimited,
-        "The API limits requests for a while; asking again later helps.",
+        "There are too many requests; try again later.",
     ),
 }
 _IDEMPOTENCY = (
     IdempotencyMismatch,
-    "The idempotency key was used before with other parameters; give another idempotency_key.",
+    "The idempotency key was used before with other parameters; use another idempotency_key.",
 )
 _CAPACITY = (
     CapacityExceeded,
-    "The API key has as many report runs going as it may; wait until one of them ends.",
+    "The API key has as many report runs in progress as it may; wait until one of them ends.",
 )
-_INVALID = (InvalidRequest, "Correct what the message names.")
+_INVALID = (InvalidRequest, "Fix the parameter named above.")
 _PATH = (
     NotFound,
     (
@@ -104,15 +104,15 @@ _PATH = (
         "API, which may be a preview."
     ),
 )
-_AT_WORK = (ServerError, "An earlier request under this key is still at work; ask again.")
-_SERVER = (ServerError, "The fault is on the API's side; asking again later helps.")
+_AT_WORK = (ServerError, "An earlier request under this key is still in progress; try again.")
+_SERVER = (ServerError, "The API failed; try again later.")
 
 
 def read_json(response: Response, tried: str) -> Any:
     """
     Read a successful answer.
 
-    :param tried: what was tried, on which noun, for the error's message: ``"create a report run of
+    :param tried: what was tried, on what, for the error's message: ``"create a report run of
         balance_summary"``.
     :return: decoded JSON.
     :raises ApiError: if the API refused; the subclass says why.
@@ -127,10 +127,10 @@ def read_json(response: Response, tried: str) -> Any:
     if is_refusal and (said is not None or response.status in _OUTAGE):
         raise _refusal(response, said or _Said(), tried)
     content_type = one_line(response.headers.get("Content-Type") or "no content type", 100)
-    came = "JSON of another form than" if isinstance(data, dict) else f"{content_type} in place of"
+    came = "other JSON than the API's" if isinstance(data, dict) else f"{content_type}, not JSON"
     raise UnexpectedAnswer(
-        f"Tried to {tried}: something answered HTTP {response.status} with {came} "
-        "the API's JSON. Check the connection's host, and any proxy or gateway on the way.",
+        f"Tried to {tried}: the answer was HTTP {response.status} with {came}. Check the "
+        "connection's host, and any proxy or gateway on the way.",
         status=response.status,
         request_id=response.request_id,
     )

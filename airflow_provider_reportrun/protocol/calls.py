@@ -154,7 +154,7 @@ def required(value: Any, name: str) -> Any:
     """
     if is_nothing(value):
         raise InvalidInput(
-            f"{name} is {value!r}: a value is needed here. Check what its template renders to."
+            f"{name} is {value!r}, but a value is required. Check what its template renders to."
         )
     return value
 
@@ -176,7 +176,7 @@ def checked_id(value: Any, argument: str) -> str:
         return str(value.strip())
     raise InvalidInput(
         f"{argument} must be the id of a {argument.removesuffix('_id').replace('_', ' ')}, "
-        f"not {value!r}. Where it comes from a template, check what that renders to."
+        f"not {value!r}. If it comes from a template, check what that renders to."
     )
 
 
@@ -208,7 +208,7 @@ def key_if_any(value: Any, name: str) -> str | None:  # noqa: ARG001 - the signa
 
 def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(options, Mapping) or set(options) - {"compress_file"}:
-        raise InvalidInput(f"result_options takes compress_file and nothing else, not {options!r}.")
+        raise InvalidInput(f"result_options accepts only compress_file, not {options!r}.")
     checked = {name: _FLAGS.get(str(value).lower()) for name, value in options.items()}
     if None in checked.values():
         raise InvalidInput(

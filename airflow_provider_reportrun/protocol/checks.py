@@ -28,8 +28,9 @@ def available_through(report: Report) -> datetime:
     parameter = report.parameters.get(INTERVAL_END)
     if parameter is None or parameter.latest is None:
         raise DataWindowUnknown(
-            f"The report {report.id} does not say up to which instant it has data "
-            "(timestamp_details of interval_end), so that cannot be waited for."
+            f"The report {report.id} does not say up to which instant it has data. Use "
+            "wait_for_data=True of an operator, which waits without it. (The definition has no "
+            "timestamp_details.max for interval_end.)"
         )
     return parameter.latest
 
@@ -77,7 +78,7 @@ def check_parameters(report: Report, parameters: Mapping[str, str | list[str]]) 
             problems += _problems(name, value, report.parameters[name])
     if problems:
         raise InvalidInput(
-            f"The report {report.id} does not take these parameters: {'; '.join(problems)}. "
+            f"The report {report.id} does not accept these parameters: {'; '.join(problems)}. "
             "Nothing was sent; validate=False leaves the checks to the API."
         )
 
@@ -89,7 +90,7 @@ def _problems(name: str, value: str | list[str], parameter: ReportParameter) -> 
         if wrong:
             allowed = ", ".join(parameter.allowed_values[:_MOST_VALUES_NAMED])
             more = ", ..." if len(parameter.allowed_values) > _MOST_VALUES_NAMED else ""
-            yield f"{name} does not take {', '.join(map(repr, wrong))}, only {allowed}{more}"
+            yield f"{name} does not accept {', '.join(map(repr, wrong))}, only {allowed}{more}"
     if parameter.type == "array" and isinstance(value, str):
         yield f"{name} must be a list, not {value!r}"
     if parameter.type == "timestamp":
@@ -113,6 +114,6 @@ def _instant_problems(
         yield f"{name} must be an instant such as 2025-08-18T00:00:00.000Z, not {value!r}"
     elif parameter.earliest is not None and instant < parameter.earliest:
         yield (
-            f"{name} is {format_instant(instant)}, and the report has data from "
+            f"{name} is {format_instant(instant)}, but the report only has data from "
             f"{format_instant(parameter.earliest)} on"
         )

@@ -69,10 +69,10 @@ def parse_instant(value: Any, *, argument: str, zone: tzinfo | None) -> datetime
             return _as_sent(_midnight_or_time(value, zone), argument, given)
         case date():
             raise InvalidInput(
-                f"{argument} is {value} without an offset: pass timezone=..., or a stamp with an "
-                'offset, such as "{{ data_interval_start }}". The DAG\'s timetable is not in UTC, '
-                "as far as can be told, so it could mean two instants ({{ ds }} is formatted in "
-                "UTC and would shift the day)."
+                f"{argument} is {value} without an offset: pass timezone=..., or a timestamp with "
+                'an offset, such as "{{ data_interval_start }}". The DAG\'s timetable is not known '
+                "to be in UTC, so the value is ambiguous ({{ ds }} is formatted in UTC and would "
+                "shift the day)."
             )
         case _:
             raise InvalidInput(
@@ -91,7 +91,9 @@ def _as_sent(value: datetime, argument: str, given: Any) -> datetime:
     try:
         utc = pendulum.instance(value).in_timezone("UTC")
     except (ValueError, OverflowError):
-        raise InvalidInput(f"{argument} is {given!r}, which no calendar has in UTC.") from None
+        raise InvalidInput(
+            f"{argument} must be in the years 1 to 9999 in UTC; it is {given!r}."
+        ) from None
     return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
 
 
@@ -103,8 +105,8 @@ def _parse_text(text: str, argument: str) -> date | datetime:
         parsed = None
     if form is None or not isinstance(parsed, date):
         raise InvalidInput(
-            f"{argument} is {text!r}, which is no ISO 8601 date or stamp, such as "
-            "'2025-08-18' or '2025-08-18T00:00:00Z'."
+            f"{argument} must be an ISO 8601 date or timestamp, such as '2025-08-18' or "
+            f"'2025-08-18T00:00:00Z', not {text!r}."
         )
     if isinstance(parsed, datetime) and not form["offset"]:
         return parsed.replace(tzinfo=None)
@@ -121,10 +123,10 @@ def check_order(start: datetime, end: datetime) -> None:
         return
     what = "has no length" if start == end else "ends before it starts"
     raise InvalidInput(
-        "interval_end must come after interval_start: pass other ones, or use "
+        "interval_end must be after interval_start: pass other bounds, or use "
         f"CronDataIntervalTimetable. The interval [{format_instant(start)}, {format_instant(end)}) "
-        f"{what}. Plain cron schedules give runs without a length since Airflow 3, also to runs "
-        "that are triggered by hand."
+        f"{what}. Since Airflow 3, a plain cron schedule gives runs a zero-length interval, also "
+        "manual runs."
     )
 
 
@@ -158,8 +160,8 @@ def half_open(value: Any, midnight: datetime) -> str:
     sent = format_instant(midnight)
     local = "" if not midnight.utcoffset() else f", which is {midnight.isoformat()}"
     return (
-        f"interval_end is {value}, and intervals are half-open: what comes after it on that day is "
-        f"not in the report. For the whole day pass {sent}{local}."
+        f"interval_end is {value}, and intervals are half-open, so the report omits the rest of "
+        f"that day. To include the whole day, pass {sent}{local}."
     )
 
 
@@ -208,12 +210,12 @@ def _not_taken(value: Any, argument: str, culprit: Any) -> InvalidInput:
         case None:
             fix = "Leave it out, or check its template."
         case AbstractSet() | Iterator() if culprit is value:
-            fix = "Make it a list, in an order that stays."
+            fix = "Make it a list with a fixed order."
         case _:
             fix = "Write it as text."
     return InvalidInput(
-        f"{argument} is {value!r} ({type(value).__name__}). {fix} The API takes strings, lists of "
-        "strings and timestamps, and nothing is guessed."
+        f"{argument} is {value!r} ({type(value).__name__}). {fix} The API accepts only strings, "
+        "lists of strings and timestamps."
     )
 
 

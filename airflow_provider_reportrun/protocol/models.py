@@ -27,6 +27,7 @@ FAILED = "failed"
 FILE_SIZE_ABOVE_LIMIT = "file_size_above_limit"
 """The only error code that a new report run cannot fix: the file would exceed 5 GB."""
 
+_CHECK_HOST = "Check the connection's host, and any proxy on the way."
 _LONGEST_URL = 16_384
 _LONGEST_NAME = 1000
 _INT64_DIGITS = 19
@@ -139,7 +140,7 @@ class ReportRun(_Told):
         advice = (
             "Ask for a shorter interval or fewer columns."
             if permanent
-            else "A new report run may well succeed."
+            else "A new report run may succeed."
         )
         return ReportRunFailed(
             f"Report run {self.id} of {self.report or 'its report'} failed: "
@@ -362,11 +363,10 @@ def _allowed(values: Any) -> tuple[str, ...] | None:
 def _id(data: Mapping[str, Any], noun: str) -> str:
     value = _name(data.get("id"))
     if value is None:
-        raise UnexpectedAnswer(f"The API's answer has no 'id', so it is no {noun}.")
+        raise UnexpectedAnswer(f"The API's answer is not a {noun}: it has no 'id'. {_CHECK_HOST}")
     if not is_id(data["id"]):
         raise UnexpectedAnswer(
-            f"The API's answer has an 'id' that cannot be that of a {noun}. "
-            "Check the connection's host, and any proxy on the way."
+            f"The API's answer has an 'id' that cannot be that of a {noun}. {_CHECK_HOST}"
         )
     return value
 
@@ -374,7 +374,9 @@ def _id(data: Mapping[str, Any], noun: str) -> str:
 def _status(data: Mapping[str, Any]) -> str:
     status = _text(data.get("status"))
     if status is None:
-        raise UnexpectedAnswer("The API's answer has no 'status', so it is no report run.")
+        raise UnexpectedAnswer(
+            f"The API's answer is not a report run: it has no 'status'. {_CHECK_HOST}"
+        )
     return status
 
 

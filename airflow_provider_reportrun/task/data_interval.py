@@ -95,27 +95,27 @@ def no_interval(name: str, context: Context) -> InvalidInput:
     partition = getattr(run, "partition_key", None)  # from Airflow 3.2 on
     if partition:
         return InvalidInput(
-            f"{name} is empty: make it from {{{{ dag_run.partition_key }}}}, because the run has "
-            f"no data interval, but the partition key {partition!r}. Or schedule the DAG with "
+            f"{name} is empty: use {{{{ dag_run.partition_key }}}} in it, because the run has no "
+            f"data interval; its partition key is {partition!r}. Or schedule the DAG with "
             "CronDataIntervalTimetable."
         )
     run_type = getattr(run, "run_type", None)
     has_intervals = dag is not None and _has_intervals(dag.timetable)
     if str(getattr(run_type, "value", run_type)).startswith("asset"):
         return InvalidInput(
-            f"{name} is empty: runs by assets have no data interval. Pass interval_start and "
-            "interval_end, or schedule the DAG with CronDataIntervalTimetable."
+            f"{name} is empty: pass interval_start and interval_end, or schedule the DAG with "
+            "CronDataIntervalTimetable. Asset-triggered runs have no data interval."
         )
     if has_intervals:
         return InvalidInput(
             f"{name} is empty: the run has no logical date. Trigger it with --logical-date (in the "
-            "UI: Logical Date), of which the timetable makes the data interval, or pass "
+            "UI: Logical Date), from which the timetable derives the data interval, or pass "
             "interval_start and interval_end."
         )
     return InvalidInput(
         f"{name} is empty: the run has no data interval. Use CronDataIntervalTimetable, or pass "
-        "interval_start and interval_end. Runs that are triggered by hand also need "
-        "--logical-date, of which a timetable with data intervals makes the run's."
+        "interval_start and interval_end. Manual runs also need --logical-date, from which such a "
+        "timetable derives the data interval."
     )
 
 
@@ -131,6 +131,6 @@ def _has_intervals(timetable: Any) -> bool:
 def rendered_to_nothing(name: str) -> InvalidInput:
     """Return the error for a bound that the user passed and that is empty when the task runs."""
     return InvalidInput(
-        f"{name} is empty: its template rendered to nothing. Check the template, or leave {name} "
-        f"out for the data interval of the run; {name}=None in the DAG file sends none."
+        f"{name} is empty: its template rendered to nothing. Check the template, or omit {name} to "
+        f"use the run's data interval; {name}=None in the DAG file sends no bound."
     )

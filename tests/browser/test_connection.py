@@ -110,7 +110,7 @@ def test_test_button(airflow, page):
             {"password": f"{KEY}_org", "extra": json.dumps({"stripe_context": "acct_1"})},
         ),
         (False, "Check the connection's host", {"host": "http://127.0.0.1:1"}),
-        (False, "holds no API key", {"password": ""}),
+        (False, "has no API key", {"password": ""}),
     ],
     ids=["right", "wrong", "permission", "no context", "bad context", "context", "host", "no key"],
 )

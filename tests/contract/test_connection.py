@@ -58,7 +58,7 @@ def test_a_key_without_permission(sandbox, connect):
     connect(password=sandbox.keyring.powerless.value)
     works, message = said()
     assert not works
-    assert message.startswith("The API knows this key, but it may not read report runs")
+    assert message.startswith("The API knows this key, which may not read report runs")
     assert "reporting_read" in message
 
 
@@ -67,7 +67,7 @@ def test_a_key_that_needs_a_context(sandbox, connect):
     connect(password=sandbox.keyring.organization.value)
     works, message = said()
     assert not works
-    assert message.startswith("The API knows this key, but it needs a Stripe-Context")
+    assert message.startswith("The API knows this key, which needs a Stripe-Context")
     assert "stripe_context" in message
 
 
@@ -121,7 +121,7 @@ def test_a_host_that_is_not_the_api(sandbox, status):
     sandbox.faults.add(Fault("get_run", page, times=None))
     works, message = said()
     assert not works
-    assert "in place of the API's JSON" in message
+    assert "not JSON" in message
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_an_api_that_is_out_of_order(sandbox, action):
     sandbox.faults.add(Fault("get_run", action, times=None))
     works, message = said()
     assert not works
-    assert message.startswith("Tried ")
+    assert message.startswith(("Tried to ", "No whole answer from "))
 
 
 def test_there_is_no_such_connection(sandbox, monkeypatch):

@@ -111,7 +111,7 @@ def test_a_version_that_does_not_tell_columns(sandbox, form, caplog):
     with ReportRunHook() as hook:
         file = hook.get_result_file(form.create().id)
     assert (file.content_type, file.schema) == ("csv", None)
-    assert "does not tell the columns" in caplog.text
+    assert "does not return the columns" in caplog.text
 
 
 def test_a_report_run_without_a_result_has_no_file(sandbox, form):

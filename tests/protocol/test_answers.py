@@ -131,14 +131,14 @@ def test_an_error_says_what_was_tried_what_came_and_what_to_do():
     response = refusal(404, "not_found", Request_Id="req_1")
     assert str(error_of(response)) == (
         "Tried to get report run reprun_1: the API answered 404 not_found: Said so. Check the id, "
-        "and that key and Stripe-Context belong to the account that has it. (Request-Id: req_1)"
+        "and that the key and the Stripe-Context belong to its account. (Request-Id: req_1)"
     )
 
 
 def test_a_page_is_named_by_its_type_and_not_quoted():
     """A login page may hold anything, so its text stays out; its type tells what it is."""
     error = error_of(answer(403, HTML, Content_Type="text/html", Request_Id="req_1"))
-    assert "HTTP 403 with text/html in place of the API's JSON" in str(error)
+    assert "HTTP 403 with text/html, not JSON" in str(error)
     assert "Sign in" not in str(error)
     assert error.transient
     assert error.request_id == "req_1"

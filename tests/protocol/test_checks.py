@@ -143,9 +143,9 @@ def test_what_the_report_takes_passes(parameters, given):
     [
         ({}, {"interval_end": END}, "interval_start is required"),
         ({"columns": COLUMNS}, GOOD, "columns is required"),
-        ({"currency": CURRENCY}, GOOD | {"currency": "yen"}, "currency does not take 'yen'"),
+        ({"currency": CURRENCY}, GOOD | {"currency": "yen"}, "currency does not accept 'yen'"),
         ({"currency": CURRENCY}, GOOD | {"currency": "yen"}, "only eur, usd"),
-        ({"columns": COLUMNS}, GOOD | {"columns": ["net", "x", "y"]}, "not take 'x', 'y', only"),
+        ({"columns": COLUMNS}, GOOD | {"columns": ["net", "x", "y"]}, "not accept 'x', 'y', only"),
         ({"columns": COLUMNS}, GOOD | {"columns": "net"}, "columns must be a list, not 'net'"),
         (
             {"paid_at": parameter("timestamp")},
@@ -160,7 +160,7 @@ def test_what_the_report_takes_passes(parameters, given):
         (
             {},
             GOOD | {"interval_start": "2019-12-31T23:59:59.999Z"},
-            "2019-12-31T23:59:59.999Z, and the report has data from 2020-01-01T00:00:00.000Z on",
+            "59.999Z, but the report only has data from 2020-01-01T00:00:00.000Z on",
         ),
     ],
 )

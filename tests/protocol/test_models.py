@@ -283,7 +283,9 @@ def test_details_of_another_status_are_no_failure():
 @pytest.mark.parametrize("value", [None, "", 5, {}], ids=repr)
 def test_a_report_run_needs_id_and_status(field, value):
     """Without them it is something else that answered."""
-    with pytest.raises(UnexpectedAnswer, match=f"no '{field}', so it is no report run") as raised:
+    with pytest.raises(
+        UnexpectedAnswer, match=f"is not a report run: it has no '{field}'"
+    ) as raised:
         run(**{field: value})
     assert raised.value.transient
 

@@ -403,7 +403,7 @@ def test_a_key_must_be_in_the_connection(sandbox, monkeypatch):
     """A connection without a password is named."""
     monkeypatch.setenv("AIRFLOW_CONN_REPORTRUN_DEFAULT", '{"conn_type": "reportrun"}')
     outcome = run_task(make())
-    assert "'reportrun_default' holds no API key" in str(outcome.error)
+    assert "'reportrun_default' has no API key" in str(outcome.error)
 
 
 @pytest.mark.parametrize(

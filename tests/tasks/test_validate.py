@@ -50,7 +50,7 @@ def test_names_all_problems_at_once_and_sends_nothing(sandbox, deferrable):
         "all_fees_itemized",
         "interval_end is required",
         "columns is required",
-        "currency does not take 'yen', only eur, gbp, usd",
+        "currency does not accept 'yen', only eur, gbp, usd",
     ):
         assert problem in str(outcome.error)
     assert operations(sandbox) == ["get_report"]
@@ -59,11 +59,14 @@ def test_names_all_problems_at_once_and_sends_nothing(sandbox, deferrable):
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"columns": ["gross", "colour"]}, "columns does not take 'colour'"),
+        ({"columns": ["gross", "colour"]}, "columns does not accept 'colour'"),
         ({"columns": "gross"}, "columns must be a list, not 'gross'"),
-        ({"currency": "EUR"}, "currency does not take 'EUR'"),
-        ({"reporting_category": ["fee", "tip"]}, "reporting_category does not take 'tip'"),
-        ({"interval_start": "2019-12-31T00:00:00Z"}, "has data from 2020-01-01T00:00:00.000Z on"),
+        ({"currency": "EUR"}, "currency does not accept 'EUR'"),
+        ({"reporting_category": ["fee", "tip"]}, "reporting_category does not accept 'tip'"),
+        (
+            {"interval_start": "2019-12-31T00:00:00Z"},
+            "only has data from 2020-01-01T00:00:00.000Z on",
+        ),
     ],
 )
 def test_names_what_the_report_does_not_take(sandbox, parameters, words):
