@@ -1,1 +1,1 @@
-"""What the package costs, against its bounds and beside what a user would pick: ``make bench``."""
+"""Benchmarks of the package, compared with bounds and with alternatives: ``make bench``."""

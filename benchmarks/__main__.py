@@ -1,8 +1,8 @@
 """
-Run the benchmarks, all or those that are named, and write the table and the pictures.
+Run all benchmarks or the named ones, and write the table and the pictures.
 
-``make bench``, or ``make bench ONLY="imports landing"``; ``ONLY=report`` writes table and pictures
-again from the results that are kept.
+``make bench``, or ``make bench ONLY="imports landing"``. ``ONLY=report`` only writes the table and
+the pictures again, from the stored results.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ BENCHMARKS: Final = ("imports", "landing", "largest", "formats", "capacity", "po
 
 
 def main() -> None:
-    """Run what the arguments name."""
-    # As Ctrl-C does: what was started is ended on the way out.
+    """Run the benchmarks that the arguments name."""
+    # Exit as on Ctrl-C, so every started process is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     named = sys.argv[1:] or list(BENCHMARKS)
     unknown = set(named) - {*BENCHMARKS, "report"}

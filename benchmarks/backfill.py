@@ -1,27 +1,26 @@
 """
-What a backfill of 40 weeks takes in a real Airflow, of an API that runs 8 reports at a time.
+Measure a backfill of 40 weeks in a real Airflow, from an API that runs 8 reports at a time.
 
-Needs PostgreSQL's server (Debian: ``postgresql``), and is left out where there is none. It starts
-PostgreSQL, scheduler with LocalExecutor, dag-processor, triggerer and api-server, by the harness of
-the system tests, and ends them by their pids, also when it is interrupted. The sandbox has report
-runs of 5 s, drawn up to a tenth longer or shorter. Settings are those for report runs of two
-minutes on a clock that goes 24 times as fast: polls each 30 s at first (1.25 s here), retries after
-a minute (2.5 s), later five (12.5 s). What Airflow itself takes for a task is not scaled, so that
-it weighs 24 times what it would. All ways have 8 worker slots, so that waiting on workers can fill
-the limit too, and 16 active runs, for nobody is told Stripe's limit.
+This needs the PostgreSQL server (Debian: ``postgresql``), and is skipped without it. The harness of
+the system tests starts PostgreSQL, the scheduler with LocalExecutor, the dag-processor, the
+triggerer and the api-server, and stops them by pid, also after an interrupt. In the sandbox, report
+runs take 5 s, randomly up to a tenth more or less. The settings are those for report runs of two
+minutes on a clock that is 24 times as fast: polls every 30 s at first (1.25 s here), retries after
+one minute (2.5 s), later five (12.5 s). Airflow's own time for a task is not scaled, so it weighs
+24 times as much as in reality. There are 8 worker slots, so tasks that wait on workers can reach
+the limit too, and 16 active runs, because users do not know Stripe's limit.
 
-Four ways, one after the other in the same Airflow:
+Four alternatives run one after the other in the same Airflow:
 
 - ``ReportRunToStorageOperator``, with its defaults;
 - three tasks of this provider: create and sensor deferrable, then the download;
-- by hand, as the HTTP provider's users would: ``HttpOperator`` for the POST, with retries that back
-  off (20, so that none ends in failure), ``HttpSensor``, and a Python task that downloads with
-  ``requests``. A report run that is not finished is answered with 200, so that the sensor needs a
-  ``response_check``; then it ignores its ``deferrable=True`` without a word
-  (https://github.com/apache/airflow/issues/40209) and waits on the worker. That is what one ends up
-  with who does not look at the grid;
-- by hand and rescheduled: the same in ``mode="reschedule"``, looking each 60 s (2.5 s here), less
-  than which Airflow advises against. That is what one ends up with who does.
+- by hand, with the HTTP provider: ``HttpOperator`` for the POST, with retries that back off (20, so
+  that none fails), ``HttpSensor``, and a Python task that downloads with ``requests``. The API
+  returns 200 for an unfinished report run, so the sensor needs a ``response_check``; then it
+  silently ignores its ``deferrable=True`` (https://github.com/apache/airflow/issues/40209) and
+  waits on the worker;
+- by hand and rescheduled: the same in ``mode="reschedule"``, with a poll every 60 s (2.5 s here),
+  the shortest interval that Airflow advises.
 
 By hand no ``Idempotency-Key`` is sent, for the operator has none and a retry needs none as long as
 nothing is lost. Nothing is killed here, so that this costs nothing; where the answer to a POST is

@@ -1,22 +1,22 @@
 """
-How fast a backfill goes under the limit of concurrent report runs, and what is refused on the way.
+Measure how fast a backfill is under the limit of concurrent report runs, and what is refused.
 
-48 creates that also wait for their report start at once in one event loop, as deferred tasks of a
-backfill do; the sandbox lets 4 report runs of 2 s run at a time. Nothing can be faster than
-48 x 2 s / 4. (The sandbox draws run times that differ by up to a tenth; the results tell what they
-add up to.) Two paces, both with a budget of 1,200 requests per second: polls fast against the
-report runs (0.1 s), and the defaults on a clock that runs sixty times as fast: 2 s stand for 120 s,
-0.5 s for ``poll_interval`` 30 s, 5 s for ``max_poll_interval`` 300 s, the budget for 20 per second.
+48 creates, which also wait for their reports, start at once in one event loop, like the deferred
+tasks of a backfill; the sandbox runs 4 report runs of 2 s at a time. The least possible time is
+48 x 2 s / 4. (The run times in the sandbox differ randomly by up to a tenth; the results contain
+their sum.) There are two paces, both with a budget of 1,200 requests per second: fast polls (0.1 s)
+and the defaults on a clock that is sixty times as fast, where 2 s represent 120 s, 0.5 s a
+``poll_interval`` of 30 s, 5 s a ``max_poll_interval`` of 300 s, and the budget 20 per second.
 
-Beside it, simulated over a bare aiohttp session, with what they cost a worker left out:
+The alternatives are simulated over a bare aiohttp session, without their cost for workers:
 
-- back-off: every waiter repeats its POST by itself, after 30 s, then twice as long each time, up to
-  300 s, jittered by half (0.5 s to 5 s on this clock);
+- back-off: every waiter repeats its own POST after 30 s, then twice as long each time, up to 300 s,
+  jittered by half (0.5 s to 5 s on this clock);
 - task retry: a refused POST fails the task, which Airflow starts again after its default
-  ``retry_delay`` of 5 minutes (5 s on this clock), without end; its default of no retries at all
-  would fail 44 of the 48.
+  ``retry_delay`` of 5 minutes (5 s on this clock), without limit; with its default of no retries,
+  44 of the 48 would fail.
 
-Both poll a report run each ``poll_interval`` until it is finished.
+Both poll a report run every ``poll_interval`` until it is finished.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all benchmarks share: fresh processes, servers of their own, what a result is kept with."""
+"""What all benchmarks share: fresh processes, servers, and the description of a result."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
-A server of one succeeded report run and its file, which the kernel sends: ``socket.sendfile``.
+Serve one succeeded report run and its file, which the kernel sends (``socket.sendfile``).
 
-No web server in C can be counted on to be installed; this one runs Python for the head of an answer
-only. Plain HTTP on loopback, one thread for each connection.
+A web server in C may not be installed; this one uses Python only for the head of an answer. It
+speaks plain HTTP on loopback, with one thread per connection.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """
-How fast 1 GiB of CSV becomes a Parquet file, and how much memory that takes.
+Measure how fast 1 GiB of CSV is converted to Parquet, and how much memory that takes.
 
-The conversion is the one of ``output_format="parquet"``, hash included. Beside it, in turn, what a
-user would write instead: pandas, pyarrow and DuckDB, each as its documentation begins. Those guess
-types from what values look like, and take all cores; ours are as the API announces them. Each runs
-in a process of its own, after a small file that takes imports and pools with it.
+The conversion is that of ``output_format="parquet"``, including the hash. The alternatives are
+pandas, pyarrow and DuckDB, each as in the first pages of its documentation. They guess types from
+values and use all cores; the provider uses the types that the API announces. Each runs in its own
+process, after a small file that pays for imports and pools.
 """
 
 from __future__ import annotations

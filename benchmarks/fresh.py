@@ -1,4 +1,4 @@
-"""The other end of ``common.started``: call a function by name, and print what it returns."""
+"""The process that ``common.started`` starts: call a function by name, and print its result."""
 
 from __future__ import annotations
 

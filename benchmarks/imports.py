@@ -1,10 +1,11 @@
 """
-How much longer a DAG file takes to import for our operators and sensors.
+Measure how much the operators and sensors add to the import time of a DAG file.
 
-The DAG processor imports every DAG file again and again, so this is paid for each of them. Measured
-on top of what any DAG file imports of ``airflow.sdk``, in fresh interpreters. Beside it: operators
-and sensors of providers that wait for something as well, or that one would write the same DAG with.
-And whole DAG files: the weekly example, and the same written by hand with the HTTP provider.
+The DAG processor imports every DAG file again and again, so each file pays this time. It is
+measured on top of what any DAG file imports from ``airflow.sdk``, in fresh interpreters. The
+alternatives are operators and sensors of providers that also wait for something, or that users
+would write the same DAG with. Whole DAG files are measured too: the weekly example, and the same
+DAG written by hand with the HTTP provider.
 """
 
 from __future__ import annotations

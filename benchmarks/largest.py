@@ -1,8 +1,8 @@
 """
-How a result of the largest size that Stripe makes is landed, once: on a local path and in S3.
+Land a result of the largest size that Stripe makes once, on a local path and in S3.
 
-Time should stay in proportion to the size, and memory where it was: see ``landing`` for 1 GiB. S3
-is moto's server, which holds what it is sent in memory, and is left out where there is not enough.
+Time should be proportional to the size, and memory should not grow: see ``landing`` for 1 GiB. S3
+is moto's server, which keeps all data in memory, and is skipped if there is not enough memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks import landing, landing_s3
 from benchmarks.common import KIB, Server, keep, say
 
 SIZE: Final = 5 * 10**9
-"""Of more than this Stripe makes no file: ``file_size_above_limit``."""
+"""Stripe makes no larger file: ``file_size_above_limit``."""
 MOTO_BYTES: Final = 3 * SIZE
 
 

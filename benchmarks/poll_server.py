@@ -1,8 +1,8 @@
 """
-A server that answers polls and counts them: as cheap as can be, for it shares the machine.
+Answer polls and count them, as cheaply as possible, because the server shares the machine.
 
-Every report run and every dbt Cloud job runs for ever; whatever else is asked for is not there,
-which is what ``HttpSensorTrigger`` waits on. Speaks TLS, and never closes a connection.
+Every report run and every dbt Cloud job runs for ever. Every other path is missing, which makes
+``HttpSensorTrigger`` wait. The server speaks TLS and never closes a connection.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
 """
-What a waiting trigger costs: CPU and connections per poll, memory, delay of the event loop.
+Measure the cost of a waiting trigger: CPU and connections per poll, memory, event loop delay.
 
-A triggerer is one process with one event loop for all triggers. Measured for 300 and 2,000 waiting
-``ReportRunTrigger`` over TLS on loopback, in a fresh process each, with the server in another one.
-Beside it, against the same server at the same interval: a bare shared aiohttp session, below which
-nothing of this kind can go; ``HttpSensorTrigger`` and ``DbtCloudRunJobTrigger``, as a user of the
-HTTP provider would wait, and as a well-kept provider of another such API does. What else a machine
-does only ever adds CPU, so that the least of several rounds is told; the ratio of the medians too.
+A triggerer is one process with one event loop for all triggers. The benchmark runs 300 and 2,000
+waiting ``ReportRunTrigger`` over TLS on loopback, each time in a fresh process, with the server in
+another one. The alternatives use the same server at the same interval: a bare shared aiohttp
+session, which is the least possible cost; ``HttpSensorTrigger``, as users of the HTTP provider
+would wait; and ``DbtCloudRunJobTrigger``, of a well-kept provider of a similar API. Other load on
+the machine only ever adds CPU, so the result is the least of several rounds, with the ratio of the
+medians.
 
-The budget of requests per second is lifted for that, because the interval is shortened. Two further
-measurements leave it alone: connections at the default intervals, sixty times as fast (the time
-that idle connections are kept is shortened alike), and 10,000 waiters at their defaults.
+The request budget is lifted, because the interval is shortened. Two further measurements keep it:
+connections at the default intervals, sixty times as fast (with the time that idle connections stay
+open shortened alike), and 10,000 waiters with their defaults.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ LOADS: Final = (
     {"waiters": 300, "interval": 1.5, "seconds": 5.0, "rounds": {BARE: 4, OURS: 4}},
     {"waiters": 2000, "interval": 8.0, "seconds": 8.0, "rounds": {BARE: 2, OURS: 2}},
 )
-"""The same 200 to 250 polls a second, which leaves the slowest of them some air."""
+"""All have 200 to 250 polls a second, which even the slowest can do."""
 SCALE: Final = 60
-"""How much faster the default intervals are gone through."""
+"""How much faster the clock of the default intervals is."""
 POLL_INTERVAL: Final = 30.0
 MAX_POLL_INTERVAL: Final = 300.0
 BOUNDS: Final = {"ratio_to_bare": 1.4, "connections_per_poll": 0, "kib_per_waiter": 40}
 LOOK_SECONDS: Final = 0.02
-"""How often the event loop's delay is looked at."""
+"""How often the event loop's delay is measured."""
 
 Waiter: TypeAlias = Callable[[int], Coroutine[Any, Any, None]]
 """Waits for the report run of a number."""
@@ -53,7 +54,7 @@ Waiter: TypeAlias = Callable[[int], Coroutine[Any, Any, None]]
 
 @asynccontextmanager
 async def waiter_of(way: str, address: str, interval: float) -> AsyncIterator[Waiter]:
-    """Give what waits in this way, polling each so many seconds."""
+    """Return what waits in this way, with a poll every ``interval`` seconds."""
     if way == BARE:
         async with _bare(address, interval) as wait:
             yield wait

@@ -1,4 +1,4 @@
-"""Write the table in ``README.md`` and the pictures from the results that are kept."""
+"""Write the table in ``README.md`` and the pictures from the stored results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOTED: Final = ("python", "apache-airflow", "aiohttp", "requests")
 
 
 def main() -> None:
-    """Write all that there are results for."""
+    """Write everything that has results."""
     found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     IMAGES.mkdir(exist_ok=True)
     if "polls" in found:

@@ -1,11 +1,11 @@
 """
-A report of each new day, as soon as Stripe has its data: scheduled by an event, not by the clock.
+A report of each new day as soon as Stripe has its data: scheduled by an event, not by the clock.
 
-The watcher looks in the triggerer, and costs no worker. A run may be about several events, when
-more came while it was running, so each becomes a mapped task instance. An event may be told twice
-(see ``ReportDataTrigger``); the idempotency key makes one report run of them.
+The watcher polls in the triggerer and needs no worker. A DAG run may have several events, if more
+arrived during the run before, so each event becomes a mapped task instance. An event may arrive
+twice (see ``ReportDataTrigger``); the idempotency key ensures that both lead to one report run.
 
-``REPORTRUN_LANDING`` (environment) names the folder or store to land in.
+The environment variable ``REPORTRUN_LANDING`` names the folder or store to land in.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ with DAG(
 
     @task
     def new_days(triggering_asset_events: Any = None) -> list[dict[str, str]]:
-        """Say for each event what is to be created, and where to land it."""
+        """Return for each event what to create and where to land it."""
         days = [event.extra["payload"] for event in triggering_asset_events[DATA]]
         return [
             {

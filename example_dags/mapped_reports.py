@@ -1,9 +1,9 @@
 """
-Several reports of one week by dynamic task mapping, fetched as ZIP and landed unpacked.
+Several reports of one week by dynamic task mapping, downloaded as ZIP and unpacked.
 
-Each report run is a mapped task instance of its own, with its own key, retries and file.
+Each report run has its own mapped task instance, idempotency key, retries and file.
 
-``REPORTRUN_LANDING`` (environment) names the folder or store to land in.
+The environment variable ``REPORTRUN_LANDING`` names the folder or store to land in.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """
 A weekly report in three tasks: create the report run, wait for it, land its file.
 
-``CronDataIntervalTimetable`` gives every run the week before it as its data interval, without gaps
-over changes of daylight saving; a plain cron schedule would give runs without a length.
-``wait_for_data`` lets a run that starts before Stripe has the week's data wait in place of failing.
-``deferrable`` waits in the triggerer, so that no worker slot is held while Stripe works.
+With ``CronDataIntervalTimetable``, the data interval of each run is the week before it, without
+gaps when the clocks change; a plain cron schedule would give runs a zero-length data interval. With
+``wait_for_data``, a run that starts before Stripe has the week's data waits instead of failing.
+With ``deferrable``, tasks wait in the triggerer and hold no worker slot while Stripe works.
 
-``REPORTRUN_LANDING`` (environment) names the folder or store to land in.
+The environment variable ``REPORTRUN_LANDING`` names the folder or store to land in.
 """
 
 from __future__ import annotations

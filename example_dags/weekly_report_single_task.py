@@ -1,9 +1,9 @@
 """
-The same weekly report in one task: a third of the task instances, made for backfills.
+A weekly report in one task, which needs a third of the task instances and suits backfills.
 
-``if_exists="skip"`` spends no report run on a week whose file is there already.
+With ``if_exists="skip"``, a week whose file already exists needs no report run.
 
-``REPORTRUN_LANDING`` (environment) names the folder or store to land in.
+The environment variable ``REPORTRUN_LANDING`` names the folder or store to land in.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
-Check that what lies here can be released: ``make release-check``.
+Check that this folder is ready for release: ``make release-check``.
 
-Builds ``dist/`` and looks at it as an index, a lawyer and an Airflow would. Nothing is published.
-Every problem names its fix; all checks run before the script ends, unless nothing can be built.
-With ``--tag v1.2.3`` the version must be that of the tag, and no development version.
+The script builds ``dist/``, and checks it as a package index, a lawyer and an Airflow would. It
+publishes nothing. Every problem names its fix. All checks run even if one fails, unless nothing can
+be built. With ``--tag v1.2.3``, the version must be that of the tag, and not a development version.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ ENTRY_POINTS = {
     "apache_airflow_provider": f"{PACKAGE}.get_provider_info:get_provider_info",
     "pytest11": f"{PACKAGE}.testing",
 }
-"""What others find the package by: the group of an entry point, and where it leads."""
+"""How other packages find this one: the group of each entry point, and its target."""
 SHIPPED_WITH_SOURCE = {"CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml"}
 LINES_SHOWN = 20
-"""How much of the end of a failed command's output is shown."""
+"""How many of the last lines of a failed command's output are shown."""
 
 
 def main() -> int:
     """
     Run all checks.
 
-    :return: the exit code, 0 when there is no problem.
+    :return: the exit code, 0 if there is no problem.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tag", help="the tag that is being released, such as v1.2.3")
@@ -57,14 +57,14 @@ def main() -> int:
     problems = check_source(tag)
     say("The source distribution and the wheel build")
     if failed := run(BIN / "hatchling", "build", "-t", "sdist", "-t", "wheel", "-d", DIST):
-        return end([*problems, f"the build fails: mend what hatchling names\n{failed}"])
+        return end([*problems, f"the build fails: fix what hatchling reports\n{failed}"])
     (sdist,) = DIST.glob("*.tar.gz")
     (wheel,) = DIST.glob("*.whl")
-    say("Their contents, their metadata and the README's rendering are sound")
+    say("Their contents, their metadata and the rendered README are valid")
     problems += check_distributions(sdist, wheel)
-    say("The source distribution makes the same wheel")
+    say("The source distribution builds the same wheel")
     problems += check_rebuild(sdist, wheel)
-    say("The licences of what it depends on, with all extras, are allowed")
+    say("The licences of its dependencies, with all extras, are allowed")
     problems += check_licences(wheel)
     for pins in airflow_pins():
         say(f"Airflow finds the provider: {pins.relative_to(ROOT)}")
@@ -73,7 +73,7 @@ def main() -> int:
 
 
 def check_source(tag: str | None) -> list[str]:
-    """Compare what the source says of its version."""
+    """Compare the version in the package, the changelog, the docs and the tag."""
     namespace: dict[str, str] = {}
     exec((ROOT / PACKAGE / "__init__.py").read_text(encoding="utf-8"), namespace)  # noqa: S102 - ours
     version = namespace["__version__"]
@@ -94,24 +94,24 @@ def version_problems(version: str, *, tag: str | None = None) -> list[str]:
     try:
         canonical = str(Version(version))
     except InvalidVersion:
-        return [f"version {version!r} is none: write it as 1.2.3 or 1.2.3.dev0 in {where}"]
+        return [f"version {version!r} is not valid: use a form like 1.2.3 or 1.2.3.dev0 in {where}"]
     if canonical != version:
         return [f"version {version!r} is not canonical: write {canonical!r} in {where}"]
     if tag is None:
         return []
     if Version(version).is_devrelease:
-        return [f"version {version} is in development: take .dev off in {where} before tagging"]
+        return [f"version {version} is a development version: remove .dev in {where} first"]
     if tag != f"v{version}":
-        return [f"tag {tag} is not v{version}: tag the commit that says so in {where}"]
+        return [f"tag {tag} is not v{version}: tag the commit with that version in {where}"]
     return []
 
 
 def changelog_problems(version: str, changelog: str) -> list[str]:
     """
-    Tell whether the newest entry of the changelog is that of the version.
+    Tell whether the newest entry of the changelog belongs to the version.
 
-    A development version stands under ``[Unreleased]``; a release under its number and its day,
-    and nothing may be left above it.
+    The heading of a development version is ``[Unreleased]``. That of a release is its number and
+    date, and no unreleased entry may be above it.
     """
     sections = re.findall(r"^## (.*)\n((?:(?!## ).*\n?)*)", changelog, re.MULTILINE)
     headings = [heading for heading, body in sections if heading != "[Unreleased]" or body.strip()]
@@ -123,14 +123,14 @@ def changelog_problems(version: str, changelog: str) -> list[str]:
     dated = re.fullmatch(rf"\[{re.escape(version)}\] - (\d{{4}}-\d{{2}}-\d{{2}})", newest)
     if dated is None:
         fix = (
-            f"head what belongs to this version '## [{version}] - YYYY-MM-DD', "
-            f"or make it {version}.dev0 in {PACKAGE}/__init__.py"
+            f"write '## [{version}] - YYYY-MM-DD' above the entries of this version, "
+            f"or set {version}.dev0 in {PACKAGE}/__init__.py"
         )
         return [f"CHANGELOG.md's newest entry is {newest!r}: {fix}"]
     try:
         date.fromisoformat(dated[1])
     except ValueError:
-        return [f"CHANGELOG.md dates {version} {dated[1]!r}, which is no day: write YYYY-MM-DD"]
+        return [f"CHANGELOG.md dates {version} {dated[1]!r}, not a date: write YYYY-MM-DD"]
     return []
 
 
@@ -145,7 +145,7 @@ def document_problems(version: str, documents: Mapping[str, str]) -> list[str]:
 
 
 def promise_problems(readme: str, metadata: str) -> list[str]:
-    """Tell where the README promises other bounds, or other extras, than the metadata."""
+    """Tell where the README names other bounds or extras than the metadata."""
     headers = HeaderParser().parsestr(metadata)
     python = headers["Requires-Python"].removeprefix(">=")
     (airflow,) = re.findall(
@@ -166,7 +166,7 @@ def promise_problems(readme: str, metadata: str) -> list[str]:
 
 
 def check_distributions(sdist: Path, wheel: Path) -> list[str]:
-    """Look into the built files, and let the tools of the field look too."""
+    """Check the built files, also with the usual tools."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         info = f"{wheel.name.removesuffix('-py3-none-any.whl')}.dist-info"
@@ -184,14 +184,14 @@ def check_distributions(sdist: Path, wheel: Path) -> list[str]:
         ),
     ]
     if failed := run(BIN / "check-wheel-contents", wheel):
-        problems.append(f"{wheel.name} does not hold what the package does\n{failed}")
+        problems.append(f"{wheel.name} does not contain what the package does\n{failed}")
     if failed := run(BIN / "twine", "check", "--strict", sdist, wheel):
-        problems.append(f"an index would refuse these: mend pyproject.toml or README.md\n{failed}")
+        problems.append(f"an index would refuse these: fix pyproject.toml or README.md\n{failed}")
     return problems
 
 
 def wheel_problems(names: Collection[str]) -> list[str]:
-    """Tell what the wheel lacks, and what it should not carry into an environment."""
+    """Tell what the wheel lacks, and what it should not install."""
     problems = [
         f"the wheel lacks {needed}: {fix}"
         for needed, fix in {
@@ -210,18 +210,18 @@ def wheel_problems(names: Collection[str]) -> list[str]:
 
 
 def entry_point_problems(text: str) -> list[str]:
-    """Tell which group of entry points leads elsewhere, or nowhere."""
+    """Tell which group of entry points lacks its target."""
     parser = ConfigParser(delimiters=("=",))
     parser.read_string(text)
     return [
-        f"no entry point of {group} leads to {target}: add it to pyproject.toml"
+        f"no entry point of {group} points to {target}: add it to pyproject.toml"
         for group, target in ENTRY_POINTS.items()
         if not parser.has_section(group) or target not in dict(parser[group]).values()
     ]
 
 
 def check_rebuild(sdist: Path, wheel: Path) -> list[str]:
-    """Build the wheel again from the source distribution alone, and compare them byte by byte."""
+    """Build the wheel again from only the source distribution, and compare every byte."""
     source = SCRATCH / "source"
     with tarfile.open(sdist) as archive:
         archive.extractall(source, filter="data")
@@ -232,15 +232,14 @@ def check_rebuild(sdist: Path, wheel: Path) -> list[str]:
     if rebuilt.is_file() and rebuilt.read_bytes() == wheel.read_bytes():
         return []
     fix = "include what differs under [tool.hatch.build.targets.sdist]"
-    return [f"{sdist.name} makes another wheel than this folder: {fix}"]
+    return [f"{sdist.name} builds another wheel than this folder: {fix}"]
 
 
 def check_licences(wheel: Path) -> list[str]:
     """
     Compare licences with the list under ``[tool.pip-licenses]`` in ``pyproject.toml``.
 
-    Those of what a user gets with the package and all its extras; the tools of development are
-    not passed on to anyone.
+    It checks what users install with the package and all its extras, not development tools.
     """
     python, failed = install(wheel, ROOT / "requirements" / "extras.txt")
     failed = failed or run(BIN / "pip-licenses", "--python", python)
@@ -258,10 +257,10 @@ def airflow_pins() -> list[Path]:
 
 
 def check_airflow(wheel: Path, pins: Path) -> list[str]:
-    """Install the wheel beside an Airflow, where no source is in reach, and ask that Airflow."""
+    """Install the wheel with an Airflow, away from the source, and check that it is found."""
     python, failed = install(wheel, pins)
     if failed := failed or run(BIN / "uv", "pip", "check", "--python", python):
-        return [f"the wheel does not go with {pins.name}: mend dependencies\n{failed}"]
+        return [f"the wheel does not fit {pins.name}: fix the dependencies\n{failed}"]
     home = python.parents[1] / "airflow"
     airflow = python.with_name("airflow")
     version = wheel.name.split("-")[1]
@@ -270,15 +269,15 @@ def check_airflow(wheel: Path, pins: Path) -> list[str]:
         command = ["providers", *arguments, "--output", "json"]
         if failed := run(airflow, *command, home=home, expected=expected):
             shown = f"'airflow {' '.join(command)}' with {pins.name}"
-            problems.append(f"{shown} lacks {expected}: mend get_provider_info.py\n{failed}")
+            problems.append(f"{shown} lacks {expected}: fix get_provider_info.py\n{failed}")
     return problems
 
 
 def install(wheel: Path, pins: Path) -> tuple[Path, str]:
     """
-    Make an environment of pins and the wheel.
+    Create an environment with pinned requirements and the wheel.
 
-    :return: its Python, and the output of what failed.
+    :return: its Python, and the output of a failed command, or nothing.
     """
     environment = SCRATCH / pins.stem
     python = environment / "bin" / "python"
@@ -297,9 +296,9 @@ def run(
     """
     Run a command.
 
-    :param home: an ``AIRFLOW_HOME``, for commands of Airflow; the folder to run in, too.
-    :param expected: what the output must hold.
-    :return: nothing if that went well, else the end of what the command said.
+    :param home: an ``AIRFLOW_HOME`` for commands of Airflow, which also run in that folder.
+    :param expected: text that the output must contain.
+    :return: nothing if the command succeeded, else the end of its output.
     """
     variables = {
         name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")
@@ -325,18 +324,18 @@ def run(
 
 
 def end(problems: list[str]) -> int:
-    """Say what is wrong, and give the exit code."""
+    """Print the problems, and return the exit code."""
     for problem in problems:
         say(f"PROBLEM: {problem}")
     if problems:
         return 1
     shutil.rmtree(SCRATCH)
-    say(f"All is well: {', '.join(sorted(path.name for path in DIST.iterdir()))}")
+    say(f"Ready for release: {', '.join(sorted(path.name for path in DIST.iterdir()))}")
     return 0
 
 
 def say(line: str) -> None:
-    """Print a line at once, in order with what commands print."""
+    """Print without buffering, in order with the output of commands."""
     print(line, flush=True)
 
 

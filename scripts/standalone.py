@@ -1,10 +1,10 @@
 """
-A real Airflow with its UI, the example DAGs and the sandbox, on this machine: ``make standalone``.
+Start a real Airflow with its UI, the example DAGs and the sandbox: ``make standalone``.
 
-No account and no network: the sandbox serves Stripe's Reporting API from this process, and
-Airflow's components run below it. Everything listens on 127.0.0.1. Whatever is written goes to one
-folder, which is emptied at each start, for the sandbox begins anew as well. SIGINT (Ctrl-C) and
-SIGTERM stop all of it.
+It needs no account and no network: the sandbox serves Stripe's Reporting API from this process, and
+Airflow's components are its child processes. Everything listens on 127.0.0.1. All files are in one
+folder, which is emptied at each start, because the sandbox starts empty too. SIGINT (Ctrl-C) and
+SIGTERM stop everything.
 """
 
 from __future__ import annotations
@@ -39,33 +39,33 @@ COMPONENTS = {
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
-"""Log servers would listen for other machines; here the UI reads the logs as files."""
+"""Without log servers, which would listen on all interfaces; the UI reads the log files."""
 QUIET = {
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
     "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "py.warnings=ERROR",
 }
-"""For this process, which makes the database, and not for the components."""
+"""For this process, which creates the database; the components log as usual."""
 RUN_SECONDS = 2
-"""How long a report run takes in the sandbox; Stripe takes minutes."""
+"""Duration of a report run in the sandbox; Stripe needs minutes."""
 DATA_LAG_HOURS = 0
-"""So that last week's data are there on a Monday morning, too."""
+"""Without a lag, last week's data is there on a Monday morning too."""
 START_SECONDS = 300.0
-"""How long Airflow may take to become healthy; 20 s where nothing else runs."""
+"""How long Airflow may take to become healthy; on an idle machine it takes 20 s."""
 STOP_SECONDS = 5.0
-"""How long the components may take to end by themselves before they are killed."""
+"""How long the components may take to exit before they are killed."""
 LOG_LINES = 30
-"""How much of a log is shown when its component ends by itself."""
+"""How many lines of a log are shown if its component exits unexpectedly."""
 
 
 class Failure(Exception):
-    """Airflow does not run, for a reason to be read."""
+    """Airflow does not run; the text says why."""
 
 
 def main() -> int:
     """
     Run until stopped.
 
-    :return: the exit code, 0 when stopped by a signal.
+    :return: the exit code, 0 if a signal stopped it.
     """
     options = arguments()
     stopped = threading.Event()
@@ -93,7 +93,7 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="make standalone")
     add = parser.add_argument
-    add("--port", type=int, default=8080, help="of the UI (default: %(default)s)")
+    add("--port", type=int, default=8080, help="port of the UI (default: %(default)s)")
     add("--folder", type=Path, default=ROOT / ".standalone", help="emptied at each start")
     add("--dags", type=Path, default=ROOT / "example_dags")
     return parser.parse_args()
@@ -101,7 +101,7 @@ def arguments() -> argparse.Namespace:
 
 def must_be_free(port: int) -> None:
     """
-    Refuse a port that something listens on.
+    Refuse a port that is in use.
 
     :raises Failure: names the port and the fix.
     """
@@ -115,7 +115,7 @@ def must_be_free(port: int) -> None:
 
 
 def prepare(folder: Path, *, dags: Path, url: str) -> None:
-    """Give Airflow an empty home, the DAGs, and nothing of any other Airflow."""
+    """Set up an empty Airflow home and the DAGs, without settings of any other Airflow."""
     shutil.rmtree(folder, ignore_errors=True)
     for each in (folder / "airflow", folder / "logs", folder / "tmp"):
         each.mkdir(parents=True)
@@ -152,10 +152,10 @@ def prepare(folder: Path, *, dags: Path, url: str) -> None:
 
 def make_database(connection: str) -> None:
     """
-    Make Airflow's database, with the connection to the sandbox in it.
+    Create Airflow's database with the connection to the sandbox.
 
-    The port stands in its field as well: the Test button of Airflow 3.3.1 and 3.3.2 refuses a
-    connection without one.
+    The connection also has the port in its own field, because the Test button of Airflow 3.3.1 and
+    3.3.2 refuses a connection without one.
     """
     from airflow.models.connection import Connection
     from airflow.utils.db import initdb
@@ -170,7 +170,7 @@ def make_database(connection: str) -> None:
 
 @contextmanager
 def components(folder: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """Start Airflow's components; in the end, leave none of their processes behind."""
+    """Start Airflow's components, and stop all their processes at the end."""
     running: dict[str, subprocess.Popen[bytes]] = {}
     environment = {name: value for name, value in os.environ.items() if name not in QUIET}
     try:
@@ -183,7 +183,7 @@ def components(folder: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,  # so that Ctrl-C reaches this process alone
+                    start_new_session=True,  # so that Ctrl-C reaches only this process
                 )
         yield running
     finally:
@@ -191,7 +191,7 @@ def components(folder: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
 
 
 def end(started: list[subprocess.Popen[bytes]]) -> None:
-    """Ask every component to end, and kill whatever of them and below them does not."""
+    """Terminate every component, and kill those and their children that do not exit."""
     left = family(started)
     for component in started:
         component.terminate()
@@ -209,7 +209,7 @@ def end(started: list[subprocess.Popen[bytes]]) -> None:
 
 
 def family(started: list[subprocess.Popen[bytes]]) -> set[psutil.Process]:
-    """Find those that were started, and the processes below them."""
+    """Return the started processes and all their descendants."""
     found = set()
     for component in started:
         with suppress(psutil.NoSuchProcess):
@@ -222,16 +222,16 @@ def watch(
     running: dict[str, subprocess.Popen[bytes]], folder: Path, stopped: threading.Event, url: str
 ) -> None:
     """
-    Tell when Airflow is ready, and come back when it is to stop.
+    Print a message when Airflow is ready, and return when it should stop.
 
-    :raises Failure: when a component ends by itself, or Airflow does not become healthy.
+    :raises Failure: if a component exits unexpectedly, or if Airflow does not become healthy.
     """
     until = time.monotonic() + START_SECONDS
     ready = False
     while not stopped.wait(0.5):
         for name, component in running.items():
             if component.poll() is not None:
-                raise Failure(f"{name} has ended by itself:\n{tail(log_of(folder, name))}")
+                raise Failure(f"{name} exited unexpectedly:\n{tail(log_of(folder, name))}")
         if not ready and is_healthy(url):
             ready = True
             say(welcome(url, folder))
@@ -241,7 +241,7 @@ def watch(
 
 
 def is_healthy(url: str) -> bool:
-    """Tell whether every component says that it is well."""
+    """Tell whether every component reports that it is healthy."""
     try:
         with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310 - ours
             health = json.load(answer)
@@ -252,38 +252,38 @@ def is_healthy(url: str) -> bool:
 
 
 def welcome(url: str, folder: Path) -> str:
-    """Say where everything is, and what there is to try."""
+    """Describe where everything is, and what to try."""
     return f"""
 Airflow is ready: {url}
 
   {url}/dags/weekly_report
-      has begun with last week. Open one of its tasks: the log, the XCom, and among the details
-      the link "Stripe report run". The files land in {shown(folder)}/reports.
+      has started for last week. Open one of its tasks to see its log, its XCom, and in its
+      details the link "Stripe report run". The files land in {shown(folder)}/reports.
   {url}/connections
-      {CONN_ID} leads to the sandbox. Edit and test it, or add one of type "Stripe Reporting".
+      {CONN_ID} points to the sandbox. Edit and test it, or add one of type "Stripe Reporting".
 
-The DAGs are those of example_dags; a change of theirs is seen after seconds.
-Logs are in {shown(folder)}/logs. Stop all of it with Ctrl-C.
+The DAGs are those of example_dags; Airflow reloads them seconds after a change.
+The logs are in {shown(folder)}/logs. Stop everything with Ctrl-C.
 """
 
 
 def shown(path: Path) -> str:
-    """Shorten a path that is in the clone."""
+    """Shorten a path inside the clone."""
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def log_of(folder: Path, name: str) -> Path:
-    """Name the log of a component."""
+    """Return the path of a component's log."""
     return folder / "logs" / f"{name}.log"
 
 
 def tail(log: Path) -> str:
-    """Give the end of a log."""
+    """Return the end of a log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
 
 
 def say(line: str) -> None:
-    """Print at once."""
+    """Print without buffering."""
     print(line, flush=True)
 
 

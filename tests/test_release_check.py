@@ -53,9 +53,9 @@ def test_a_version_may_be(version, tag):
 @pytest.mark.parametrize(
     ("version", "tag", "fix"),
     [
-        ("one", None, "write it as 1.2.3"),
+        ("one", None, "use a form like 1.2.3"),
         ("1.2.3-rc1", None, "write '1.2.3rc1'"),
-        ("1.2.3.dev0", "v1.2.3", "take .dev off"),
+        ("1.2.3.dev0", "v1.2.3", "remove .dev"),
         ("1.2.3", "v1.2.4", "tag v1.2.4 is not v1.2.3"),
         ("1.2.3", "1.2.3", "tag 1.2.3 is not v1.2.3"),
     ],
@@ -84,7 +84,7 @@ def test_a_changelog_may_be(version, text):
     ("version", "text", "fix"),
     [
         ("1.2.3", changelog("[Unreleased]"), "'## [1.2.3] - "),
-        ("1.2.3", changelog("[Unreleased]", "[1.2.3] - 2026-11-22"), "head what belongs"),
+        ("1.2.3", changelog("[Unreleased]", "[1.2.3] - 2026-11-22"), "above the entries"),
         ("1.2.3", changelog("[1.2.2] - 2026-10-01"), "'## [1.2.3] - "),
         ("1.2.3", changelog("[1.2.3]"), "'## [1.2.3] - "),
         ("1.2.3", changelog("[1.2.3] - 2026-11-31"), "write YYYY-MM-DD"),

@@ -1,4 +1,4 @@
-"""A throw-away Airflow for the tests of DAGs: its home is set before Airflow is imported."""
+"""A temporary Airflow for tests of DAGs; its home must be set before Airflow is imported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ sys.path.insert(0, str(DAGS))
 
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
-    """A database of that home, which ``dag.test()`` writes to."""
+    """Create the database that ``dag.test()`` writes to."""
     from airflow.utils.db import initdb
 
     initdb()

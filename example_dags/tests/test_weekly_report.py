@@ -1,7 +1,7 @@
 """
-How to test a DAG with report runs in it: offline, in seconds, through ``dag.test()``.
+Test a DAG that uses report runs: offline, in seconds, with ``dag.test()``.
 
-The fixture ``reportrun_sandbox`` comes with the provider; pytest finds it by itself.
+The provider includes the fixture ``reportrun_sandbox``; pytest loads it automatically.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MONDAY = pendulum.datetime(2026, 1, 12, tz="UTC")
 
 @pytest.fixture
 def dag(airflow_db: None) -> DAG:
-    """The DAG under test, which does not wait between its looks and tries."""
+    """Return the DAG under test, without pauses between tries."""
     from weekly_report import dag
 
     for task in dag.tasks:
@@ -31,14 +31,14 @@ def dag(airflow_db: None) -> DAG:
 
 
 def landed() -> list[Path]:
-    """The files in the folder that ``conftest.py`` lets the DAG land in."""
+    """Return the files in the folder that ``conftest.py`` names in ``REPORTRUN_LANDING``."""
     from conftest import LANDING
 
     return sorted(LANDING.glob("*.csv"))
 
 
 def test_lands_the_week_before(dag: DAG, reportrun_sandbox: Sandbox) -> None:
-    """One report run for the interval, and one file."""
+    """The DAG creates one report run for the interval, and lands one file."""
     run = dag.test(logical_date=MONDAY)
     assert run.state == "success"
     (report_run,) = reportrun_sandbox.runs
@@ -46,8 +46,8 @@ def test_lands_the_week_before(dag: DAG, reportrun_sandbox: Sandbox) -> None:
     assert [file.name for file in landed()] == ["activity_2026-01-05.csv"]
 
 
-def test_a_report_run_that_fails_is_no_success(dag: DAG, reportrun_sandbox: Sandbox) -> None:
-    """The wait fails, and nothing is landed."""
+def test_a_failed_report_run_fails_the_dag_run(dag: DAG, reportrun_sandbox: Sandbox) -> None:
+    """The wait fails, and the DAG lands nothing."""
     reportrun_sandbox.fail_next()
     run = dag.test(logical_date=MONDAY.add(weeks=1))
     assert run.state == "failed"
