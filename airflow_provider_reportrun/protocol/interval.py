@@ -105,8 +105,8 @@ def _parse_text(text: str, argument: str) -> date | datetime:
         parsed = None
     if form is None or not isinstance(parsed, date):
         raise InvalidInput(
-            f"{argument} must be an ISO 8601 date or timestamp, such as '2025-08-18' or "
-            f"'2025-08-18T00:00:00Z', not {text!r}."
+            f"{argument} must be an ISO 8601 date or timestamp such as '2025-08-18T00:00:00Z', "
+            f"not {text!r}."
         )
     if isinstance(parsed, datetime) and not form["offset"]:
         return parsed.replace(tzinfo=None)
