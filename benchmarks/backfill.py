@@ -64,13 +64,13 @@ INTERVALS: Final = 40
 LIMIT: Final = 8
 RUN_SECONDS: Final = 5.0
 SCALE: Final = 24
-"""So many times faster than the settings are meant for: 5 s stand for 120 s."""
+"""How much faster the clock is than the one the settings are for: 5 s represent 120 s."""
 SLOTS: Final = 8
 ACTIVE_RUNS: Final = 16
 FILE_BYTES: Final = 200_000
 FIRST_MONDAY: Final = date(2025, 1, 6)
 END_SECONDS: Final = 1200.0
-"""How long a way may take before it is given up."""
+"""How long one alternative may take before the benchmark gives up."""
 ONE_TASK: Final = "ReportRunToStorageOperator"
 THREE_TASKS: Final = "three tasks"
 BY_HAND: Final = "by hand"
@@ -81,7 +81,7 @@ WAYS: Final = {
     BY_HAND: "by_hand",
     RESCHEDULED: "by_hand_rescheduled",
 }
-"""Their DAGs."""
+"""The DAG of each alternative."""
 WARM_UP: Final = "warm_up"
 PATIENCE: Final = {
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "30",
@@ -89,17 +89,17 @@ PATIENCE: Final = {
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "600",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "30",
 }
-"""Airflow's defaults: the harness hurries them, to recover from kills, and nothing is killed."""
+"""Airflow's defaults, which the harness shortens to recover from kills; nothing is killed here."""
 ENDS: Final = {"deferred", "up_for_reschedule", "up_for_retry", "success", "failed", "skipped"}
-"""The entries of the audit log that end a stay on a worker."""
+"""The audit log entries that end a task's time on a worker."""
 MISMATCH: Final = "state mismatch"
-"""The entry for a try that Airflow fails by mistake: see ``RUN_SECONDS`` of the system tests."""
+"""The entry of a try that Airflow fails by mistake: see ``RUN_SECONDS`` of the system tests."""
 PAGE: Final = 1000
 _REFUSED: Final = 429
 
 
 def main() -> None:
-    """Measure one way after the other."""
+    """Measure one alternative after the other."""
     sys.path.append(str(ROOT / "tests"))  # as pytest does, for the harness
     from system.cluster import Cluster, missing
 
@@ -107,7 +107,7 @@ def main() -> None:
 
     lacking = missing("LocalExecutor")
     if lacking:
-        say(f"backfill: left out, for it needs {lacking}")
+        say(f"backfill: skipped, because it needs {lacking}")
         return
     with (
         Sandbox(run_seconds=RUN_SECONDS, concurrency=LIMIT, size=FILE_BYTES) as sandbox,
@@ -141,7 +141,7 @@ def main() -> None:
 
 
 def _environment(sandbox: Sandbox) -> dict[str, str]:
-    """Give the settings of Airflow, and the sandbox as each provider's connection."""
+    """Return the settings of Airflow, with the sandbox as each provider's connection."""
     http = {
         "conn_type": "http",
         "host": sandbox.url,
@@ -160,7 +160,7 @@ def _environment(sandbox: Sandbox) -> dict[str, str]:
 
 
 def _warm_up(cluster: Cluster, sandbox: Sandbox) -> None:
-    """Let each process do once what it does in a backfill: an Airflow that has been at work."""
+    """Warm up: let each process do once what it does in a backfill."""
     from system.backfill import Backfill, mondays
 
     backfill = Backfill(cluster, sandbox, WARM_UP, mondays(FIRST_MONDAY, 1))
@@ -169,7 +169,7 @@ def _warm_up(cluster: Cluster, sandbox: Sandbox) -> None:
 
 
 def measure(way: str, cluster: Cluster, sandbox: Sandbox) -> dict[str, Any]:
-    """Backfill in one way, and tell what that took."""
+    """Run a backfill with one alternative, and return what it took."""
     from system.backfill import Backfill, mondays
 
     backfill = Backfill(cluster, sandbox, WAYS[way], mondays(FIRST_MONDAY, INTERVALS))
@@ -207,7 +207,7 @@ def measure(way: str, cluster: Cluster, sandbox: Sandbox) -> dict[str, Any]:
 
 
 def _by_task(log: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Tell how often each task was started on a worker, and how long it was there in all."""
+    """Return how often each task was started on a worker, and its total time there."""
     tasks: dict[str, dict[str, float]] = defaultdict(lambda: {"starts": 0, "seconds": 0.0})
     for task_id, seconds in _on_worker(log):
         tasks[task_id]["starts"] += 1
@@ -219,7 +219,7 @@ def _by_task(log: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def _on_worker(log: list[dict[str, Any]]) -> Iterator[tuple[str, float]]:
-    """List what ran on a worker: the task, and the seconds between its entries in the audit log."""
+    """List each stay on a worker: the task, and the seconds between its audit log entries."""
     running: dict[tuple[str, str], float] = {}
     for entry in log:
         instance = (entry["run_id"], entry["task_id"])
@@ -233,7 +233,7 @@ def _on_worker(log: list[dict[str, Any]]) -> Iterator[tuple[str, float]]:
 
 
 def _audit_log(cluster: Cluster, dag_id: str) -> list[dict[str, Any]]:
-    """List the entries of a DAG, oldest first."""
+    """List the audit log entries of a DAG, oldest first."""
     path = f"/eventLogs?dag_id={dag_id}&order_by=event_log_id&limit={PAGE}"
     log: list[dict[str, Any]] = []
     while True:

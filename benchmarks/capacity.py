@@ -40,7 +40,7 @@ RUNS: Final = 48
 LIMIT: Final = 4
 RUN_SECONDS: Final = 2.0
 SCALE: Final = 60
-"""So many times faster than the defaults are meant for: 2 s stand for 120 s."""
+"""How much faster the clock is than the one the defaults are for: 2 s represent 120 s."""
 QUEUE: Final = "capacity queue"
 BACKOFF: Final = "back-off"
 RETRY: Final = "task retry"
@@ -60,7 +60,7 @@ _REFUSED: Final = 429
 
 
 def serve() -> None:
-    """Run a sandbox; answer each line with the report runs and the refused creates so far."""
+    """Run a sandbox, and answer each line with the report runs and refused creates so far."""
     from airflow_provider_reportrun.sandbox import Sandbox
 
     with Sandbox(run_seconds=RUN_SECONDS, concurrency=LIMIT, size=1000) as sandbox:
@@ -77,7 +77,7 @@ def serve() -> None:
 
 
 def measure(way: str, pace: str) -> dict[str, Any]:
-    """Measure one way at one pace, in this process."""
+    """Measure one alternative at one pace, in this process."""
     with Server("benchmarks.capacity:serve") as server:
         os.environ["AIRFLOW_CONN_BENCH"] = connection(
             server.facts["url"], server.facts["api_key"], max_requests_per_second=20 * SCALE
@@ -105,12 +105,12 @@ def measure(way: str, pace: str) -> dict[str, Any]:
 async def _all(
     way: str, facts: dict[str, Any], poll_interval: float, max_poll_interval: float
 ) -> tuple[float, list[float], float]:
-    """Start all at once; give when that was, when each ended, and how long it all took."""
+    """Start all at once; return when that was, when each ended, and the total time."""
     import aiohttp
 
     from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 
-    # A triggerer that has been at work for a while: all is imported, and the connection is read.
+    # Warm up, like a triggerer that has run for a while: import all, and read the connection.
     await ReportRunHook("bench").aget_report("balance_summary")
     async with aiohttp.ClientSession(
         facts["url"],
@@ -134,7 +134,7 @@ async def _all(
 
 
 def _request(number: int) -> dict[str, Any]:
-    """Give the body of a create: one week each."""
+    """Return the body of a create: one week each."""
     start = FIRST_DAY + timedelta(weeks=number)
     stamps = [f"{at:%Y-%m-%dT%H:%M:%S}.000Z" for at in (start, start + timedelta(weeks=1))]
     return {
@@ -175,7 +175,7 @@ async def _by_itself(
     poll_interval: float,
     pause: Callable[[int], float],
 ) -> None:
-    """Create a report run and wait for it, without a thought of the others."""
+    """Create a report run and wait for it, independently of the others."""
     refused = 0
     while True:
         status, run = await _answer(
@@ -200,7 +200,7 @@ async def _answer(request: Awaitable[aiohttp.ClientResponse]) -> tuple[int, Any]
 
 
 def main() -> None:
-    """Measure the queue at both paces, then the others; sleeping mostly, they run side by side."""
+    """Measure the queue at both paces, then the others in parallel, because they mostly sleep."""
     found = _side_by_side([(QUEUE, pace) for pace in PACES])
     found += _side_by_side([(way, pace) for way in (BACKOFF, RETRY) for pace in PACES])
     keep(

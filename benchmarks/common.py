@@ -38,11 +38,11 @@ MIB: Final = 1024 * KIB
 
 def in_fresh_process(function: str, **arguments: Any) -> Any:
     """
-    Call a function in an interpreter of its own, so that nothing of an earlier call weighs in.
+    Call a function in its own interpreter, so earlier calls have no influence.
 
     :param function: its module and its name, ``benchmarks.polls:measure``.
     :param arguments: JSON values.
-    :return: what it returns, by way of JSON.
+    :return: its result, through JSON.
     """
     with started(function, **arguments) as process:
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
@@ -55,9 +55,9 @@ def in_fresh_process(function: str, **arguments: Any) -> Any:
 @contextmanager
 def started(function: str, **arguments: Any) -> Iterator[subprocess.Popen[str]]:
     """
-    Start a function in an interpreter of its own, with an Airflow home of its own.
+    Start a function in its own interpreter, with its own Airflow home.
 
-    Standard input and output are pipes. It is ended on leaving, where it has not.
+    Standard input and output are pipes. On exit, the process is stopped if it still runs.
     """
     with tempfile.TemporaryDirectory(prefix="reportrun-bench-") as home:
         process = subprocess.Popen(  # noqa: S603 - of our own making
@@ -78,7 +78,7 @@ def started(function: str, **arguments: Any) -> Iterator[subprocess.Popen[str]]:
 
 
 def _environment(home: str) -> dict[str, str]:
-    """Give an environment without any other Airflow, and without proxies and foreign bundles."""
+    """Return an environment without settings of another Airflow, proxies and CA bundles."""
     foreign = ("AIRFLOW_", "PYTHONDONTWRITEBYTECODE")
     network = {"http_proxy", "https_proxy", "all_proxy", "requests_ca_bundle", "curl_ca_bundle"}
     ours = {
@@ -99,9 +99,9 @@ KEPT: Final = ("AIRFLOW_CONN_BENCH", "AIRFLOW_CONN_BENCH_HTTP", "AIRFLOW_CONN_BE
 
 class Server:
     """
-    A server in a process of its own, which is asked over its standard input and output.
+    A server in its own process, which is controlled over its standard input and output.
 
-    :param function: says in JSON where it serves, and answers each line that it is sent.
+    :param function: prints in JSON where it serves, and answers each line that it receives.
     """
 
     def __init__(self, function: str, **arguments: Any) -> None:
@@ -120,7 +120,7 @@ class Server:
         self._starting.__exit__(None, None, None)
 
     def ask(self, question: str) -> Any:
-        """Send a line and give the answer."""
+        """Send a line and return the answer."""
         assert self._process.stdin is not None  # noqa: S101 - a pipe was asked for
         self._process.stdin.write(question + "\n")
         self._process.stdin.flush()
@@ -135,18 +135,18 @@ class Server:
 
 
 def connection(host: str, api_key: str, **extra: Any) -> str:
-    """Write a connection of type ``reportrun`` as Airflow reads it from the environment."""
+    """Return a connection of type ``reportrun`` as an environment variable for Airflow."""
     return json.dumps({"conn_type": "reportrun", "host": host, "password": api_key, "extra": extra})
 
 
 def resident_bytes() -> int:
-    """Give the resident memory of this process, now."""
+    """Return the current resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
 def peak_resident_bytes() -> int:
-    """Give the largest resident memory that this process has had."""
+    """Return the peak resident memory of this process."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * KIB
@@ -154,7 +154,7 @@ def peak_resident_bytes() -> int:
 
 
 def keep(name: str, facts: dict[str, Any]) -> dict[str, Any]:
-    """Keep what a benchmark found, with when, where and by which command."""
+    """Store the result of a benchmark, with time, machine and command."""
     result = {
         "command": f'make bench ONLY="{name}"',
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -168,7 +168,7 @@ def keep(name: str, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Say what this machine is, and how busy it is with other things."""
+    """Describe this machine and its load."""
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
@@ -186,7 +186,7 @@ def _cpu() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Say what was measured."""
+    """Return the versions of what was measured."""
     found = {"python": platform.python_version()}
     for name in DISTRIBUTIONS:
         found[name] = metadata.version(name)
@@ -194,10 +194,10 @@ def versions() -> dict[str, str]:
 
 
 def tell(facts: Any) -> None:
-    """Tell the process that started this one something, as JSON."""
+    """Send facts to the process that started this one, as JSON."""
     say(json.dumps(facts))
 
 
 def say(line: str) -> None:
-    """Tell whoever waits how far it is."""
+    """Print progress."""
     print(line, flush=True)  # noqa: T201 - a command talks

@@ -84,7 +84,7 @@ class _Threads(socketserver.ThreadingTCPServer):
 
 
 def serve(size: int) -> None:
-    """Serve a CSV of so many bytes until standard input ends."""
+    """Serve a CSV of ``size`` bytes until standard input ends."""
     import threading
 
     with tempfile.TemporaryDirectory(prefix="reportrun-bench-") as folder:

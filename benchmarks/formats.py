@@ -33,7 +33,7 @@ BOUNDS: Final = {"memory_mib": 128}
 
 
 def write_csv(path: Path, size: int) -> None:
-    """Write a made-up report of so many bytes."""
+    """Write an invented report of ``size`` bytes."""
     from airflow_provider_reportrun.sandbox import files
     from airflow_provider_reportrun.sandbox.catalog import CATALOG, Window
     from airflow_provider_reportrun.sandbox.data import Query
@@ -103,7 +103,7 @@ def convert(way: str, folder: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure in turn, so that what else the machine does falls on all alike."""
+    """Measure in turn, so other load on the machine affects all equally."""
     raw: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory(prefix="reportrun-bench-") as home:
         made = Path(home) / "large.csv"

@@ -54,7 +54,7 @@ HTTP_LIBRARIES: Final = ("aiohttp", "httpx", "requests")
 
 
 def measure(modules: list[str]) -> dict[str, Any]:
-    """Import modules, and tell how long that took and which HTTP libraries came along."""
+    """Import modules, and return how long that took and which HTTP libraries it loaded."""
 
     def import_all() -> None:
         for module in modules:
@@ -64,7 +64,7 @@ def measure(modules: list[str]) -> dict[str, Any]:
 
 
 def parse(dag_file: str) -> dict[str, Any]:
-    """Run a DAG file as the DAG processor does, and tell the same."""
+    """Run a DAG file as the DAG processor does, and return the same."""
     os.environ |= {"REPORTRUN_LANDING": "nowhere", "REPORTRUN_BENCH_SCALE": "1"}
     sys.path.insert(0, str(Path(dag_file).parent))
     return _measured(lambda: runpy.run_path(dag_file))
@@ -87,7 +87,7 @@ def _measured(act: Callable[[], object]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure in turn, so that what else the machine does falls on all alike."""
+    """Measure in turn, so other load on the machine affects all equally."""
     imported = _in_turn("measure", {way: {"modules": names} for way, names in MODULES.items()})
     parsed = _in_turn("parse", {way: {"dag_file": str(file)} for way, file in DAG_FILES.items()})
     keep(
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def _in_turn(function: str, ways: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Measure all ways, round by round, after one that writes the bytecode."""
+    """Measure all alternatives round by round, after a round that writes the bytecode."""
     raw: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
     for number in range(ROUNDS + 1):
         for way, arguments in ways.items():

@@ -33,7 +33,7 @@ def main() -> None:
 
 def _in_s3(url: str) -> dict[str, Any] | None:
     if _available_bytes() < MOTO_BYTES:
-        say(f"largest in S3: left out, for moto needs {MOTO_BYTES} bytes of memory")
+        say(f"largest in S3: skipped, because moto needs {MOTO_BYTES} bytes of memory")
         return None
     return landing_s3.once("landing", url)
 

@@ -49,7 +49,7 @@ LOOK_SECONDS: Final = 0.02
 """How often the event loop's delay is measured."""
 
 Waiter: TypeAlias = Callable[[int], Coroutine[Any, Any, None]]
-"""Waits for the report run of a number."""
+"""Waits for the report run with a number."""
 
 
 @asynccontextmanager
@@ -97,7 +97,7 @@ def _run_id(number: int) -> str:
 
 
 async def _run(trigger: BaseTrigger) -> None:
-    """Run a trigger as the triggerer does; that its wait ends is an error here."""
+    """Run a trigger as the triggerer does; here, it is an error if its wait ends."""
     async for event in trigger.run():
         raise RuntimeError(f"The wait has ended: {event}")
 
@@ -138,7 +138,7 @@ def _dbt(number: int, interval: float) -> BaseTrigger:
 
 
 def _connect(facts: dict[str, Any], **extra: Any) -> None:
-    """Make the connections of all ways lead to the server, whose certificate they trust."""
+    """Point the connections of all alternatives to the server, whose certificate they trust."""
     address = facts["address"]
     os.environ["SSL_CERT_FILE"] = facts["ca_bundle"]
     os.environ["AIRFLOW_CONN_BENCH"] = connection(f"https://{address}", API_KEY, **extra)
@@ -149,20 +149,20 @@ def _connect(facts: dict[str, Any], **extra: Any) -> None:
 
 
 class LoopDelay:
-    """How late the event loop comes to what is due."""
+    """How late the event loop runs what is due."""
 
     def __init__(self) -> None:
         self.delays: list[float] = []
 
     async def watch(self) -> None:
-        """Look again and again."""
+        """Measure again and again."""
         while True:
             due = time.monotonic() + LOOK_SECONDS
             await asyncio.sleep(LOOK_SECONDS)
             self.delays.append(time.monotonic() - due)
 
     def facts(self) -> dict[str, float]:
-        """Tell the worst, and that which one look in a hundred exceeds, in milliseconds."""
+        """Return the worst delay and the 99th percentile, in milliseconds."""
         ordered = sorted(self.delays)
         return {
             "loop_delay_worst_ms": round(ordered[-1] * 1000, 1),
@@ -171,7 +171,7 @@ class LoopDelay:
 
 
 def measure(way: str, waiters: int, interval: float, seconds: float) -> dict[str, Any]:
-    """Measure one way of waiting, in this process."""
+    """Measure one alternative in this process."""
     with Server("benchmarks.poll_server:serve", age_seconds=0) as server:
         _connect(server.facts, max_requests_per_second=10_000)
         return asyncio.run(_measure(server, way, waiters, interval, seconds))
@@ -216,7 +216,7 @@ async def _measure(
 
 
 async def _end(tasks: list[asyncio.Task[Any]]) -> None:
-    """End waits that are still going, and complain of one that is not."""
+    """Stop waits that are still in progress, and raise if one is not."""
     over = [task for task in tasks if task.done()]
     for task in tasks:
         task.cancel()
@@ -257,7 +257,7 @@ async def _count_connections(server: Server, waiters: int, seconds: float) -> di
 
 
 def measure_many(waiters: int, seconds: float, age_seconds: float) -> dict[str, Any]:
-    """Measure very many waits at all their defaults, as right after a start of the triggerer."""
+    """Measure very many waits with all defaults, as just after a start of the triggerer."""
     with Server("benchmarks.poll_server:serve", age_seconds=age_seconds) as server:
         _connect(server.facts)
         return asyncio.run(_measure_many(server, waiters, seconds))
@@ -297,7 +297,7 @@ async def _measure_many(server: Server, waiters: int, seconds: float) -> dict[st
 
 
 def main() -> None:
-    """Measure all of it."""
+    """Run all measurements."""
     raw = []
     for load in LOADS:
         raw += _rounds(**load)  # type: ignore[arg-type]
@@ -324,7 +324,7 @@ def main() -> None:
 def _rounds(
     waiters: int, interval: float, seconds: float, rounds: dict[str, int]
 ) -> list[dict[str, Any]]:
-    """Measure in turn, so that what else the machine does falls on all alike."""
+    """Measure in turn, so other load on the machine affects all equally."""
     found = []
     most = max(rounds.values())
     for number in range(most):
@@ -352,7 +352,7 @@ def _fresh_count(waiters: int) -> dict[str, Any]:
 
 
 def _summary(raw: list[dict[str, Any]], waiters: int) -> dict[str, Any]:
-    """Bring the rounds of each way together; CPU is the least of them, see above."""
+    """Combine the rounds of each alternative; CPU is the least of them, see above."""
     together: dict[str, Callable[[list[float]], float]] = {
         "polls_per_second": statistics.median,
         "cpu_ms_per_poll": min,

@@ -51,9 +51,9 @@ def main() -> None:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Write the table, where and when it was measured, and the pictures."""
+    """Write the table, the machine and time of each measurement, and the pictures."""
     rows = [
-        "| what | measured | bound | held | beside it, in the same run |",
+        "| what | measured | bound | holds | alternatives, in the same run |",
         "|---|---|---|---|---|",
     ]
     for name, rows_of in ROWS.items():
@@ -84,7 +84,7 @@ def _held(holds: bool) -> str:
 
 
 def polls_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Tell of the waits."""
+    """Yield the rows of the waits."""
     bounds = result["bounds"]
     for load in result["loads"]:
         ways, ratios = load["ways"], load["ratio_to_bare"]
@@ -156,7 +156,7 @@ def _beside(ways: dict[str, Any], name: str, form: str) -> str:
 
 
 def capacity_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Tell of the backfills."""
+    """Yield the rows of the simulated backfills."""
     for pace, bounds in result["bounds"].items():
         ways = {each["way"]: each for each in result["ways"] if each["pace"] == pace}
         ours = ways.pop(capacity.QUEUE)
@@ -178,7 +178,7 @@ def capacity_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def backfill_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Tell of the backfills in a real Airflow."""
+    """Yield the rows of the backfills in a real Airflow."""
     ways = {each["way"]: each for each in result["ways"]}
     ours = ways.pop(backfill.ONE_TASK)
     what = (
@@ -193,7 +193,7 @@ def backfill_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         ("of these by Airflow's own mistake", "retries_by_mismatch", "{}"),
         ("POSTs per interval", "posts_per_interval", "{:.2f}"),
         ("report runs per interval", "report_runs_per_interval", "{:.2f}"),
-        ("files landed whole", "whole_files", "{}"),
+        ("complete files landed", "whole_files", "{}"),
     ):
         yield (
             f"{what}: {each}",
@@ -205,7 +205,7 @@ def backfill_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def imports_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Tell of the imports."""
+    """Yield the rows of the imports."""
     medians = dict(result["median_ms"])
     ours, bound = medians.pop("reportrun"), result["bound_ms"]
     loads = result["loads"]["reportrun"]
@@ -238,7 +238,7 @@ def imports_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def landing_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Tell of the landings."""
+    """Yield the rows of the landings."""
     bounds = result["bounds"]
     for where, name in (("on disk", "on_disk"), ("in memory", "in_memory")):
         found = result[name]
@@ -265,7 +265,7 @@ def landing_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def s3_rows(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Tell of the landings in S3."""
+    """Yield the rows of the landings in S3."""
     bounds, speeds, memory = found["bounds"], found["mib_per_second"], found["memory_mib"]
     yield (
         "landing 1 GiB in S3",
@@ -284,7 +284,7 @@ def s3_rows(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def largest_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Tell of the largest file."""
+    """Yield the rows of the largest file."""
     for where, found in (("on a local path", result["on_disk"]), ("in S3", result["in_s3"])):
         if found is not None:
             told = f"{found['seconds']:.0f} s, {found['memory_mib']:.0f} MiB more memory"
@@ -292,7 +292,7 @@ def largest_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def formats_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Tell of the conversion."""
+    """Yield the rows of the conversion."""
     speeds, memory = dict(result["mib_per_second"]), dict(result["memory_mib"])
     bound, libraries = result["bounds"]["memory_mib"], result["libraries"]
     ours, grown = speeds.pop(formats.OURS), memory.pop(formats.OURS)
@@ -349,7 +349,7 @@ def draw_polls(result: dict[str, Any]) -> None:
 
 
 def draw_capacity(result: dict[str, Any]) -> None:
-    """Draw the report runs that run over time, for each way and pace."""
+    """Draw the number of running report runs over time, for each alternative and pace."""
     plt = _pyplot()
     paces = list(result["paces"])
     figure, grid = plt.subplots(
@@ -374,7 +374,7 @@ def draw_capacity(result: dict[str, Any]) -> None:
 
 
 def draw_backfill(result: dict[str, Any]) -> None:
-    """Draw the report runs that run over time, for each way."""
+    """Draw the number of running report runs over time, for each alternative."""
     plt = _pyplot()
     ways = result["ways"]
     figure, axes = plt.subplots(
@@ -400,7 +400,7 @@ def draw_backfill(result: dict[str, Any]) -> None:
 
 
 def _running(spans: list[list[float]]) -> tuple[list[float], list[int]]:
-    """Count, from the begins and ends of report runs, how many run from each of them on."""
+    """Count from the starts and ends of report runs how many run after each of them."""
     changes = sorted([(start, 1) for start, _ in spans] + [(end, -1) for _, end in spans])
     times = [0.0, *(at for at, _ in changes)]
     return times, [0, *accumulate(change for _, change in changes)]
