@@ -176,6 +176,8 @@ class Watch:
                     self.error = TimeoutError(0, f"it took longer than {self._seconds:g} s")
                     self._sockets.shut()
                     return
+                # Wake up now and then, because ``resting`` moves the time for every chunk without
+                # notifying this thread.
                 self._changed.wait(min(left, self._seconds / 4, threading.TIMEOUT_MAX))
 
     @contextmanager
@@ -191,6 +193,8 @@ class Watch:
         """
         with self._changed:
             self._came += count
+            # A slow reader, such as a full disk, must not use up the server's time, so the clock
+            # stops until the reader comes back for more.
             left = self._until - time.monotonic()
             if self._came >= least:
                 self._came, left = 0, seconds

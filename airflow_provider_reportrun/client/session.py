@@ -109,6 +109,7 @@ class CapacityLine:
             await asyncio.wait({room}, timeout=seconds)
         finally:
             room.cancel()
+        # The next wait needs another report run to end: this room is for the create that now tries.
         self._room.clear()
 
     def leave(self) -> None:
@@ -142,6 +143,7 @@ class SharedSession:
         self._looking_up = asyncio.Lock()
         self._open: _Open | None = None
         self._sessions: list[aiohttp.ClientSession] = []
+        # By account and path: a request in progress or its answer, and when it began (monotonic).
         self._answers: dict[tuple[str | None, str], tuple[asyncio.Task[Response], float]] = {}
         self.users = 0
         self.linger: asyncio.Task[None] | None = None
@@ -216,6 +218,8 @@ class SharedSession:
             return await self._send(request, stripe_context)
         key = (stripe_context, request.path)
         task, began = self._answers.get(key, (None, 0.0))
+        # Everyone who asks during a request shares its outcome, even a failure. Afterwards, only a
+        # good answer is shared: it may be as old as the request allows, and a failure is retried.
         is_fresh = time.monotonic() - began < request.fresh_for_seconds
         if task is None or (task.done() and not (is_fresh and _is_good(task))):
             task = asyncio.create_task(self._send(request, stripe_context))
@@ -294,6 +298,7 @@ class Talk:
     async def _sleep(self, step: Sleep) -> None:
         seconds = step.seconds
         line = self._shared.line
+        # A report run that ends makes room, but the line learns of it only at the next poll.
         if step.may_hurry and line is not None and line.is_waited_in:
             seconds /= HURRY
         await asyncio.sleep(seconds)
@@ -358,7 +363,8 @@ async def shared_session(conn_id: str, look_up: LookUp) -> AsyncIterator[SharedS
     finally:
         shared.users -= 1
         if shared.users == 0:
-            if is_ending:  # the loop may end before a lingering task runs
+            # A cancelled user may mean that the loop is ending, before a lingering task would run.
+            if is_ending:
                 await _close(loop, conn_id, shared)
             else:
                 shared.linger = asyncio.create_task(_linger(loop, conn_id, shared))

@@ -207,7 +207,11 @@ def _send(session: requests.Session, access: ApiAccess, request: Request) -> Res
 
 
 def _total_seconds(access: ApiAccess, request: Request) -> float:
-    """Return how long one request may take in total, even if bytes keep trickling in."""
+    """
+    Return how long one request may take in total, even if bytes keep trickling in.
+
+    That is the connection's ``request_timeout``, or less if a wait reaches its deadline before.
+    """
     return min(access.request_timeout_seconds, request.seconds_left)
 
 
