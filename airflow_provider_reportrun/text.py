@@ -33,6 +33,11 @@ def one_line(text: str, longest: int) -> str:
     return text if text.isprintable() else _CONTROLS.sub(" ", _HALVES.sub("\ufffd", text))
 
 
+def sentence(text: str) -> str:
+    """Return text that ends like a sentence, so that another one can follow."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
 def is_id(value: Any) -> bool:
     """Tell whether a value can be an id: printable text of 1 to 255 characters, no spaces."""
     return (

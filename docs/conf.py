@@ -1,8 +1,8 @@
 """
-How ``make docs`` builds the site.
+Configure the site that ``make docs`` builds.
 
-The source folder is the root of the repository, so that every relative link of a page means the
-same on the site and where the repository is read.
+The source folder is the root of the repository, so every relative link of a page works on the site
+and in the repository.
 """
 
 from __future__ import annotations
@@ -55,6 +55,6 @@ html_copy_source = False
 
 
 def setup(app: Sphinx) -> None:
-    """Show what a metrics server receives as it is; Pygments does not know these."""
+    """Show what a metrics server receives as plain text; Pygments does not know these formats."""
     for language in ("statsd", "influxdb", "datadog"):
         app.add_lexer(language, TextLexer)

@@ -178,7 +178,9 @@ class SharedSession:
             if self._open is None:
                 raise
             # Any exception: during an outage of Airflow itself, a connection looks undefined.
-            log.warning("The connection cannot be read again just now", exc_info=True)
+            log.warning(
+                "The connection cannot be read again; its last content is used", exc_info=True
+            )
             return self._open.access
 
     def _fresh(self) -> _Open | None:

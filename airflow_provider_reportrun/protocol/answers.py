@@ -29,7 +29,7 @@ from airflow_provider_reportrun.protocol.interval import (
 )
 from airflow_provider_reportrun.protocol.models import read_instant
 from airflow_provider_reportrun.secret import Secret
-from airflow_provider_reportrun.text import MESSAGE, WORD, one_line
+from airflow_provider_reportrun.text import MESSAGE, WORD, one_line, sentence
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.protocol.messages import Response
@@ -173,7 +173,7 @@ def _said(data: Any) -> _Said | None:
 def _refusal(response: Response, said: _Said, tried: str) -> ReportRunError:
     kind, advice = _meaning(response.status, said)
     words = ": ".join(filter(None, (said.code, said.message))) or "no message"
-    told = f"Tried to {tried}: the API answered {response.status} {words[:MESSAGE]}"
+    told = f"Tried to {tried}: the API answered {response.status} {sentence(words[:MESSAGE])}"
     is_of_data = _OF_DATA.search(f"{said.param} {said.message}") is not None
     if kind is InvalidRequest and is_of_data and _NOT_YET.search(said.message):
         return DataNotAvailable(

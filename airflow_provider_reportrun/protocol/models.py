@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_reportrun.errors import ReportRunFailed, UnexpectedAnswer
 from airflow_provider_reportrun.secret import Secret
-from airflow_provider_reportrun.text import MESSAGE, WORD, encodable, is_id, one_line, plain
+from airflow_provider_reportrun.text import (
+    MESSAGE,
+    WORD,
+    encodable,
+    is_id,
+    one_line,
+    plain,
+    sentence,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,9 +150,10 @@ class ReportRun(_Told):
             if permanent
             else "A new report run may succeed."
         )
+        message = sentence(self.error_message or "no message")
         return ReportRunFailed(
             f"Report run {self.id} of {self.report or 'its report'} failed: "
-            f"{self.error_code or 'no error code'}: {self.error_message or 'no message'} {advice}",
+            f"{self.error_code or 'no error code'}: {message} {advice}",
             report_run_id=self.id,
             error_code=self.error_code,
             error_message=self.error_message,

@@ -147,11 +147,12 @@ def test_a_page_is_named_by_its_type_and_not_quoted():
 @pytest.mark.parametrize(
     ("said", "body"),
     [
-        ("a: b ", {"error": {"code": "a", "message": "b"}}),
-        ("a ", {"error": {"code": "a"}}),
-        ("b ", {"error": {"message": "b"}}),
-        ("no message ", {"error": {"type": "api_error"}}),
-        ("a\ufffd: b\ufffd c ", {"error": {"code": "a\ud83d", "message": "b\udc00\nc"}}),
+        ("a: b. ", {"error": {"code": "a", "message": "b"}}),
+        ("a. ", {"error": {"code": "a"}}),
+        ("b. ", {"error": {"message": "b"}}),
+        ("Why? ", {"error": {"message": "Why?"}}),
+        ("no message. ", {"error": {"type": "api_error"}}),
+        ("a\ufffd: b\ufffd c. ", {"error": {"code": "a\ud83d", "message": "b\udc00\nc"}}),
     ],
     ids=repr,
 )
