@@ -121,6 +121,9 @@ class Case:
         text = re.sub(r"/files/[^\"?]*\?[^\"]*", "/files/<signed>", text)
         text = re.sub(r"airflow-provider-reportrun/[^\"]+", "<user agent>", text)
         text = re.sub(r'"(deadline|created)": [^,}]+', r'"\1": "<\1>"', text)
+        text = re.sub(
+            r'"return_value": "\d{4}-[^"]+Z"', '"return_value": "<end of the data>"', text
+        )
         return _without_words(json.loads(text))
 
 
