@@ -47,9 +47,9 @@ def reportrun_sandbox(
     ``fail_next``, ``limit``, ``deliver_next``, ``advance`` and ``faults`` control what happens.
     One server serves all tests of a session, on a free port of 127.0.0.1.
     """
-    from airflow_provider_reportrun.hooks.report_run import forget_definitions
+    from airflow_provider_reportrun.hooks.report_run import forget_answers
 
-    forget_definitions()
+    forget_answers()
     _running_reportrun_sandbox.reset()
     monkeypatch.setenv(CONNECTION, _running_reportrun_sandbox.connection_uri)
     return _running_reportrun_sandbox

@@ -100,4 +100,4 @@ def test_instances_that_land_in_one_file_are_warned_of(
     assert run.state == "success"
     said = capfd.readouterr()
     log = said.out + said.err + caplog.text
-    assert ("every instance of this mapped task lands in" in log) == is_warned_of
+    assert ("every instance of this mapped task writes" in log) == is_warned_of

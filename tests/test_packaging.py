@@ -67,7 +67,7 @@ ALLOWED = {
     "protocol": {"errors", "secret", "text"},
     "client": {"__init__", "_compat", "errors", "protocol", "secret"},
     "landing": {"_compat", "client", "errors", "protocol", "secret"},
-    "task": {"_compat", "errors", "landing"},
+    "task": {"_compat", "errors", "landing", "protocol"},
     "hooks": {
         "_compat",
         "client",

@@ -23,8 +23,10 @@ from typing_extensions import assert_never
 
 from airflow_provider_reportrun.client import transport
 from airflow_provider_reportrun.client.access import ApiAccess
+from airflow_provider_reportrun.client.answers import Answers
 from airflow_provider_reportrun.protocol.messages import (
     AwaitRoom,
+    Backoff,
     LeaveLine,
     Pause,
     Request,
@@ -32,6 +34,7 @@ from airflow_provider_reportrun.protocol.messages import (
     RoomMade,
     Sleep,
     TakeTurn,
+    WaitBegins,
 )
 
 if TYPE_CHECKING:
@@ -143,8 +146,8 @@ class SharedSession:
         self._looking_up = asyncio.Lock()
         self._open: _Open | None = None
         self._sessions: list[aiohttp.ClientSession] = []
-        # By account and path: a request in progress or its answer, and when it began (monotonic).
-        self._answers: dict[tuple[str | None, str], tuple[asyncio.Task[Response], float]] = {}
+        # By account and path.
+        self._answers: Answers[asyncio.Task[Response]] = Answers()
         self.users = 0
         self.linger: asyncio.Task[None] | None = None
 
@@ -166,9 +169,14 @@ class SharedSession:
             return self._open
 
     @property
-    def line(self) -> CapacityLine | None:
-        """The line of the current key, without reading the connection."""
-        return None if self._open is None else self._open.line
+    def is_room_wanted(self) -> bool:
+        """Whether a create with the current key waits for room."""
+        return self._open is not None and self._open.line.is_waited_in
+
+    def room_made(self) -> None:
+        """Record that a report run of the current key has ended."""
+        if self._open is not None:
+            self._open.line.room_made()
 
     async def _read_connection(self) -> ApiAccess:
         """Read the connection; if Airflow fails to return it, keep using what was last read."""
@@ -216,16 +224,15 @@ class SharedSession:
         :raises TransportError: if no whole answer arrived.
         :raises InvalidInput: if the connection cannot be used.
         """
-        if not request.fresh_for_seconds:
+        if request.fresh_since == float("inf"):
             return await self._send(request, stripe_context)
-        key = (stripe_context, request.path)
-        task, began = self._answers.get(key, (None, 0.0))
+        question = (stripe_context, request.path)
         # Everyone who asks during a request shares its outcome, even a failure. Afterwards, only a
-        # good answer is shared: it may be as old as the request allows, and a failure is retried.
-        is_fresh = time.monotonic() - began < request.fresh_for_seconds
-        if task is None or (task.done() and not (is_fresh and _is_good(task))):
+        # good answer is shared, and a failure is retried.
+        task = self._answers.find(question, request.fresh_since)
+        if task is None or (task.done() and not _is_good(task)):
             task = asyncio.create_task(self._send(request, stripe_context))
-            self._answers[key] = (task, time.monotonic())
+            self._answers.keep(question, task, time.monotonic())
         # Shielded: if one user is cancelled, the others still get the answer.
         return await asyncio.shield(task)
 
@@ -254,10 +261,10 @@ class SharedSession:
     async def close(self) -> None:
         """Close everything; may be called again."""
         sessions, self._sessions, self._open = self._sessions, [], None
-        for task, _ in self._answers.values():
+        requests = self._answers.drop()
+        for task in requests:
             task.cancel()
-        await asyncio.gather(*(task for task, _ in self._answers.values()), return_exceptions=True)
-        self._answers.clear()
+        await asyncio.gather(*requests, return_exceptions=True)
         for session in sessions:
             await session.close()
 
@@ -281,7 +288,7 @@ class Talk:
     async def pause(self, step: Pause) -> None:
         """Carry out a step between the requests of a conversation."""
         match step:
-            case Sleep():
+            case Sleep() | Backoff():
                 await self._sleep(step)
             case TakeTurn():
                 line = (await self._shared.current()).line
@@ -292,16 +299,16 @@ class Talk:
             case LeaveLine():
                 self.leave_line()
             case RoomMade():
-                if (line_of_key := self._shared.line) is not None:
-                    line_of_key.room_made()
+                self._shared.room_made()
+            case WaitBegins():
+                return
             case _:
                 assert_never(step)
 
-    async def _sleep(self, step: Sleep) -> None:
+    async def _sleep(self, step: Sleep | Backoff) -> None:
         seconds = step.seconds
-        line = self._shared.line
         # A report run that ends makes room, but the line learns of it only at the next poll.
-        if step.may_hurry and line is not None and line.is_waited_in:
+        if isinstance(step, Sleep) and step.may_hurry and self._shared.is_room_wanted:
             seconds /= HURRY
         await asyncio.sleep(seconds)
 

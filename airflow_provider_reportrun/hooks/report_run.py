@@ -8,6 +8,7 @@ import time
 import uuid
 from contextlib import contextmanager
 from functools import cached_property
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from typing_extensions import assert_never
@@ -25,6 +26,7 @@ from airflow_provider_reportrun.client.access import (
     looks_like_a_key,
     read_connection,
 )
+from airflow_provider_reportrun.client.answers import Answers
 from airflow_provider_reportrun.errors import (
     AuthenticationError,
     InvalidInput,
@@ -34,21 +36,23 @@ from airflow_provider_reportrun.errors import (
     ReportRunError,
     TransportError,
 )
-from airflow_provider_reportrun.protocol import calls, flows
+from airflow_provider_reportrun.protocol import asking, calls, flows
+from airflow_provider_reportrun.protocol.asking import Patience, ask
 from airflow_provider_reportrun.protocol.calls import is_nothing, required
-from airflow_provider_reportrun.protocol.drivers import adrive, drive
-from airflow_provider_reportrun.protocol.flows import Patience
+from airflow_provider_reportrun.protocol.drivers import WouldWait, adrive, drive
 from airflow_provider_reportrun.protocol.interval import INTERVAL_END, half_open, missed_midnight
 from airflow_provider_reportrun.protocol.interval import report_parameters as checked_parameters
 from airflow_provider_reportrun.protocol.messages import (
     AwaitRoom,
+    Backoff,
     LeaveLine,
     RoomMade,
     Sleep,
     TakeTurn,
+    WaitBegins,
 )
 from airflow_provider_reportrun.protocol.retry import Pace
-from airflow_provider_reportrun.task.waiting import DAY_SECONDS, seconds
+from airflow_provider_reportrun.task.waiting import DAY_SECONDS, POLL_INTERVAL_SECONDS, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -73,16 +77,18 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-DEFINITION_SECONDS = 300.0
-"""How long a report's definition is reused."""
 _NO_SUCH_RUN = frozenset({"not_found", "resource_missing"})
 """
 The codes for a missing report run, in v2 and v1, which show that the API knows the key.
 
 Any other 404 may come from a gateway on the way.
 """
-_definitions: dict[tuple[str, Secret, str | None, str], tuple[Report, float]] = {}
-"""Definitions by server, key, account and report, each with its fetch time (monotonic)."""
+_answers: Answers[Response] = Answers()
+"""
+By server, key, account and path.
+
+Not by the name of the connection, which may lead to another server or account later.
+"""
 
 
 class ReportRunHook(BaseHook):
@@ -198,15 +204,33 @@ class ReportRunHook(BaseHook):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def converse(self, flow: Flow[T]) -> T:
+    def converse(self, flow: Flow[T], *, waits: bool = True) -> T:
         """
         Run a conversation, blocking.
 
+        :param waits: whether to wait in place. If not, the conversation stops at its first wait,
+            and goes on from there if it is run again.
         :raises ReportRunError: as the conversation does.
+        :raises WouldWait: if it wants to wait, and ``waits`` is False.
         """
-        return drive(flow, send=self._send, pause=_pause, measure=telemetry.measure)
+        pause = _pause if waits else _pause_or_leave
+        return drive(flow, send=self._send, pause=pause, measure=telemetry.measure)
 
     def _send(self, request: Request) -> Response:
+        """Send one request, or use an answer that is fresh enough."""
+        if request.fresh_since == float("inf"):
+            return self._send_now(request)
+        access = self.access
+        question = (access.base_url, access.api_key, self.effective_context, request.path)
+        answer = _answers.find(question, request.fresh_since)
+        if answer is None:
+            asked_at = time.monotonic()
+            answer = self._send_now(request)
+            if answer.status == HTTPStatus.OK:
+                _answers.keep(question, answer, asked_at)
+        return answer
+
+    def _send_now(self, request: Request) -> Response:
         from airflow_provider_reportrun.client import transport
 
         return transport.send(self.get_conn(), self.access, request)
@@ -263,11 +287,11 @@ class ReportRunHook(BaseHook):
         :raises NotFound: if the key's account has no report run with this id.
         :raises ReportRunError: see the tree in ``errors.py``.
         """
-        return self.converse(flows.ask(calls.get_report_run(report_run_id)))
+        return self.converse(ask(calls.get_report_run(report_run_id)))
 
     async def aget_report_run(self, report_run_id: str) -> ReportRun:
         """Get a report run as ``get_report_run`` does, awaiting."""
-        return await self.aconverse(flows.ask(calls.get_report_run(report_run_id)))
+        return await self.aconverse(ask(calls.get_report_run(report_run_id)))
 
     def get_result_file(self, report_run_id: str) -> ResultFile | None:
         """
@@ -278,7 +302,7 @@ class ReportRunHook(BaseHook):
         :raises ReportRunError: see the tree in ``errors.py``.
         """
         try:
-            run = self.converse(flows.ask(calls.get_report_run(report_run_id, with_schema=True)))
+            run = self.converse(ask(calls.get_report_run(report_run_id, with_schema=True)))
         except InvalidRequest as error:
             log.warning("The API does not return the columns of results: %s", error)
             run = self.get_report_run(report_run_id)
@@ -291,35 +315,17 @@ class ReportRunHook(BaseHook):
         :raises NotFound: if there is no such report.
         :raises ReportRunError: see the tree in ``errors.py``.
         """
-        return self.converse(flows.ask(calls.get_report(report_id)))
+        return self.converse(ask(calls.get_report(report_id)))
 
     async def aget_report(self, report_id: str) -> Report:
         """Get a report template as ``get_report`` does, awaiting."""
-        return await self.aconverse(flows.ask(calls.get_report(report_id)))
-
-    def definition(self, report_id: str, *, fetched_since: float | None = None) -> Report:
-        """
-        Get a report template, or a recent copy that this process already has.
-
-        :param fetched_since: ``time.monotonic()`` of the oldest acceptable copy; None for five
-            minutes ago.
-        :raises ReportRunError: as ``get_report`` does, after two attempts.
-        """
-        if fetched_since is None:
-            fetched_since = time.monotonic() - DEFINITION_SECONDS
-        # Not by the connection's name, which may name another server or account by now.
-        kept = (self.access.base_url, self.access.api_key, self.effective_context, report_id)
-        report, fetched_at = _definitions.get(kept, (None, 0.0))
-        if report is None or fetched_at < fetched_since:
-            report = self.converse(flows.ask(calls.get_report(report_id), policy=flows.ONE_OF_MANY))
-            _definitions[kept] = (report, time.monotonic())
-        return report
+        return await self.aconverse(ask(calls.get_report(report_id)))
 
     def wait_for_report_run(
         self,
         report_run_id: str,
         *,
-        poll_interval: float | timedelta = 30.0,
+        poll_interval: float | timedelta = POLL_INTERVAL_SECONDS,
         timeout: float | timedelta = DAY_SECONDS,
     ) -> ReportRun:
         """
@@ -379,7 +385,7 @@ class ReportRunHook(BaseHook):
         """
         try:
             probe = calls.get_report_run("reprun_connection_test")
-            self.converse(flows.ask(probe, policy=flows.ONE_OF_MANY))
+            self.converse(ask(probe, policy=asking.ONE_OF_MANY))
         except NotFound as error:
             if error.unknown_path or error.code not in _NO_SUCH_RUN:
                 return False, f"This 404 does not prove the key: check the host and proxy. {error}"
@@ -422,20 +428,31 @@ def _denied(error: PermissionDenied, context: str | None) -> str:
     )
 
 
-def forget_definitions() -> None:
-    """Discard all definitions, such as before a test that changes the sandbox."""
-    _definitions.clear()
+def forget_answers() -> None:
+    """Request every report's definition again, for tests that change it."""
+    _answers.drop()
 
 
 def _pause(step: Pause) -> None:
     """Wait in place; a blocking conversation has no line to share with others."""
     match step:
-        case Sleep() | AwaitRoom():
+        case Backoff() | Sleep() | AwaitRoom():
             time.sleep(step.seconds)
-        case TakeTurn() | LeaveLine() | RoomMade():
+        case WaitBegins() | TakeTurn() | LeaveLine() | RoomMade():
             return
         case _:
             assert_never(step)
+
+
+def _pause_or_leave(step: Pause) -> None:
+    """
+    Carry out what takes no longer than a request.
+
+    :raises WouldWait: for every other pause.
+    """
+    if isinstance(step, Sleep | AwaitRoom | WaitBegins):
+        raise WouldWait(step)
+    _pause(step)
 
 
 def _no_connection(
@@ -464,14 +481,14 @@ def _creation(
     midnight = missed_midnight(report_parameters.get(INTERVAL_END), zone=None)
     if midnight is not None:
         log.warning("%s", half_open(checked[INTERVAL_END], midnight))
-    return flows.ask(
+    return ask(
         calls.create_report_run(
             report=report,
             report_parameters=checked,
             result_options=result_options,
             idempotency_key=idempotency_key or str(uuid.uuid4()),
         ),
-        policy=flows.UNTIL_DONE,
+        policy=asking.UNTIL_DONE,
     )
 
 

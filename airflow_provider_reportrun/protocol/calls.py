@@ -76,7 +76,7 @@ def create_body(
     """
     body = {"report": checked_id(report, "report"), "report_parameters": dict(report_parameters)}
     if result_options is not None:
-        body["result_options"] = _checked_options(result_options)
+        body["result_options"] = checked_options(result_options)
     return body
 
 
@@ -119,11 +119,12 @@ def _read_report_run(report_run_id: str, data: Any) -> ReportRun:
     return run
 
 
-def get_report(report_id: str, *, fresh_for_seconds: float = 0.0) -> Call[Report]:
+def get_report(report_id: str, *, fresh_since: float = float("inf")) -> Call[Report]:
     """
     Get a report template: its parameters, and which data it has.
 
-    :param fresh_for_seconds: maximum age of another conversation's answer to use instead.
+    :param fresh_since: monotonic seconds; another conversation's answer of that time or later will
+        do. By default none will.
 
     Source: https://docs.stripe.com/api/v2/reporting/reports/retrieve
     """
@@ -134,7 +135,7 @@ def get_report(report_id: str, *, fresh_for_seconds: float = 0.0) -> Call[Report
             path=f"{REPORTS}/{quote(report_id, safe='')}",
             template=f"{REPORTS}/{{report}}",
             names={"report": report_id},
-            fresh_for_seconds=fresh_for_seconds,
+            fresh_since=fresh_since,
         ),
         read=read_report,
         tried=f"get report {report_id}",
@@ -206,7 +207,12 @@ def key_if_any(value: Any, name: str) -> str | None:  # noqa: ARG001 - the signa
     return None if is_nothing(value) else checked_key(value)
 
 
-def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Check ``result_options`` before they are sent.
+
+    :raises InvalidInput: if there is another option, or its value is not a flag.
+    """
     if not isinstance(options, Mapping) or set(options) - {"compress_file"}:
         raise InvalidInput(f"result_options accepts only compress_file, not {options!r}.")
     checked = {name: _FLAGS.get(str(value).lower()) for name, value in options.items()}

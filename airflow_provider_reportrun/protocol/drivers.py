@@ -16,6 +16,20 @@ from airflow_provider_reportrun.protocol.metrics import Metric
 T = TypeVar("T")
 
 
+class WouldWait(Exception):
+    """
+    A conversation wants to wait, and its driver does not.
+
+    The conversation may go on later: driving it again continues after the pause.
+
+    :param step: the pause.
+    """
+
+    def __init__(self, step: Pause) -> None:
+        super().__init__(step)
+        self.step = step
+
+
 def drive(
     flow: Flow[T],
     *,
@@ -27,9 +41,10 @@ def drive(
     Carry a conversation out, blocking.
 
     :param send: sends one request and returns its answer, or raises ``TransportError``.
-    :param pause: does what the other steps ask for.
+    :param pause: does what the other steps ask for, or raises ``WouldWait``.
     :param measure: takes what the conversation measures.
-    :return: what the conversation ends in; what it raises comes through.
+    :return: what the conversation returns.
+    :raises Exception: what the conversation or ``pause`` raises.
     """
     try:
         step = next(flow)

@@ -38,8 +38,12 @@ class Request:
     """The path with names in place of ids, for traces."""
     names: Mapping[str, str] = field(default_factory=dict)
     """The ids, by those names."""
-    fresh_for_seconds: float = 0.0
-    """Maximum age of another conversation's answer to use instead; 0 for none."""
+    fresh_since: float = field(default=float("inf"), compare=False)
+    """
+    Another conversation's answer will do if it was asked for at this time or later.
+
+    Monotonic seconds. By default, no other answer will do.
+    """
     seconds_left: float = field(default=float("inf"), compare=False)
     """How long the request may take in total; the connection may allow less."""
 
@@ -67,8 +71,22 @@ class Response:
         return one_line(self.headers.get("Request-Id") or "", WORD) or None
 
 
+class Backoff(NamedTuple):
+    """A short pause before one request is repeated. Every driver sleeps."""
+
+    seconds: float
+
+
+class WaitBegins(NamedTuple):
+    """
+    From here on, the conversation waits.
+
+    A driver that does not wait stops here, before the first poll.
+    """
+
+
 class Sleep(NamedTuple):
-    """A pause of the conversation."""
+    """A pause between two polls."""
 
     seconds: float
     may_hurry: bool = False
@@ -100,7 +118,7 @@ class RoomMade(NamedTuple):
     """A report run of this API key has ended, so there is room for another."""
 
 
-Pause: TypeAlias = Sleep | TakeTurn | AwaitRoom | LeaveLine | RoomMade
+Pause: TypeAlias = Backoff | WaitBegins | Sleep | TakeTurn | AwaitRoom | LeaveLine | RoomMade
 Step: TypeAlias = Request | Pause | Metric
 Flow: TypeAlias = Generator[Step, Response | None, T]
 """A conversation that ends in a ``T``."""

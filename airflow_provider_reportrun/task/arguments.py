@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import pendulum
 
 from airflow_provider_reportrun.errors import InvalidInput
+from airflow_provider_reportrun.protocol.calls import if_any, required
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 
 Check: TypeAlias = Callable[[Any, str], Any]
 """Takes a value and the argument's name, and returns the value that the task uses."""
+CONNECTION_CHECKS: Final[Mapping[str, Check]] = {
+    "reportrun_conn_id": required,
+    "stripe_context": if_any,
+}
+"""Checked when the task runs, because only rendering can turn these into nothing."""
 _FLAGS: Final = {"true": True, "false": False}
 _TEMPLATE: Final = ("{{", "{%", "{#")
 _WHOLE: Final = re.compile(r"[0-9]{1,18}", re.ASCII)

@@ -1,19 +1,15 @@
 """
-What tasks and watchers remember, if Airflow has a store for it (3.3).
+What a task instance remembers between tries, if Airflow has a store for it (3.3).
 
-A task instance remembers its report run between tries. On every version, the idempotency key alone
-ensures correctness. The record adds three things: a retry reattaches with a GET instead of a POST,
-the deadline counts from the first try after a clear, and changing ``retries`` while the task runs
-does not change the key.
+On every version, the idempotency key alone ensures correctness. The record adds three things: a
+retry reattaches with a GET instead of a POST, the deadline counts from the first try after a clear,
+and changing ``retries`` while the task runs does not change the key.
 """
 
 from __future__ import annotations
 
-import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
-
-log = logging.getLogger(__name__)
 
 STORE: Final = "task_state_store"
 """The store's name in the task's context."""
@@ -79,31 +75,29 @@ def remember(context: Any, record: Record) -> None:
         store.set(NAME, asdict(record))
 
 
-class Watermark:
+def clear_generation(task: Any, context: Any) -> int:
     """
-    The instant that an asset's watcher last reported, which outlives the triggerer.
+    Return the number of the first try after the last clear, which identifies the clear.
 
-    :param store: the store that Airflow passes to the watcher; None before 3.3.
-    :param name: of the watcher in the store, because an asset may have several.
+    Clearing sets ``max_tries`` to the number of tries so far plus the retries. So this number stays
+    the same over retries and deferrals, and changes if a finished or deferred task is cleared.
     """
+    first_try: int = context["ti"].max_tries - (task.retries or 0) + 1
+    return first_try
 
-    def __init__(self, store: Any, name: str) -> None:
-        self._store = store
-        self._name = f"{name}: told through"
-        self._kept: str | None = None
 
-    async def recall(self) -> str | None:
-        """Return what was last stored, or None."""
-        if self._store is not None:
-            try:
-                self._kept = await self._store.aget(self._name)
-            except ValueError:  # several assets have this watcher, each with its own store
-                log.info("A watcher of several assets does not remember how far it has told")
-                self._store = None
-        return self._kept
+def continued(new: Record, found: Record | None, *, reuses: bool) -> Record:
+    """
+    Return the record of an earlier try to continue with, or the new one.
 
-    async def remember(self, told: str) -> None:
-        """Store the instant that was reported, if it changed."""
-        if self._store is not None and told != self._kept:
-            await self._store.aset(self._name, told)
-            self._kept = told
+    :param new: the record if there was no earlier try.
+    :param found: what is in the store.
+    :param reuses: whether a clear keeps the report run.
+    """
+    if found is None or found.digest != new.digest:
+        return new
+    if found.max_tries == new.max_tries:
+        return found
+    if reuses:
+        return replace(found, max_tries=new.max_tries, deadline=new.deadline)
+    return new

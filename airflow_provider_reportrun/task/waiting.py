@@ -8,8 +8,13 @@ from datetime import timedelta
 from typing import Any, Final
 
 from airflow_provider_reportrun.errors import InvalidInput
+from airflow_provider_reportrun.protocol.asking import Patience
+from airflow_provider_reportrun.protocol.retry import Pace
 
+POLL_INTERVAL_SECONDS: Final = Pace().shortest_seconds
+MAX_POLL_INTERVAL_SECONDS: Final = Pace().longest_seconds
 DAY_SECONDS: Final = 24 * 60 * 60.0
+"""The defaults of ``poll_interval``, ``max_poll_interval`` and ``timeout``."""
 DEFER_MARGIN_SECONDS: Final = 120.0
 """How long after the deadline Airflow ends a deferral, if the triggerer has not."""
 _LONGEST_DEFERRAL_SECONDS: Final = 100 * 365 * DAY_SECONDS
@@ -53,6 +58,21 @@ def _number(value: Any) -> float | None:
         return float(value) if math.isfinite(value) else None
     except OverflowError:  # an int that is too large for a float
         return None
+
+
+def patience_of(task: Any) -> Patience:
+    """
+    Return the patience of an operator, counted from now on.
+
+    :raises InvalidInput: if one of its durations is not valid; names the argument.
+    """
+    return Patience(
+        deadline=time.time() + seconds(task.timeout, "timeout"),
+        pace=Pace(
+            shortest_seconds=seconds(task.poll_interval, "poll_interval"),
+            longest_seconds=seconds(task.max_poll_interval, "max_poll_interval"),
+        ),
+    )
 
 
 def defer_timeout(deadline: float) -> timedelta:

@@ -1,14 +1,15 @@
 """
 The waits that run in the triggerer.
 
-Triggers are restarted and may run twice: what they send is safe to repeat, and what they are given
-is JSON values with an absolute deadline. Later versions add arguments with defaults, and remove
-none: the rows of a running deployment must still load.
+Triggers are restarted and may run twice, so what they send can be repeated. Their arguments are
+JSON values with an absolute deadline. Later versions add arguments with defaults and remove none,
+because the rows of a running deployment must still load.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import random
 import time
@@ -25,9 +26,10 @@ from airflow_provider_reportrun.errors import (
 )
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.protocol import flows
+from airflow_provider_reportrun.protocol.asking import OUTAGE_TOLERANCE_SECONDS, Patience
 from airflow_provider_reportrun.protocol.calls import checked_id
 from airflow_provider_reportrun.protocol.checks import available_through
-from airflow_provider_reportrun.protocol.flows import OUTAGE_TOLERANCE_SECONDS, Order, Patience
+from airflow_provider_reportrun.protocol.flows import Order, Plan, described
 from airflow_provider_reportrun.protocol.interval import (
     INTERVAL_END,
     format_instant,
@@ -36,12 +38,19 @@ from airflow_provider_reportrun.protocol.interval import (
 )
 from airflow_provider_reportrun.protocol.models import read_instant
 from airflow_provider_reportrun.protocol.retry import Pace
-from airflow_provider_reportrun.task.record import Watermark
-from airflow_provider_reportrun.task.waiting import instant, seconds
+from airflow_provider_reportrun.task.waiting import (
+    MAX_POLL_INTERVAL_SECONDS,
+    POLL_INTERVAL_SECONDS,
+    instant,
+    seconds,
+)
 from airflow_provider_reportrun.text import shown
+from airflow_provider_reportrun.triggers.watermark import Watermark
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+
+    from typing_extensions import Unpack
 
     from airflow_provider_reportrun.protocol.messages import Flow
     from airflow_provider_reportrun.protocol.models import Report, ReportRun
@@ -49,7 +58,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WATCHER_SECONDS: Final = 1.0
-"""Shortest time between two looks of a watcher, which never ends, whatever its DAG file says."""
+"""The least time between two polls of a watcher, because a watcher never ends."""
 DONE: Literal["done"] = "done"
 ERROR: Literal["error"] = "error"
 
@@ -58,21 +67,32 @@ class Event(TypedDict):
     """
     What a trigger tells the task that it resumes: ids, statuses and messages, nothing else.
 
-    Airflow stores events in the clear and logs them.
+    Airflow stores and logs events in clear text.
     """
 
     outcome: Literal["done", "error"]
     report_run_id: str | None
-    """None where the wait was for data, or ended before there was a report run."""
+    """None if the wait was for data, or ended before there was a report run."""
     status: str | None
     message: str
     error: dict[str, Any] | None
-    """The error, as ``errors.to_json`` gives it, where the outcome is ``error``."""
+    """The error in the form of ``errors.to_json``, if the outcome is ``error``."""
+
+
+class WaitArguments(TypedDict, total=False):
+    """The arguments that all triggers have; see ``_WaitTrigger``."""
+
+    reportrun_conn_id: str
+    stripe_context: str | None
+    poll_interval: float | timedelta
+    max_poll_interval: float | timedelta
+    deadline: float | None
+    outage_tolerance: float | timedelta
 
 
 def resumed_after_data(event: Any) -> None:
     """
-    Read the event that a wait for data is resumed with.
+    Read the event of a wait for data.
 
     :raises ReportRunError: as ``resumed_report_run_id`` does.
     """
@@ -85,11 +105,11 @@ def resumed_after_data(event: Any) -> None:
 
 def resumed_report_run_id(event: Any) -> str:
     """
-    Read the event that a task is resumed with.
+    Read the event of a wait for a report run.
 
-    :return: the id of the report run that was waited for.
-    :raises ReportRunError: the error that the wait ended in.
-    :raises BadTriggerEvent: when there is no event, or none that can be understood.
+    :return: the id of the report run.
+    :raises ReportRunError: the error that ended the wait.
+    :raises BadTriggerEvent: if there is no event, or one that is not understood.
     """
     match event:
         case {"outcome": "done", "report_run_id": str(report_run_id)} if report_run_id:
@@ -98,24 +118,23 @@ def resumed_report_run_id(event: Any) -> str:
             raise from_json(error)
         case _:
             raise BadTriggerEvent(
-                f"The task was resumed with an event that cannot be understood: "
-                f"{shown(event)}. "
-                "Clear it; a report run that was created is found again by its key."
+                f"Clear this task: it was resumed with an event that is not understood, "
+                f"{shown(event)}. A report run that was created is found again by its key."
             )
 
 
 class _WaitTrigger(BaseTrigger):
     """
-    One conversation, and one event when it ends.
+    One conversation, and one event at its end.
 
-    :param reportrun_conn_id: the connection.
-    :param stripe_context: the account that the reports are about, over the connection's own.
-    :param poll_interval: shortest time between two requests: seconds or a timedelta.
-    :param max_poll_interval: longest time between two requests, likewise.
+    :param reportrun_conn_id: the Airflow connection.
+    :param stripe_context: the account that the reports are about; overrides the connection's.
+    :param poll_interval: shortest time between two polls: seconds or a timedelta.
+    :param max_poll_interval: longest time between two polls, likewise.
     :param deadline: epoch seconds; absolute, so that a restart does not extend it. None is never.
-    :param outage_tolerance: how long the wait goes on without one good answer: seconds or a
+    :param outage_tolerance: how long the wait goes on without a good answer: seconds or a
         timedelta.
-    :raises InvalidInput: names the argument; for a watcher, when the DAG file is read.
+    :raises InvalidInput: names the argument; for a watcher, when the DAG file is parsed.
     """
 
     def __init__(
@@ -123,8 +142,8 @@ class _WaitTrigger(BaseTrigger):
         *,
         reportrun_conn_id: str = ReportRunHook.default_conn_name,
         stripe_context: str | None = None,
-        poll_interval: float | timedelta = 30.0,
-        max_poll_interval: float | timedelta = 300.0,
+        poll_interval: float | timedelta = POLL_INTERVAL_SECONDS,
+        max_poll_interval: float | timedelta = MAX_POLL_INTERVAL_SECONDS,
         deadline: float | None = None,
         outage_tolerance: float | timedelta = OUTAGE_TOLERANCE_SECONDS,
     ) -> None:
@@ -138,21 +157,29 @@ class _WaitTrigger(BaseTrigger):
         self.report_run_id: str | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give what Airflow needs to make this trigger again."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "reportrun_conn_id": self.reportrun_conn_id,
-                "stripe_context": self.stripe_context,
-                "poll_interval": self.poll_interval,
-                "max_poll_interval": self.max_poll_interval,
-                "deadline": self.deadline,
-                "outage_tolerance": self.outage_tolerance,
-            },
-        )
+        """Return what Airflow needs to make this trigger again: each argument by its name."""
+        kind = type(self)
+        names = [
+            name
+            for base in kind.__mro__
+            if issubclass(base, _WaitTrigger) and "__init__" in vars(base)
+            for name, parameter in inspect.signature(base.__init__).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        ]
+        return f"{kind.__module__}.{kind.__qualname__}", {
+            name: getattr(self, name) for name in names
+        }
+
+    def hook(self) -> ReportRunHook:
+        """
+        Return a hook for the connection.
+
+        :raises InvalidInput: if the connection's name or the account is not valid.
+        """
+        return ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context)
 
     def patience(self) -> Patience:
-        """Say how long, and how often, to ask."""
+        """Return how long the wait may take, and how often it polls."""
         return Patience(
             deadline=float("inf") if self.deadline is None else self.deadline,
             pace=Pace(shortest_seconds=self.poll_interval, longest_seconds=self.max_poll_interval),
@@ -160,17 +187,16 @@ class _WaitTrigger(BaseTrigger):
         )
 
     def flow(self) -> Flow[Any]:
-        """Give the conversation that this trigger carries out."""
+        """Return the conversation that this trigger carries out."""
         raise NotImplementedError
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Carry the conversation out; the shared session is let go of before the event fires."""
+        """Carry out the conversation, and leave the shared session before the event is sent."""
         yield TriggerEvent(await self._wait())
 
     async def _wait(self) -> Event:
         try:
-            hook = ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context)
-            found = await hook.aconverse(self.flow())
+            found = await self.hook().aconverse(self.flow())
         except ReportRunError as error:
             return Event(
                 outcome=ERROR,
@@ -182,19 +208,19 @@ class _WaitTrigger(BaseTrigger):
         except asyncio.CancelledError:
             if self.report_run_id:
                 self.log.info(
-                    "The wait for report run %s stops here; it goes on at Stripe",
+                    "The wait for report run %s stops; the report run goes on at Stripe",
                     self.report_run_id,
                 )
             raise
         return self.done(found)
 
     def done(self, run: Any) -> Event:
-        """Make the event of a wait that ended well; by default one for a report run."""
+        """Return the event of a wait that succeeded: by default one for a report run."""
         return Event(
             outcome=DONE,
             report_run_id=run.id,
             status=run.status,
-            message=f"Report run {run.id} is {run.status}",
+            message=described(run),
             error=None,
         )
 
@@ -205,40 +231,35 @@ class ReportRunTrigger(_WaitTrigger):
 
     :param report_run_id: the report run.
 
-    The other parameters are those of every wait: ``reportrun_conn_id``, ``stripe_context``,
+    The other arguments are those of every wait: ``reportrun_conn_id``, ``stripe_context``,
     ``poll_interval``, ``max_poll_interval``, ``deadline`` (epoch seconds), ``outage_tolerance``.
     """
 
-    def __init__(self, *, report_run_id: str, **wait: Any) -> None:
+    def __init__(self, *, report_run_id: str, **wait: Unpack[WaitArguments]) -> None:
         super().__init__(**wait)
         self.report_run_id = report_run_id
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give what Airflow needs to make this trigger again."""
-        path, wait = super().serialize()
-        return path, {"report_run_id": self.report_run_id, **wait}
-
     def flow(self) -> Flow[ReportRun]:
-        """Ask until the report run is finished."""
+        """Poll until the report run is finished."""
         return flows.await_finished(self.report_run_id or "", patience=self.patience())
 
 
 class CreateReportRunTrigger(_WaitTrigger):
     """
-    Create a report run as soon as the API key has room for it, and wait for it where asked to.
+    Create a report run as soon as the API key has room for it.
 
-    Repeats the same request under the same key, so that a restart makes no second report run.
+    The request is repeated with the same key, so a restart creates no second report run.
 
     :param report: id of the report template.
     :param report_parameters: as sent, JSON values.
     :param result_options: as sent, or None.
     :param idempotency_key: the key.
     :param wait_for_completion: whether to wait until the report run is finished.
-    :param wait_for_data: whether to wait first until the API holds the data of the interval.
-    :param runs_allowed: how many report runs the chain after failed ones may reach.
-    :param gone: ids of report runs whose files are no longer there, which count as failed.
+    :param runs_allowed: how many keys of the chain after failed report runs may be used.
+    :param wait_for_data: whether to wait first until the API has the data of the interval.
+    :param gone: ids of report runs whose files no longer exist, which count as failed.
 
-    The other parameters are those of every wait, as with ``ReportRunTrigger``.
+    The other arguments are those of every wait, as of ``ReportRunTrigger``.
     """
 
     def __init__(
@@ -252,54 +273,35 @@ class CreateReportRunTrigger(_WaitTrigger):
         runs_allowed: int = 1,
         wait_for_data: bool = False,
         gone: Sequence[str] = (),
-        **wait: Any,
+        **wait: Unpack[WaitArguments],
     ) -> None:
         super().__init__(**wait)
         self.report = report
-        self.report_parameters = report_parameters
-        self.result_options = result_options
+        self.report_parameters = dict(report_parameters)
+        self.result_options = None if result_options is None else dict(result_options)
         self.idempotency_key = idempotency_key
         self.wait_for_completion = wait_for_completion
         self.runs_allowed = runs_allowed
         self.wait_for_data = wait_for_data
         self.gone = list(gone)
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give what Airflow needs to make this trigger again."""
-        path, wait = super().serialize()
-        return path, {
-            "report": self.report,
-            "report_parameters": dict(self.report_parameters),
-            "result_options": None if self.result_options is None else dict(self.result_options),
-            "idempotency_key": self.idempotency_key,
-            "wait_for_completion": self.wait_for_completion,
-            "runs_allowed": self.runs_allowed,
-            "wait_for_data": self.wait_for_data,
-            "gone": self.gone,
-            **wait,
-        }
-
     def flow(self) -> Flow[ReportRun]:
-        """Wait for the data, repeat the create until it is taken, then wait, where asked to."""
-        patience = self.patience()
-        order = Order(
-            report=self.report,
-            report_parameters=self.report_parameters,
-            result_options=self.result_options,
-            idempotency_key=self.idempotency_key,
-            runs_allowed=self.runs_allowed,
-            gone=frozenset(self.gone),
-        )
-        if not self.wait_for_completion:
-            create = flows.create_with_data if self.wait_for_data else flows.create
-            return (yield from create(order, patience=patience))
-        return (
-            yield from flows.create_and_await(
-                order,
-                patience=patience,
-                on_created=self._created,
+        """Go on where a worker deferred the task, from the beginning, under the same key."""
+        return flows.fulfil(
+            Order(
+                report=self.report,
+                report_parameters=self.report_parameters,
+                result_options=self.result_options,
+                idempotency_key=self.idempotency_key,
+                runs_allowed=self.runs_allowed,
+                gone=frozenset(self.gone),
+            ),
+            Plan(
                 wait_for_data=self.wait_for_data,
-            )
+                wait_for_completion=self.wait_for_completion,
+            ),
+            patience=self.patience(),
+            on_created=self._created,
         )
 
     def _created(self, run: ReportRun) -> None:
@@ -308,52 +310,52 @@ class CreateReportRunTrigger(_WaitTrigger):
 
 class ReportDataTrigger(_WaitTrigger, BaseEventTrigger):
     """
-    Wait until the API holds the data of an interval, or watch for the data of new days.
+    Wait until the API has the data of an interval, or watch for the data of new days.
 
     All waits for one report over one connection share one request per poll.
 
-    Without an ``interval_end`` it is for an ``AssetWatcher``: it never ends, looks once a second at
-    most, and fires whenever the data reach past another midnight (UTC). The payload is ``report``,
-    ``interval_start`` and ``interval_end`` of the new whole days, and ``available_through``;
-    intervals follow one another without gaps where Airflow keeps state for assets (3.3). Elsewhere,
-    and where several assets share the watcher, a restart of the triggerer tells the last whole day
-    again.
+    Without an ``interval_end``, the trigger is for an ``AssetWatcher``. It never ends, polls once a
+    second at most, and fires whenever the data reach another midnight (UTC). The payload has
+    ``report``, ``interval_start`` and ``interval_end`` of the new whole days, and
+    ``available_through``. If Airflow keeps state for assets (3.3), the intervals follow one another
+    without gaps. Otherwise, or if several assets share the watcher, a restart of the triggerer
+    reports the last whole day again.
 
     :param report: id of the report template.
     :param interval_end: the instant after the last of the interval: an aware datetime, or ISO 8601
         with an offset.
 
-    The other parameters are those of every wait, as with ``ReportRunTrigger``.
+    The other arguments are those of every wait, as of ``ReportRunTrigger``.
     """
 
     supports_triggerer_queue = True
-    """A task that waits may, though a watcher may not; Airflow asks of tasks alone."""
+    """A waiting task may use a queue, and a watcher may not; Airflow checks tasks only."""
 
     def __init__(
-        self, *, report: str, interval_end: str | datetime | None = None, **wait: Any
+        self,
+        *,
+        report: str,
+        interval_end: str | datetime | None = None,
+        **wait: Unpack[WaitArguments],
     ) -> None:
         super().__init__(**wait)
         self.report = checked_id(report, "report")
         self.interval_end: str | None = None
         if interval_end is None:
+            self.hook()  # a DAG file makes a watcher, so wrong arguments are import errors
             self.poll_interval = max(self.poll_interval, WATCHER_SECONDS)
             self.max_poll_interval = max(self.max_poll_interval, WATCHER_SECONDS)
         else:
             end = parse_instant(interval_end, argument=INTERVAL_END, zone=None)
             self.interval_end = format_instant(end)
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give what Airflow needs to make this trigger again."""
-        path, wait = super().serialize()
-        return path, {"report": self.report, "interval_end": self.interval_end, **wait}
-
     def flow(self) -> Flow[Report]:
-        """Ask until the data reach far enough."""
+        """Poll until the data reach far enough."""
         interval_end = parse_instant(self.interval_end, argument=INTERVAL_END, zone=None)
         return flows.await_data(self.report, interval_end, patience=self.patience())
 
     def done(self, report: Any) -> Event:
-        """Make the event of a wait that ended well."""
+        """Return the event of a wait that succeeded."""
         return Event(
             outcome=DONE,
             report_run_id=None,
@@ -367,12 +369,12 @@ class ReportDataTrigger(_WaitTrigger, BaseEventTrigger):
         if self.interval_end is not None:
             yield TriggerEvent(await self._wait())
             return
-        looks = self.open_shared_stream(self.serialize()[1])
-        async for event in self.filter_shared_stream(looks):
+        polls = self.open_shared_stream(self.serialize()[1])
+        async for event in self.filter_shared_stream(polls):
             yield event
 
     def shared_stream_key(self) -> Hashable | None:
-        """Name what watchers share: all looks at one report over one connection."""
+        """Return what watchers share: all polls of one report over one connection."""
         if self.interval_end is not None:
             return None
         shared = (self.reportrun_conn_id, self.stripe_context, self.report)
@@ -381,16 +383,15 @@ class ReportDataTrigger(_WaitTrigger, BaseEventTrigger):
     @classmethod
     async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[datetime]:
         """
-        Look how far the data of a report reach, again and again.
+        Poll how far the data of a report reach, without end.
 
-        What fails is logged and looked at again, for a watcher that ends is started at once.
+        Errors are logged, because Airflow would restart a watcher that ends at once.
 
-        :param kwargs: those of any trigger that shares the looks.
-        :return: the instant up to which there are data, for each good look.
+        :param kwargs: those of any trigger that shares the polls.
+        :return: the instant up to which there are data, for each successful poll.
         """
         watcher = cls(**kwargs)
-        pace = watcher.patience().pace
-        hook = ReportRunHook(watcher.reportrun_conn_id, stripe_context=watcher.stripe_context)
+        pace, hook = watcher.patience().pace, watcher.hook()
         through, since = None, time.monotonic()
         while True:
             try:
@@ -398,7 +399,7 @@ class ReportDataTrigger(_WaitTrigger, BaseEventTrigger):
             except ReportRunError as error:
                 log.log(
                     logging.WARNING if error.transient else logging.ERROR,
-                    "Cannot see how far the data of %s reach; looking again: %s",
+                    "Cannot see how far the data of %s reach; trying again: %s",
                     watcher.report,
                     error,
                 )
@@ -411,17 +412,17 @@ class ReportDataTrigger(_WaitTrigger, BaseEventTrigger):
     async def filter_shared_stream(
         self, shared_stream: AsyncIterator[datetime]
     ) -> AsyncIterator[TriggerEvent]:
-        """Tell of each look that shows new whole days."""
+        """Send an event for each poll that shows new whole days."""
         watermark = Watermark(getattr(self, "asset_state_store", None), self.report)
-        told = read_instant(await watermark.recall())
+        reported = read_instant(await watermark.recall())
         async for through in shared_stream:
-            if told is not None:
-                # Not at once: by now, the event of the look before is in Airflow's database.
-                await watermark.remember(format_instant(told))
+            if reported is not None:
+                # Only now is the event of the previous poll certain to be in Airflow's database.
+                await watermark.remember(format_instant(reported))
             midnight = last_midnight(through)
-            if told is not None and midnight <= told:
+            if reported is not None and midnight <= reported:
                 continue
-            since = midnight - timedelta(days=1) if told is None else told
+            since = midnight - timedelta(days=1) if reported is None else reported
             self.log.info("The data of %s reach %s", self.report, format_instant(through))
             yield TriggerEvent(
                 {
@@ -431,4 +432,4 @@ class ReportDataTrigger(_WaitTrigger, BaseEventTrigger):
                     "available_through": format_instant(through),
                 }
             )
-            told = midnight
+            reported = midnight

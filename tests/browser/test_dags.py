@@ -42,7 +42,7 @@ def test_weekly_report(airflow, page, picture):
 
     page.get_by_role("button", name=re.compile("^show grid", re.IGNORECASE)).click()
     page.goto(f"{run_page(run)}/tasks/wait")
-    page.get_by_text(f"Report run {report_run['id']} is succeeded").first.wait_for()
+    page.get_by_text(f"Report run {report_run['id']} succeeded").first.wait_for()
     page.keyboard.press("w")  # wraps long lines
     settle(page)
     picture(page, "task-log")

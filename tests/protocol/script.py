@@ -11,9 +11,9 @@ from typing import Any
 from requests.structures import CaseInsensitiveDict
 
 from airflow_provider_reportrun.errors import TransportError
+from airflow_provider_reportrun.protocol.asking import Environment
 from airflow_provider_reportrun.protocol.drivers import adrive, drive
-from airflow_provider_reportrun.protocol.flows import Surroundings
-from airflow_provider_reportrun.protocol.messages import AwaitRoom, Response, Sleep
+from airflow_provider_reportrun.protocol.messages import AwaitRoom, Backoff, Response, Sleep
 
 NOW = 1_800_000_000.0
 """When each scripted conversation begins."""
@@ -68,13 +68,18 @@ class World:
     off_by: float = 0.0
 
     @property
-    def around(self):
+    def environment(self):
         """What a conversation needs of the world; jitter takes the longer of both."""
-        return Surroundings(
+        return Environment(
             clock=lambda: self.now + self.off_by,
             monotonic=lambda: self.now - NOW,
             jitter=lambda _, longest: longest,
         )
+
+    @property
+    def here(self):
+        """The argument that puts a conversation into this world."""
+        return {"environment": self.environment}
 
     @property
     def keys(self):
@@ -108,7 +113,7 @@ class World:
         return said
 
     def _pause(self, step):
-        if isinstance(step, Sleep | AwaitRoom):
+        if isinstance(step, Backoff | Sleep | AwaitRoom):
             self.pauses.append(step.seconds)
             self.now += step.seconds
 

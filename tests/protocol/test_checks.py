@@ -200,7 +200,7 @@ def wait(world, seconds=24 * 3600.0, **arguments):
         "some_report",
         THROUGH,
         patience=Patience(deadline=NOW + seconds, **arguments),
-        around=world.around,
+        **world.here,
     )
 
 
@@ -276,5 +276,6 @@ def test_an_answer_is_shared_while_it_is_fresh(world):
     """
     world.carry_out(wait(world), *[TOO_EARLY] * 60, holds(THROUGH))
     assert max(world.pauses) == 300.0
-    for pause, request in zip(world.pauses, world.sent[1:], strict=True):
-        assert pause / 3 <= request.fresh_for_seconds < pause
+    asked_at = world.asked_at[1:]
+    for pause, request, at in zip(world.pauses, world.sent[1:], asked_at, strict=True):
+        assert pause / 3 <= at - NOW - request.fresh_since < pause

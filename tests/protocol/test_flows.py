@@ -22,16 +22,18 @@ from airflow_provider_reportrun.errors import (
     TransportError,
     UnexpectedAnswer,
 )
-from airflow_provider_reportrun.protocol import calls, flows
-from airflow_provider_reportrun.protocol.flows import Order, Patience
+from airflow_provider_reportrun.protocol import asking, calls, flows
+from airflow_provider_reportrun.protocol.asking import Patience
+from airflow_provider_reportrun.protocol.flows import Order, Plan
 from airflow_provider_reportrun.protocol.identity import key_after_failure
 from airflow_provider_reportrun.protocol.retry import Pace, RetryPolicy
 
 DAY = 24 * 3600.0
-TOLERANCE = flows.OUTAGE_TOLERANCE_SECONDS
+TOLERANCE = asking.OUTAGE_TOLERANCE_SECONDS
 CALL = calls.get_report_run("reprun_1")
 HTML = b"<html>Gateway</html>"
 FULL = refusal(429, "report_run_rate_limit_exceeded")
+BOTH = Plan(wait_for_completion=True)
 BUSY = refusal(429, "rate_limit", Stripe_Rate_Limited_Reason="global-rate")
 PERMANENT = [
     (AuthenticationError, refusal(401)),
@@ -81,7 +83,7 @@ def created(instant):
 
 def test_a_good_answer_needs_no_pause(world):
     """One request, one answer."""
-    found = world.carry_out(flows.ask(CALL, around=world.around), run("running"))
+    found = world.carry_out(asking.ask(CALL, **world.here), run("running"))
     assert found.id == "reprun_1"
     assert world.sent == [CALL.request]
     assert world.pauses == []
@@ -93,7 +95,7 @@ def test_what_fails_in_passing_is_repeated_word_for_word(world):
         report="r", report_parameters={}, result_options=None, idempotency_key="k"
     )
     script = [lost(), refusal(503), BUSY, answer(502, HTML), run()]
-    world.carry_out(flows.ask(call, around=world.around), *script)
+    world.carry_out(asking.ask(call, **world.here), *script)
     assert world.sent == [call.request] * 5
     assert world.pauses == [0.5, 1.0, 2.0, 4.0]
 
@@ -112,7 +114,7 @@ def test_what_fails_in_passing_is_repeated_word_for_word(world):
 @pytest.mark.parametrize("attempts", [1, 3, 5])
 def test_repetitions_are_bounded(world, kind, said, attempts):
     """The last error comes out after so many requests, and nothing is waited for after it."""
-    flow = flows.ask(CALL, policy=RetryPolicy(attempts=attempts), around=world.around)
+    flow = asking.ask(CALL, policy=RetryPolicy(attempts=attempts), **world.here)
     with pytest.raises(kind):
         world.carry_out(flow, then=said)
     assert len(world.sent) == attempts
@@ -121,7 +123,7 @@ def test_repetitions_are_bounded(world, kind, said, attempts):
 
 def test_the_servers_hint_is_slept_for(world):
     """Retry-After takes the place of our own arithmetic."""
-    flow = flows.ask(CALL, around=world.around)
+    flow = asking.ask(CALL, **world.here)
     world.carry_out(flow, refusal(429, Retry_After="3"), refusal(503, Retry_After="600"), run())
     assert world.pauses == [3.0, 8.0]
 
@@ -130,13 +132,13 @@ def test_the_servers_hint_is_slept_for(world):
 def test_what_asking_again_does_not_help_comes_out_at_once(world, kind, said):
     """One request, and no pause."""
     with pytest.raises(kind):
-        world.carry_out(flows.ask(CALL, around=world.around), said)
+        world.carry_out(asking.ask(CALL, **world.here), said)
     assert world.pauses == []
 
 
 def test_an_error_names_its_request(world):
     """Whatever is wrong with an answer, Stripe's support can find it."""
-    flow = flows.ask(CALL, policy=RetryPolicy(attempts=1), around=world.around)
+    flow = asking.ask(CALL, policy=RetryPolicy(attempts=1), **world.here)
     with pytest.raises(UnexpectedAnswer) as raised:
         world.carry_out(flow, answer(200, {"no": "run"}, Request_Id="req_1"))
     assert raised.value.request_id == "req_1"
@@ -148,7 +150,7 @@ def test_an_error_names_its_request(world):
 
 def test_asks_until_the_report_run_has_succeeded(world):
     """Running is asked about again, succeeded is returned."""
-    flow = flows.await_finished("reprun_1", patience=patience(), around=world.around)
+    flow = flows.await_finished("reprun_1", patience=patience(), **world.here)
     found = world.carry_out(flow, run(), run(), run("succeeded"))
     assert found.status == "succeeded"
     assert world.sent == [CALL.request] * 3
@@ -156,7 +158,7 @@ def test_asks_until_the_report_run_has_succeeded(world):
 
 def test_a_failed_report_run_is_an_error(world):
     """Its code and message, and whether another could succeed, come with it."""
-    flow = flows.await_finished("reprun_1", patience=patience(), around=world.around)
+    flow = flows.await_finished("reprun_1", patience=patience(), **world.here)
     with pytest.raises(ReportRunFailed, match="internal_error: No luck") as raised:
         world.carry_out(flow, run(), failed())
     assert raised.value.facts == {
@@ -169,9 +171,9 @@ def test_a_failed_report_run_is_an_error(world):
 
 def test_an_unknown_status_is_unfinished(world):
     """What the API may add later is waited out, until the deadline at most."""
-    flow = flows.await_finished("reprun_1", patience=patience(), around=world.around)
+    flow = flows.await_finished("reprun_1", patience=patience(), **world.here)
     assert world.carry_out(flow, run("queued"), run("paused"), run("succeeded")).is_finished
-    bounded = flows.await_finished("reprun_1", patience=patience(600), around=world.around)
+    bounded = flows.await_finished("reprun_1", patience=patience(600), **world.here)
     with pytest.raises(DeadlinePassed):
         world.carry_out(bounded, then=run("canceled"))
 
@@ -179,18 +181,18 @@ def test_an_unknown_status_is_unfinished(world):
 def test_each_status_is_told_once(world, caplog):
     """One line for each change of status, however often it is asked for."""
     caplog.set_level(logging.INFO, logger=flows.log.name)
-    flow = flows.await_finished("reprun_1", patience=patience(), around=world.around)
+    flow = flows.await_finished("reprun_1", patience=patience(), **world.here)
     world.carry_out(flow, run("queued"), run(), run(), run(), run("succeeded"))
     assert [record.getMessage() for record in caplog.records] == [
         "Report run reprun_1 is queued",
         "Report run reprun_1 is running",
-        "Report run reprun_1 is succeeded",
+        "Report run reprun_1 succeeded",
     ]
 
 
 def test_pauses_grow_with_age_and_stay_in_bounds(world):
     """So much later at most is an end noticed, and no more requests are spent than that takes."""
-    flow = flows.await_finished("reprun_1", patience=patience(7200), around=world.around)
+    flow = flows.await_finished("reprun_1", patience=patience(7200), **world.here)
     with pytest.raises(DeadlinePassed):
         world.carry_out(flow, then=run(created=created(NOW)))
     ages = [at - NOW for at in world.asked_at]
@@ -203,21 +205,21 @@ def test_pauses_grow_with_age_and_stay_in_bounds(world):
 
 def test_the_age_is_that_of_the_report_run(world):
     """A wait that begins late, as after a restart, does not begin with short pauses again."""
-    flow = flows.await_finished("reprun_1", patience=patience(), around=world.around)
+    flow = flows.await_finished("reprun_1", patience=patience(), **world.here)
     world.carry_out(flow, run(created=created(NOW - 1000)), run("succeeded"))
     assert world.pauses == pytest.approx([150])
 
 
 def test_a_report_run_from_the_future_is_new(world):
     """Clocks differ; the age is never negative."""
-    flow = flows.await_finished("reprun_1", patience=patience(), around=world.around)
+    flow = flows.await_finished("reprun_1", patience=patience(), **world.here)
     world.carry_out(flow, run(created=created(NOW + 5000)), run("succeeded"))
     assert world.pauses == [30]
 
 
 def test_the_deadline_is_looked_at_once_more(world):
     """The last pause ends at the deadline, and what is found there counts."""
-    arguments = {"patience": patience(70, pace=even(30)), "around": world.around}
+    arguments = {"patience": patience(70, pace=even(30)), "environment": world.environment}
     found = world.carry_out(
         flows.await_finished("reprun_1", **arguments), run(), run(), run(), run("succeeded")
     )
@@ -227,9 +229,7 @@ def test_the_deadline_is_looked_at_once_more(world):
 
 def test_a_wait_ends_at_its_deadline(world):
     """The error says how long it took, and that the report run goes on without us."""
-    flow = flows.await_finished(
-        "reprun_1", patience=patience(70, pace=even(30)), around=world.around
-    )
+    flow = flows.await_finished("reprun_1", patience=patience(70, pace=even(30)), **world.here)
     with pytest.raises(DeadlinePassed, match="report run reprun_1 to finish, 70 s") as raised:
         world.carry_out(flow, then=run())
     assert world.now == NOW + 70
@@ -240,7 +240,7 @@ def test_a_wait_ends_at_its_deadline(world):
 @pytest.mark.parametrize("said", [run(), refusal(503, Stripe_Should_Retry="false")])
 def test_a_wait_that_comes_too_late_looks_once(world, said):
     """A triggerer that was down past the deadline asks once, and does not sleep."""
-    flow = flows.await_finished("reprun_1", patience=patience(-5), around=world.around)
+    flow = flows.await_finished("reprun_1", patience=patience(-5), **world.here)
     with pytest.raises(DeadlinePassed):
         world.carry_out(flow, said)
     assert world.pauses == []
@@ -248,7 +248,7 @@ def test_a_wait_that_comes_too_late_looks_once(world, said):
 
 def test_outages_within_the_tolerance_are_let_pass(world):
     """What counts is the time since the last good answer, so two outages do not add up."""
-    flow = flows.await_finished("reprun_1", patience=patience(pace=even(300)), around=world.around)
+    flow = flows.await_finished("reprun_1", patience=patience(pace=even(300)), **world.here)
     down = [lost(), refusal(502), answer(200, HTML), BUSY]
     found = world.carry_out(flow, *down, run(), *down, run("succeeded"))
     assert found.is_finished
@@ -257,7 +257,7 @@ def test_outages_within_the_tolerance_are_let_pass(world):
 
 def test_an_outage_that_lasts_ends_the_wait(world):
     """The last error comes out, so many seconds after the last good answer."""
-    flow = flows.await_finished("reprun_1", patience=patience(pace=even(60)), around=world.around)
+    flow = flows.await_finished("reprun_1", patience=patience(pace=even(60)), **world.here)
     with pytest.raises(ServerError):
         world.carry_out(flow, run(), run(), run(), run(), then=refusal(503))
     last_good = NOW + 3 * 60
@@ -267,7 +267,7 @@ def test_an_outage_that_lasts_ends_the_wait(world):
 def test_the_tolerance_may_be_another(world):
     """Nothing is tolerated where nothing shall be."""
     flow = flows.await_finished(
-        "reprun_1", patience=patience(outage_tolerance_seconds=0.0), around=world.around
+        "reprun_1", patience=patience(outage_tolerance_seconds=0.0), **world.here
     )
     with pytest.raises(ServerError):
         world.carry_out(flow, run(), then=refusal(503))
@@ -277,7 +277,7 @@ def test_the_tolerance_may_be_another(world):
 def test_one_bad_answer_after_a_long_pause_is_no_outage(world):
     """Pauses beyond the tolerance are not held against the API."""
     flow = flows.await_finished(
-        "reprun_1", patience=patience(pace=even(2 * TOLERANCE)), around=world.around
+        "reprun_1", patience=patience(pace=even(2 * TOLERANCE)), **world.here
     )
     found = world.carry_out(flow, run(), lost(), lost(), run("succeeded"))
     assert found.is_finished
@@ -286,7 +286,7 @@ def test_one_bad_answer_after_a_long_pause_is_no_outage(world):
 @pytest.mark.parametrize(("kind", "said"), PERMANENT, ids=PERMANENT_IDS)
 def test_a_wait_does_not_outwait_what_stays(world, kind, said):
     """Permanent errors come out at once, however patient the wait."""
-    flow = flows.await_finished("reprun_1", patience=patience(), around=world.around)
+    flow = flows.await_finished("reprun_1", patience=patience(), **world.here)
     with pytest.raises(kind):
         world.carry_out(flow, run(), said)
     assert world.pauses == [30]
@@ -297,7 +297,7 @@ def test_a_wait_does_not_outwait_what_stays(world, kind, said):
 
 def test_an_order_is_one_post(world):
     """The report run is returned as it is, running or not."""
-    found = world.carry_out(flows.create(order(), around=world.around), run())
+    found = world.carry_out(flows.create(order(), patience=patience(), **world.here), run())
     (request,) = world.sent
     assert (found.id, found.status) == ("reprun_1", "running")
     assert (request.method, request.path) == ("POST", "/v2/reporting/report_runs")
@@ -305,17 +305,10 @@ def test_an_order_is_one_post(world):
     assert request.body == {"report": "balance_summary", "report_parameters": {"currency": "eur"}}
 
 
-def test_without_patience_there_is_no_waiting_for_room(world):
-    """The caller decides where to wait."""
-    with pytest.raises(CapacityExceeded):
-        world.carry_out(flows.create(order(), around=world.around), FULL)
-    assert world.pauses == []
-
-
 @pytest.mark.parametrize("said", [FULL, BUSY], ids=["capacity", "limiter"])
 def test_waits_for_room_as_long_as_it_takes(world, said):
     """A refusal is an answer, not an outage; each repetition is the same create."""
-    flow = flows.create(order(), patience=patience(pace=even(600)), around=world.around)
+    flow = flows.create(order(), patience=patience(pace=even(600)), **world.here)
     repeats = 5 if said is BUSY else 1
     found = world.carry_out(flow, *[said] * (10 * repeats), run())
     assert found.id == "reprun_1"
@@ -325,7 +318,7 @@ def test_waits_for_room_as_long_as_it_takes(world, said):
 
 def test_the_wait_for_room_has_a_deadline(world):
     """There is no report run yet that could go on."""
-    flow = flows.create(order(), patience=patience(100, pace=even(30)), around=world.around)
+    flow = flows.create(order(), patience=patience(100, pace=even(30)), **world.here)
     with pytest.raises(DeadlinePassed, match="room for one more report run") as raised:
         world.carry_out(flow, then=FULL)
     assert world.now == NOW + 100
@@ -335,10 +328,10 @@ def test_the_wait_for_room_has_a_deadline(world):
 
 def test_an_outage_while_creating_is_tolerated_as_long(world):
     """Answers that were lost are asked for again under the same key, within the tolerance."""
-    flow = flows.create(order(), patience=patience(pace=even(300)), around=world.around)
+    flow = flows.create(order(), patience=patience(pace=even(300)), **world.here)
     assert world.carry_out(flow, *[lost()] * 10, FULL, *[lost()] * 10, run()).id == "reprun_1"
     assert set(world.keys) == {"first"}
-    lasting = flows.create(order(), patience=patience(pace=even(300)), around=world.around)
+    lasting = flows.create(order(), patience=patience(pace=even(300)), **world.here)
     with pytest.raises(TransportError):
         world.carry_out(lasting, then=lost())
 
@@ -346,7 +339,7 @@ def test_an_outage_while_creating_is_tolerated_as_long(world):
 @pytest.mark.parametrize(("kind", "said"), PERMANENT, ids=PERMANENT_IDS)
 def test_a_create_that_is_refused_for_good_is_not_repeated(world, kind, said):
     """Permanent errors come out at once, in the middle of a wait for room too."""
-    flow = flows.create(order(), patience=patience(), around=world.around)
+    flow = flows.create(order(), patience=patience(), **world.here)
     with pytest.raises(kind):
         world.carry_out(flow, FULL, said)
     assert world.pauses == [30]
@@ -369,7 +362,9 @@ def test_a_refused_create_tells_whether_its_data_will_come(world, definition, ki
     looked = [definition] * (2 if definition.body == HTML else 1)
     with pytest.raises(kind) as caught:
         world.carry_out(
-            flows.create(wanted, around=world.around), refusal(400, "invalid_fields"), *looked
+            flows.create(wanted, patience=patience(), **world.here),
+            refusal(400, "invalid_fields"),
+            *looked,
         )
     assert caught.value.transient is (kind is DataNotAvailable)
 
@@ -379,7 +374,9 @@ def test_a_refused_create_tells_whether_its_data_will_come(world, definition, ki
 def test_a_failed_report_run_leads_to_the_next_key(world, last, error_code):
     """Each key of the chain is made of the one before and the report run that failed under it."""
     script = [failed("reprun_1", error_code), failed("reprun_2", error_code), last]
-    found = world.carry_out(flows.create(order(runs_allowed=5), around=world.around), *script)
+    found = world.carry_out(
+        flows.create(order(runs_allowed=5), patience=patience(), **world.here), *script
+    )
     second = key_after_failure("first", "reprun_1")
     assert found.id == "reprun_3"
     assert world.keys == ["first", second, key_after_failure(second, "reprun_2")]
@@ -389,7 +386,7 @@ def test_a_failed_report_run_leads_to_the_next_key(world, last, error_code):
 def test_the_chain_is_as_long_as_allowed(world, allowed):
     """The last report run is returned as it is, failed or not."""
     script = [failed(f"reprun_{number}") for number in range(1, allowed + 1)]
-    flow = flows.create(order(runs_allowed=allowed), around=world.around)
+    flow = flows.create(order(runs_allowed=allowed), patience=patience(), **world.here)
     found = world.carry_out(flow, *script)
     assert (found.id, found.status) == (f"reprun_{allowed}", "failed")
     assert len(set(world.keys)) == allowed
@@ -398,14 +395,16 @@ def test_the_chain_is_as_long_as_allowed(world, allowed):
 def test_a_failure_that_stays_is_not_walked_past(world):
     """A file that is too large is so under any key."""
     too_large = failed(error_code="file_size_above_limit")
-    found = world.carry_out(flows.create(order(runs_allowed=5), around=world.around), too_large)
+    found = world.carry_out(
+        flows.create(order(runs_allowed=5), patience=patience(), **world.here), too_large
+    )
     assert found.error_code == "file_size_above_limit"
     assert world.keys == ["first"]
 
 
 def test_later_keys_wait_for_room_too(world):
     """A chain is walked under one deadline, with patience at each of its keys."""
-    flow = flows.create(order(runs_allowed=2), patience=patience(), around=world.around)
+    flow = flows.create(order(runs_allowed=2), patience=patience(), **world.here)
     found = world.carry_out(flow, FULL, failed(), FULL, FULL, run(run_id="reprun_2"))
     assert found.id == "reprun_2"
     assert len(world.pauses) == 3
@@ -417,9 +416,7 @@ def test_later_keys_wait_for_room_too(world):
 def test_creates_and_waits(world):
     """One POST, then GETs until it has succeeded; the caller is told the id in between."""
     told = []
-    flow = flows.create_and_await(
-        order(), patience=patience(), on_created=told.append, around=world.around
-    )
+    flow = flows.fulfil(order(), BOTH, patience=patience(), on_created=told.append, **world.here)
     found = world.carry_out(flow, FULL, run(), run(), run("succeeded"))
     assert found.status == "succeeded"
     assert [request.method for request in world.sent] == ["POST", "POST", "GET", "GET"]
@@ -429,9 +426,7 @@ def test_creates_and_waits(world):
 def test_what_is_finished_already_is_not_asked_for_again(world):
     """A repeat of the key gives the report run as it is now."""
     told = []
-    flow = flows.create_and_await(
-        order(), patience=patience(), on_created=told.append, around=world.around
-    )
+    flow = flows.fulfil(order(), BOTH, patience=patience(), on_created=told.append, **world.here)
     assert world.carry_out(flow, run("succeeded")).is_finished
     assert [each.id for each in told] == ["reprun_1"]
 
@@ -440,9 +435,7 @@ def test_what_is_finished_already_is_not_asked_for_again(world):
 def test_a_report_run_that_fails_ends_it(world, script):
     """The chain is for the next try: this one does not create a second report run."""
     told = []
-    flow = flows.create_and_await(
-        order(), patience=patience(), on_created=told.append, around=world.around
-    )
+    flow = flows.fulfil(order(), BOTH, patience=patience(), on_created=told.append, **world.here)
     with pytest.raises(ReportRunFailed):
         world.carry_out(flow, *script)
     assert [request.method for request in world.sent].count("POST") == 1
@@ -451,9 +444,7 @@ def test_a_report_run_that_fails_ends_it(world, script):
 
 def test_there_is_one_deadline_for_both(world):
     """What the wait for room took is not there for the report run any more."""
-    flow = flows.create_and_await(
-        order(), patience=patience(600, pace=even(60)), around=world.around
-    )
+    flow = flows.fulfil(order(), BOTH, patience=patience(600, pace=even(60)), **world.here)
     with pytest.raises(DeadlinePassed, match="report run reprun_1") as raised:
         world.carry_out(flow, *[FULL] * 8, then=run())
     assert raised.value.report_run_id == "reprun_1"
@@ -471,7 +462,7 @@ def measured(world, name):
 def test_a_wait_is_measured_from_its_first_look_to_its_end(world):
     """With each look, and for how long it went on; what is repeated at once is one look."""
     world.carry_out(
-        flows.await_finished("reprun_1", patience=patience(), around=world.around),
+        flows.await_finished("reprun_1", patience=patience(), **world.here),
         run("running"),
         lost(),
         lost(),
@@ -488,7 +479,8 @@ def test_a_wait_that_ends_in_an_error_is_measured_by_its_name(world):
     """With the report, where it was heard of."""
     with pytest.raises(ReportRunFailed):
         world.carry_out(
-            flows.await_finished("reprun_1", patience=patience(), around=world.around), failed()
+            flows.await_finished("reprun_1", patience=patience(), **world.here),
+            failed(),
         )
     ((tags, _),) = measured(world, "report_wait")
     assert tags == {"report": "balance_summary", "outcome": "ReportRunFailed"}
@@ -501,7 +493,7 @@ def test_a_report_run_that_was_there_before_is_not_counted_as_created(world, age
     """But one that is younger than clocks may differ is, and one from a clock ahead of ours."""
     created = datetime.fromtimestamp(NOW - age, timezone.utc)
     stamp = created.strftime("%Y-%m-%dT%H:%M:%SZ")
-    world.carry_out(flows.create(order(), around=world.around), run(created=stamp))
+    world.carry_out(flows.create(order(), patience=patience(), **world.here), run(created=stamp))
     assert [m.name for m in world.metrics if m.name in {"creates", "attaches"}] == [name]
 
 
@@ -510,10 +502,8 @@ def test_a_report_run_that_was_there_before_is_not_counted_as_created(world, age
 )
 def test_a_refused_create_is_counted_by_its_reason(world, said, reason):
     """Once for each time that it was put off, whatever was repeated within seconds."""
-    refusals = [said] * (1 if reason == "capacity" else flows.SINGLE_REQUEST.attempts)
-    world.carry_out(
-        flows.create(order(), patience=patience(), around=world.around), *refusals, run()
-    )
+    refusals = [said] * (1 if reason == "capacity" else asking.SINGLE_REQUEST.attempts)
+    world.carry_out(flows.create(order(), patience=patience(), **world.here), *refusals, run())
     assert measured(world, "creates_refused") == [
         ({"report": "balance_summary", "reason": reason}, None)
     ]
@@ -531,13 +521,16 @@ def even_waits(world):
     """Waits of each kind, whose pace shows how old each takes what it waits for to be."""
     growing = patience(pace=Pace(shortest_seconds=10, longest_seconds=300))
     data = flows.await_data(
-        "r", datetime(2026, 1, 1, tzinfo=timezone.utc), patience=growing, around=world.around
+        "r",
+        datetime(2026, 1, 1, tzinfo=timezone.utc),
+        patience=growing,
+        **world.here,
     )
     return {
-        "report run": flows.await_finished("reprun_1", patience=growing, around=world.around),
+        "report run": flows.await_finished("reprun_1", patience=growing, **world.here),
         "data": data,
-        "room": flows.create(order(), patience=growing, around=world.around),
-        "both": flows.create_and_await(order(), patience=growing, around=world.around),
+        "room": flows.create(order(), patience=growing, **world.here),
+        "both": flows.fulfil(order(), BOTH, patience=growing, **world.here),
     }
 
 
@@ -575,7 +568,7 @@ def test_a_deadline_is_the_clock_s(world, step):
     """A step moves what is left of the wait, and not how long it is told to have taken."""
     world.steps = {1: step}
     flow = flows.await_finished(
-        "reprun_1", patience=patience(2 * HOUR, pace=even(30)), around=world.around
+        "reprun_1", patience=patience(2 * HOUR, pace=even(30)), **world.here
     )
     lasts = 2 * HOUR - step
     with pytest.raises(DeadlinePassed, match=f"to finish, {lasts:.0f} s in all"):
@@ -589,9 +582,7 @@ def test_a_deadline_is_the_clock_s(world, step):
 def test_a_step_of_the_clock_is_not_told_as_a_wait_for_room(world, step):
     """What went into the create is counted; a new report run is not taken for one of before."""
     world.steps = {1: step}
-    flow = flows.create_and_await(
-        order(), patience=patience(2 * HOUR, pace=even(30)), around=world.around
-    )
-    with pytest.raises(DeadlinePassed, match="Before that, 30 s went into the create"):
+    flow = flows.fulfil(order(), BOTH, patience=patience(2 * HOUR, pace=even(30)), **world.here)
+    with pytest.raises(DeadlinePassed, match="Before that, the create took 30 s"):
         world.carry_out(flow, FULL, then=run(created=created(NOW + 30)))
     assert [m.name for m in world.metrics if m.name in {"creates", "attaches"}] == ["creates"]

@@ -159,9 +159,9 @@ def test_an_outage_of_the_definition_makes_no_second_report_run(sandbox, store, 
     kept = {} if store else None
     task = make(deferrable=deferrable)
     assert run_task(task, store=kept).state == "success"
-    from airflow_provider_reportrun.hooks.report_run import forget_definitions
+    from airflow_provider_reportrun.hooks.report_run import forget_answers
 
-    forget_definitions()
+    forget_answers()
     sandbox.faults.add(Fault("get_report", DOWN, times=None))
     second = run_task(make(deferrable=deferrable), store=kept, try_number=2)
     if store:

@@ -357,7 +357,7 @@ def test_events_hold_no_secrets(sandbox):
         "outcome": "done",
         "report_run_id": sandbox.runs[0].id,
         "status": "succeeded",
-        "message": f"Report run {sandbox.runs[0].id} is succeeded",
+        "message": f"Report run {sandbox.runs[0].id} succeeded",
         "error": None,
     }
     assert sandbox.api_key not in str(outcome.deferrals)
@@ -377,7 +377,7 @@ def test_events_hold_no_secrets(sandbox):
         ({"interval_start": START, "interval_end": START}, "has no length"),
         (
             {"interval_start": START, "report_parameters": {"interval_start": START}},
-            "interval_start is named twice",
+            "interval_start is passed twice",
         ),
         ({"report_parameters": {"n": 5}}, "report_parameters['n'] is 5 (int)"),
         ({"report_parameters": {"n": {"a": 1}}}, "report_parameters['n']"),

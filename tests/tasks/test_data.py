@@ -317,7 +317,7 @@ def test_data_and_report_have_one_deadline(sandbox, tomorrow, deferrable):
 
 
 @PLACES
-def test_a_report_without_a_window_is_created_at_once(sandbox, deferrable, capsys):
+def test_a_report_without_a_window_is_created_at_once(sandbox, deferrable, caplog):
     """What cannot be waited for is left to the API, with a warning."""
     task = create_task(
         report="all_fees_itemized", report_parameters={"columns": ["fee"]}, deferrable=deferrable
@@ -325,18 +325,18 @@ def test_a_report_without_a_window_is_created_at_once(sandbox, deferrable, capsy
     outcome = run_task(task)
     assert outcome.state == "success", outcome.error
     assert operations(sandbox) == ["get_report", "create"]
-    assert "does not say up to which instant it has data" in capsys.readouterr().out
+    assert "does not say up to which instant it has data" in caplog.text
 
 
 @PLACES
 @pytest.mark.parametrize("status", [403, 404])
-def test_a_definition_that_may_not_be_read_is_done_without(sandbox, deferrable, status, capsys):
+def test_a_definition_that_may_not_be_read_is_done_without(sandbox, deferrable, status, caplog):
     """The report run is created at once, with a warning."""
     sandbox.faults.add(Fault("get_report", Answer(status=status), times=None))
     outcome = run_task(create_task(deferrable=deferrable))
     assert outcome.state == "success", outcome.error
     assert operations(sandbox) == ["get_report", "create"]
-    assert "Going on without the definition" in capsys.readouterr().out
+    assert "Going on without the definition" in caplog.text
 
 
 @PLACES

@@ -264,7 +264,7 @@ def test_the_try_after_a_file_is_gone_lands_the_second(sandbox, folder, deferrab
     assert isinstance(first.error, ResultGone)
     assert not isinstance(first.error, AirflowFailException)
     assert first.error.report_run_id == sandbox.runs[0].id
-    assert "the next try makes a new report run" in str(first.error)[:100]
+    assert "the next try creates a new report run" in str(first.error)[:100]
     assert len(sandbox.runs) == 1
     assert files(folder) == {}
     second = run_task(task, try_number=2, store=store())

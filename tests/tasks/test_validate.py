@@ -18,6 +18,7 @@ from airflow_provider_reportrun.errors import (
 from airflow_provider_reportrun.hooks import report_run
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.operators.report_run import CreateReportRunOperator
+from airflow_provider_reportrun.protocol import flows
 from airflow_provider_reportrun.protocol.interval import format_instant
 from airflow_provider_reportrun.sandbox import Answer, Fault
 
@@ -104,7 +105,7 @@ def test_data_that_are_not_there_yet_are_waited_for_by_airflow(sandbox, deferrab
     for words in (format_instant(through), "2026-11-02", "wait_for_data=True", "ReportDataSensor"):
         assert words in str(outcome.error)
     assert sandbox.runs == []
-    report_run.forget_definitions()
+    report_run.forget_answers()
     sandbox.advance(30 * DAY_SECONDS)
     assert run_task(task, try_number=2).state == "success"
 
@@ -131,18 +132,16 @@ def test_a_report_without_a_window_is_not_asked_for_one(sandbox):
 
 @PLACES
 @pytest.mark.parametrize("status", [403, 404, 429, 500, 503])
-def test_a_definition_that_cannot_be_had_stops_nothing(sandbox, deferrable, status, capsys):
+def test_a_definition_that_cannot_be_had_stops_nothing(sandbox, deferrable, status, caplog):
     """A key without the right, an unknown report and an outage are logged, no more."""
     answer = Answer(status=status, headers={"Stripe-Should-Retry": "false"})
     sandbox.faults.add(Fault("get_report", answer, times=None))
     outcome = run_task(make(deferrable=deferrable))
     assert outcome.state == "success", outcome.error
     assert operations(sandbox) == ["get_report", "create"]
-    lines = capsys.readouterr().out.splitlines()
-    said = [line for line in lines if "without the definition" in line]
-    assert len(said) == 1
-    assert "warning" in said[0].lower()
-    assert "balance_summary" in said[0]
+    (said,) = [r for r in caplog.records if "without the definition" in r.getMessage()]
+    assert said.levelname == "WARNING"
+    assert "balance_summary" in said.getMessage()
 
 
 def test_a_page_of_a_proxy_is_no_definition(sandbox):
@@ -166,7 +165,7 @@ def test_a_definition_is_kept_for_five_minutes(sandbox, monkeypatch):
     for name in ("one", "two"):
         assert run_task(make(task_id=name)).state == "success"
     assert operations(sandbox) == ["get_report", "create", "create"]
-    monkeypatch.setattr(report_run, "DEFINITION_SECONDS", 0.0)
+    monkeypatch.setattr(flows, "DEFINITION_SECONDS", 0.0)
     assert run_task(make(task_id="three")).state == "success"
     assert operations(sandbox)[3:] == ["get_report", "create"]
 

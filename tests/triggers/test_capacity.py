@@ -489,7 +489,7 @@ def test_a_deadline_after_the_line_says_how_long_each_took(small):
     assert error.report_run_id == event["report_run_id"] == small.runs[0].id
     assert f"report run {small.runs[0].id} to finish" in error.message
     assert "goes on at Stripe" in error.message
-    assert "waiting for room" in error.message
+    assert "waiting for data or room" in error.message
 
 
 # Hurry

@@ -199,7 +199,10 @@ def test_a_cancelled_wait_says_that_the_report_run_goes_on(sandbox, report_run, 
         await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(cancelled())
-    assert f"report run {report_run.id} stops here; it goes on at Stripe" in capsys.readouterr().out
+    assert (
+        f"report run {report_run.id} stops; the report run goes on at Stripe"
+        in capsys.readouterr().out
+    )
     assert {r.method for r in sandbox.requests[1:]} == {"GET"}
 
 

@@ -120,7 +120,7 @@ def test_what_fails_is_looked_at_again(sandbox, midnight, fault, level, caplog):
     with caplog.at_level(logging.WARNING):
         (payload,) = asyncio.run(payloads(watcher(), 1))
     assert days(payload) == [day(midnight)]
-    said = {record.levelname for record in caplog.records if "looking again" in record.message}
+    said = {record.levelname for record in caplog.records if "trying again" in record.message}
     assert said == {level}
 
 

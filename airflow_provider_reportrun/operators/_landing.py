@@ -1,0 +1,158 @@
+"""How a task lands a result: its arguments, its destination, and what it tells. Functions only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_provider_reportrun._compat import AirflowSkipException
+from airflow_provider_reportrun.landing import FAIL, LAND, PARQUET, REPLACE, SKIP
+from airflow_provider_reportrun.landing.columns import checked_types
+from airflow_provider_reportrun.landing.places import (
+    as_text,
+    check_written,
+    is_of_all_instances,
+    is_path,
+)
+from airflow_provider_reportrun.protocol.calls import if_any, required
+from airflow_provider_reportrun.task.arguments import (
+    Check,
+    check_known,
+    choice,
+    file_name,
+    flag,
+    folder,
+    mapping,
+    optional,
+    whole_number,
+)
+from airflow_provider_reportrun.task.outlets import tell_outlets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.sdk import Context
+
+    from airflow_provider_reportrun.hooks.report_run import ReportRunHook
+    from airflow_provider_reportrun.landing.land import Destination, Landing
+    from airflow_provider_reportrun.operators._base import ApiOperator
+
+
+def _column_types(value: Any, name: str) -> dict[str, str]:
+    return checked_types(mapping(value, name))
+
+
+_KNOWN_CHECKS: Final[Mapping[str, Check]] = {
+    "storage_options": optional(mapping),
+    "if_exists": choice(REPLACE, SKIP, FAIL),
+    "if_empty": choice(LAND, SKIP, FAIL),
+    "decompress": flag,
+    "marker": optional(file_name),
+    "spool_dir": optional(folder),
+    "max_unpacked_bytes": whole_number,
+    "max_members": whole_number,
+    "output_format": optional(choice(PARQUET)),
+    "column_types": optional(_column_types),
+}
+"""Checked when the DAG file is parsed, if the value is known by then."""
+LANDING_CHECKS: Final[Mapping[str, Check]] = {
+    "destination": required,
+    "storage_conn_id": if_any,
+    **_KNOWN_CHECKS,
+}
+"""Checked when the task runs."""
+LANDING_FIELDS: Final = tuple(LANDING_CHECKS)
+"""The arguments of a landing, all of which are templated."""
+
+
+def take_landing_arguments(task: Any, arguments: Mapping[str, Any]) -> None:
+    """
+    Set the arguments of a landing on a task, and check those whose values are known.
+
+    :param arguments: a value for each of ``LANDING_FIELDS``.
+    :raises InvalidInput: if a value is not valid; names the argument.
+    """
+    for name in LANDING_FIELDS:
+        setattr(task, name, arguments[name])
+    if is_path(task.destination):  # Airflow renders no template in a path of pathlib
+        task.destination = as_text(task.destination)
+    check_known(task, _KNOWN_CHECKS)
+    # A mapped instance is made by its worker, and ``execute`` checks it without a retry.
+    if not getattr(task, "_BaseOperator__from_mapped", False):
+        check_written(task.destination, task.storage_conn_id)
+
+
+def destination_of(task: Any, context: Context) -> Destination:
+    """
+    Return the destination of a task instance.
+
+    :raises InvalidInput: if an argument is not valid; names it.
+    """
+    from airflow_provider_reportrun.landing.land import Destination
+    from airflow_provider_reportrun.landing.spool import owner_name
+
+    ti = context["ti"]
+    return Destination(
+        uri=task.destination,
+        storage_conn_id=task.storage_conn_id or None,
+        storage_options=task.storage_options,
+        if_exists=task.if_exists,
+        decompress=task.decompress,
+        marker=task.marker,
+        max_unpacked_bytes=task.max_unpacked_bytes,
+        max_members=task.max_members,
+        spool_dir=task.spool_dir or None,
+        output_format=task.output_format,
+        column_types=task.column_types,
+        if_empty=task.if_empty,
+        owner=owner_name(ti.dag_id, ti.run_id, ti.task_id, ti.map_index),
+        is_first_try=ti.try_number <= 1,
+    )
+
+
+def land_result(
+    task: ApiOperator, context: Context, hook: ReportRunHook, report_run_id: str
+) -> str | list[str]:
+    """
+    Land the result of a report run, and tell of it.
+
+    :return: what the task returns.
+    :raises ReportRunError: as ``Destination.land`` does.
+    """
+    destination = destination_of(task, context)
+    _warn_of_one_file(task, context, destination)
+    landing = destination.land(hook, report_run_id)
+    if landing.report_run_id is not None:
+        landing = replace(landing, stripe_context=hook.effective_context)
+    return tell(task, context, landing)
+
+
+def _warn_of_one_file(task: ApiOperator, context: Context, destination: Destination) -> None:
+    """Warn if the instances of a mapped task overwrite each other's file."""
+    written = context["dag"].task_dict.get(task.task_id)
+    if is_of_all_instances(getattr(written, "partial_kwargs", {}).get("destination")):
+        task.log.warning(
+            "Add {{ ti.map_index }} or a mapped value to destination: every instance of this "
+            "mapped task writes %s, so only the last one's result remains",
+            destination.uri,
+        )
+
+
+def tell(task: ApiOperator, context: Context, landing: Landing) -> str | list[str]:
+    """
+    Put the facts of a landing into XCom and into the events of the task's outlet assets.
+
+    :return: what the task returns.
+    :raises AirflowSkipException: after that, if a result without rows skips the task.
+    """
+    task.landed = landing
+    facts = landing.as_json()
+    if task.do_xcom_push:
+        context["ti"].xcom_push(key="landing", value=facts)
+    if landing.is_empty:
+        raise AirflowSkipException(
+            f"The result of report run {landing.report_run_id} has no rows, and if_empty is "
+            f"'skip': nothing was published at {landing.uri}."
+        )
+    tell_outlets(task.outlets, context, facts)
+    return landing.returned

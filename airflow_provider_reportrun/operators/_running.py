@@ -1,0 +1,333 @@
+"""
+How a task requests a report run, waits for it and resumes.
+
+``execute`` drives one conversation, ``flows.fulfil``. A deferrable task leaves its worker at the
+first wait. The trigger then drives the same conversation from its beginning, under the same
+idempotency key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+
+from airflow_provider_reportrun.errors import DataWindowUnknown, InvalidRequest
+from airflow_provider_reportrun.links.report_run import failures_linked, keep_link, show_link
+from airflow_provider_reportrun.operators._base import ApiOperator
+from airflow_provider_reportrun.protocol import flows
+from airflow_provider_reportrun.protocol.calls import checked_key
+from airflow_provider_reportrun.protocol.drivers import WouldWait
+from airflow_provider_reportrun.protocol.flows import Order
+from airflow_provider_reportrun.protocol.identity import TaskIdentity, body_digest, idempotency_key
+from airflow_provider_reportrun.task.arguments import check_all
+from airflow_provider_reportrun.task.outcomes import operator_outcomes, rendered_fields_kept
+from airflow_provider_reportrun.task.record import (
+    Record,
+    clear_generation,
+    continued,
+    recall,
+    remember,
+)
+from airflow_provider_reportrun.task.waiting import defer_timeout, patience_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from airflow.sdk import Context
+    from airflow.triggers.base import BaseTrigger
+
+    from airflow_provider_reportrun.hooks.report_run import ReportRunHook
+    from airflow_provider_reportrun.protocol.asking import Patience
+    from airflow_provider_reportrun.protocol.flows import Definition, Plan
+    from airflow_provider_reportrun.protocol.models import ReportRun
+    from airflow_provider_reportrun.task.arguments import Late
+
+NEW_RUN: Final = "new_run"
+REUSE: Final = "reuse"
+
+
+class Settled(NamedTuple):
+    """What a task requests: the body of its create, and how it was decided."""
+
+    body: dict[str, Any]
+    left_out: frozenset[str] = frozenset()
+    """Default bounds of the interval that are not sent."""
+    definition: Definition | None = None
+    """The report's definition, if it was looked up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What one try does: what it requests, what else it does, for how long, what it remembers."""
+
+    order: Order
+    plan: Plan
+    patience: Patience
+    record: Record
+
+    def without(self, report_run_id: str) -> Attempt:
+        """Return the attempt to get another report run, because a file no longer exists."""
+        gone = self.order.gone | {report_run_id}
+        return replace(
+            self,
+            order=replace(self.order, gone=gone),
+            plan=replace(self.plan, known_run_id=None),
+            record=replace(self.record, report_run_id=None, gone=sorted(gone)),
+        )
+
+
+class RunOperator(ApiOperator):
+    """An operator that creates a report run, or finds it again, and may wait for it."""
+
+    deferrable: bool
+    idempotency_key: Any
+    max_poll_interval: float | timedelta
+    on_clear: Late
+    poll_interval: float | timedelta
+    timeout: float | timedelta
+    wait_for_completion: Any
+
+    def settle(self, context: Context, hook: ReportRunHook) -> Settled:
+        """
+        Decide what to request.
+
+        :raises InvalidInput: names the argument and the fix; no create was sent.
+        """
+        raise NotImplementedError
+
+    def settled_before(self, context: Context, left_out: frozenset[str]) -> Settled:
+        """
+        Return what was requested before the task was deferred.
+
+        :param left_out: default bounds of the interval that were not sent.
+        """
+        raise NotImplementedError
+
+    def correct(
+        self, context: Context, hook: ReportRunHook, left_out: frozenset[str]
+    ) -> Settled | None:
+        """
+        Decide what to request instead, after the API refused a request.
+
+        :param left_out: default bounds of the interval that were not sent.
+        :return: None if the refusal is final.
+        """
+        raise NotImplementedError
+
+    def plan(self, definition: Definition | None) -> Plan:
+        """Return what to do besides the create."""
+        raise NotImplementedError
+
+    def kept(self, context: Context) -> Any | None:  # noqa: ARG002 - for subclasses
+        """Return the result of a task that has nothing to do; None to go on."""
+        return None
+
+    def finish(
+        self,
+        context: Context,  # noqa: ARG002 - for subclasses
+        hook: ReportRunHook,  # noqa: ARG002
+        attempt: Attempt,  # noqa: ARG002
+        report_run_id: str,
+    ) -> Any:
+        """Return the result of the task, now that there is a report run."""
+        return report_run_id
+
+    def execute(self, context: Context) -> Any:
+        """
+        Create the report run, or find it again, and wait if the arguments say so.
+
+        :return: see the class.
+        """
+        with rendered_fields_kept(self, context), operator_outcomes(self):
+            check_all(self, self.argument_checks)
+            kept = self.kept(context)
+            if kept is not None:
+                return kept
+            with self.hook() as hook, failures_linked(self, context, hook):
+                settled = self.settle(context, hook)
+                try:
+                    return self.fulfil(context, hook, self._attempt(context, hook, settled))
+                except (InvalidRequest, DataWindowUnknown):
+                    corrected = self.correct(context, hook, settled.left_out)
+                    if corrected is None:
+                        raise
+                return self.fulfil(context, hook, self._attempt(context, hook, corrected))
+
+    def execute_complete(
+        self,
+        context: Context,
+        event: Any = None,
+        max_tries: int | None = None,
+        left_out: Sequence[str] = (),
+    ) -> Any:
+        """
+        Resume after the wait in the triggerer.
+
+        Airflow also resumes a task that was cleared while it ran, with the event from before the
+        clear. Such a task starts again.
+
+        :param max_tries: the task instance's when it was deferred, which a clear changes; None if
+            an earlier release deferred it.
+        :param left_out: default bounds of the interval that were not sent.
+        :return: see the class.
+        :raises ReportRunError: the error that ended the wait.
+        """
+        from airflow_provider_reportrun.triggers.report_run import resumed_report_run_id
+
+        if max_tries not in (None, context["ti"].max_tries):
+            return self.execute(context)
+        with operator_outcomes(self):
+            check_all(self, self.argument_checks)
+            with self.hook() as hook, failures_linked(self, context, hook):
+                try:
+                    report_run_id = resumed_report_run_id(event)
+                except (InvalidRequest, DataWindowUnknown):
+                    corrected = self.correct(context, hook, frozenset(left_out))
+                    if corrected is None:
+                        raise
+                    return self.fulfil(context, hook, self._attempt(context, hook, corrected))
+                self.log.info("Resumed with report run %s", report_run_id)
+                settled = self.settled_before(context, frozenset(left_out))
+                attempt = self._attempt(context, hook, settled)
+                self._keep(context, hook, attempt, report_run_id)
+                return self.finish(context, hook, attempt, report_run_id)
+
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> Any:
+        """Resume, or fail if the triggerer did not keep the deadline."""
+        keep_link(self)
+        with rendered_fields_kept(self, context), operator_outcomes(self):
+            return super().resume_execution(next_method, next_kwargs, context)
+
+    def on_kill(self) -> None:
+        """Log that the report run goes on, because the API has no cancel."""
+        if self.found_run_id:
+            self.log.info("Report run %s goes on at Stripe", self.found_run_id)
+
+    def fulfil(self, context: Context, hook: ReportRunHook, attempt: Attempt) -> Any:
+        """
+        Get the report run and finish the task; defer it at the first wait if it is deferrable.
+
+        :return: the result of the task.
+        """
+        if attempt.plan.known_run_id is None:
+            remember(context, attempt.record)
+        found: list[str] = []
+
+        def created(run: ReportRun) -> None:
+            found.append(run.id)
+            self._keep(context, hook, attempt, run.id)
+
+        conversation = flows.fulfil(
+            attempt.order, attempt.plan, patience=attempt.patience, on_created=created
+        )
+        try:
+            run = hook.converse(conversation, waits=not self.deferrable)
+        except WouldWait:
+            run = None
+        if run is None:
+            self._defer(context, attempt, found[0] if found else None)
+        return self.finish(context, hook, attempt, run.id)
+
+    def _attempt(self, context: Context, hook: ReportRunHook, settled: Settled) -> Attempt:
+        """Plan this try, and continue what earlier tries began."""
+        ti, body, patience = context["ti"], settled.body, patience_of(self)
+        since_clear = clear_generation(self, context)
+        reuses = self.on_clear == REUSE
+        own = self.idempotency_key
+        new = Record(
+            max_tries=ti.max_tries,
+            digest=body_digest(body),
+            first_try=1 if reuses else since_clear,
+            idempotency_key=idempotency_key(
+                _identity(ti) if own is None else checked_key(own),
+                namespace=hook.access.idempotency_namespace,
+                generation=1 if reuses else since_clear,
+                stripe_context=hook.effective_context,
+                body=body,
+            ),
+            deadline=patience.deadline,
+            left_out=sorted(settled.left_out),
+        )
+        earlier = recall(context)
+        record = continued(new, earlier, reuses=reuses)
+        if record is not earlier and since_clear > 1:
+            self.log.info(
+                "This task was cleared: on_clear=%r asks for %s",
+                self.on_clear,
+                "the same report run again" if reuses else "a new report run",
+            )
+        tries = max(ti.try_number - record.first_try + 1, 1)
+        return Attempt(
+            order=Order(
+                report=body["report"],
+                report_parameters=body["report_parameters"],
+                result_options=body.get("result_options"),
+                idempotency_key=record.idempotency_key,
+                runs_allowed=tries if self.wait_for_completion else 1,
+                gone=frozenset(record.gone),
+            ),
+            plan=replace(self.plan(settled.definition), known_run_id=record.report_run_id),
+            patience=replace(patience, deadline=record.deadline),
+            record=record,
+        )
+
+    def _keep(
+        self, context: Context, hook: ReportRunHook, attempt: Attempt, report_run_id: str
+    ) -> None:
+        """Remember a report run, link to it, and tell lineage."""
+        self.found_run_id = report_run_id
+        if attempt.record.report_run_id != report_run_id:
+            remember(context, replace(attempt.record, report_run_id=report_run_id))
+        show_link(self, context, hook.access, report_run_id)
+
+    def _defer(self, context: Context, attempt: Attempt, report_run_id: str | None) -> NoReturn:
+        left_out = attempt.record.left_out
+        self.defer(
+            trigger=self._trigger(attempt, report_run_id),
+            method_name="execute_complete",
+            kwargs={
+                "max_tries": context["ti"].max_tries,
+                **({"left_out": left_out} if left_out else {}),
+            },
+            timeout=defer_timeout(attempt.patience.deadline),
+        )
+
+    def _trigger(self, attempt: Attempt, report_run_id: str | None) -> BaseTrigger:
+        """Return the trigger that goes on with the conversation."""
+        from airflow_provider_reportrun.triggers.report_run import (
+            CreateReportRunTrigger,
+            ReportRunTrigger,
+        )
+
+        order, plan, patience = attempt.order, attempt.plan, attempt.patience
+        wait: Any = {
+            "reportrun_conn_id": self.reportrun_conn_id,
+            "stripe_context": self.stripe_context or None,
+            "poll_interval": patience.pace.shortest_seconds,
+            "max_poll_interval": patience.pace.longest_seconds,
+            "deadline": patience.deadline,
+        }
+        if report_run_id is not None:
+            self.log.info("Waiting for report run %s in the triggerer", report_run_id)
+            return ReportRunTrigger(report_run_id=report_run_id, **wait)
+        self.log.info("Waiting in the triggerer until the report run can be created")
+        return CreateReportRunTrigger(
+            report=order.report,
+            report_parameters=order.report_parameters,
+            result_options=order.result_options,
+            idempotency_key=order.idempotency_key,
+            runs_allowed=order.runs_allowed,
+            wait_for_completion=plan.wait_for_completion,
+            wait_for_data=plan.wait_for_data,
+            gone=sorted(order.gone),
+            **wait,
+        )
+
+
+def _identity(ti: Any) -> TaskIdentity:
+    return TaskIdentity(
+        dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index
+    )
