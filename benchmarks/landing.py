@@ -40,20 +40,14 @@ def land(url: str, folder: str) -> dict[str, Any]:
     """Land the file in this process, after a small one that takes the imports with it."""
     os.environ["AIRFLOW_CONN_BENCH"] = connection(url, "rk_test_benchmark_0001")
     from airflow_provider_reportrun.hooks.report_run import ReportRunHook
-    from airflow_provider_reportrun.landing.land import Destination
+    from airflow_provider_reportrun.landing.destination import Destination
+    from airflow_provider_reportrun.landing.land import land as land_result
 
     def timed(report_run_id: str) -> float:
-        destination = Destination(
-            uri=f"{folder}/{report_run_id}.csv",
-            storage_conn_id=None,
-            if_exists="replace",
-            decompress=False,
-            spool_dir=None,
-            owner="benchmark",
-        )
+        destination = Destination(uri=f"{folder}/{report_run_id}.csv", owner="benchmark")
         with ReportRunHook("bench") as hook:
             began = time.perf_counter()
-            destination.land(hook, report_run_id)
+            land_result(destination, hook, report_run_id)
             return time.perf_counter() - began
 
     timed(file_server.SMALL_RUN_ID)

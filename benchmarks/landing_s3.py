@@ -68,20 +68,16 @@ def landing(url: str, endpoint: str, folder: str) -> dict[str, Any]:
     """Land the file as ``DownloadReportResultOperator`` does."""
     os.environ["AIRFLOW_CONN_BENCH"] = connection(url, "rk_test_benchmark_0001")
     from airflow_provider_reportrun.hooks.report_run import ReportRunHook
-    from airflow_provider_reportrun.landing.land import Destination
+    from airflow_provider_reportrun.landing.destination import Destination
+    from airflow_provider_reportrun.landing.land import land as land_result
 
     destination = Destination(
-        uri=f"s3://bench_s3@{BUCKET}/{KEY}",
-        storage_conn_id=None,
-        if_exists="replace",
-        decompress=False,
-        spool_dir=folder,
-        owner="benchmark",
+        uri=f"s3://bench_s3@{BUCKET}/{KEY}", spool_dir=folder, owner="benchmark"
     )
 
     def land(report_run_id: str) -> None:
         with ReportRunHook("bench") as hook:
-            destination.land(hook, report_run_id)
+            land_result(destination, hook, report_run_id)
 
     return _measured(land, endpoint)
 

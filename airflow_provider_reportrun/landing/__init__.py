@@ -3,10 +3,11 @@ Land the result of a succeeded report run in files that readers see complete or 
 
 ``download`` fetches a result into a local spool file and verifies it; ``archive`` checks and
 unpacks ZIPs; ``emptiness`` recognizes a result without rows; ``parquet`` converts, to the types in
-``columns``; ``targets`` publish verified files; ``land`` calls these steps in order.
+``columns``; ``targets`` publish verified files; ``land`` calls these steps in order. A
+``destination`` says where to and how, and ``landed`` is what a landing reports.
 """
 
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 MAX_UNPACKED_BYTES: Final = 50 * 10**9
 """
@@ -21,3 +22,9 @@ SKIP: Final = "skip"
 FAIL: Final = "fail"
 LAND: Final = "land"
 PARQUET: Final = "parquet"
+IfExists: TypeAlias = Literal["replace", "skip", "fail"]
+"""What to do with an existing file."""
+IfEmpty: TypeAlias = Literal["land", "skip", "fail"]
+"""What to do with a result without rows."""
+OutputFormat: TypeAlias = Literal["parquet"]
+"""What a result can be converted to."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.landing import archive
 from airflow_provider_reportrun.landing.download import ResultSource, download
-from airflow_provider_reportrun.landing.land import measure_landing
+from airflow_provider_reportrun.landing.metrics import measure_landing
 from airflow_provider_reportrun.landing.places import check_path
 from airflow_provider_reportrun.landing.spool import Spool, owner_name
 from airflow_provider_reportrun.landing.targets import LocalTarget

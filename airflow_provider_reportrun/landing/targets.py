@@ -22,7 +22,6 @@ from airflow_provider_reportrun.landing.places import (
     LOCAL_SCHEMES,
     SFTP_SCHEMES,
     Place,
-    read_place,
 )
 from airflow_provider_reportrun.landing.spool import make_folder, sync
 from airflow_provider_reportrun.landing.stores import (
@@ -144,19 +143,14 @@ class LocalTarget:
         """Do nothing: the spool is in the same folder and removes its own leftovers."""
 
 
-def open_target(
-    folder: str, storage_conn_id: str | None, storage_options: Mapping[str, Any] | None = None
-) -> Target:
+def open_target(place: Place, storage_options: Mapping[str, Any] | None = None) -> Target:
     """
     Open a folder for publishing.
 
-    :param folder: a local path or a URI, with or without a connection id before ``@``.
-    :param storage_conn_id: the Airflow connection of the store.
     :param storage_options: options of the store; see ``stores.check_options``.
-    :raises InvalidInput: if it is not a folder, no filesystem is installed for the scheme, the
-        connection does not exist, or two connections are named.
+    :raises InvalidInput: if an option is not accepted, no filesystem is installed for the scheme,
+        or the connection does not exist.
     """
-    place = read_place(folder, storage_conn_id)
     options = {k: v for k, v in (storage_options or {}).items() if v is not None}
     if options and place.scheme in LOCAL_SCHEMES | SFTP_SCHEMES:
         raise InvalidInput(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from airflow_provider_reportrun.landing.land import Landing
+    from airflow_provider_reportrun.landing.landed import Landing
     from airflow_provider_reportrun.task.arguments import Check
 
 

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_reportrun.hooks.report_run import ReportRunHook
-    from airflow_provider_reportrun.landing.land import Destination, Landing
+    from airflow_provider_reportrun.landing.destination import Destination
+    from airflow_provider_reportrun.landing.landed import Landing
     from airflow_provider_reportrun.operators._base import ApiOperator
 
 
@@ -88,7 +89,7 @@ def destination_of(task: Any, context: Context) -> Destination:
 
     :raises InvalidInput: if an argument is not valid; names it.
     """
-    from airflow_provider_reportrun.landing.land import Destination
+    from airflow_provider_reportrun.landing.destination import Destination
     from airflow_provider_reportrun.landing.spool import owner_name
 
     ti = context["ti"]
@@ -117,11 +118,13 @@ def land_result(
     Land the result of a report run, and tell of it.
 
     :return: what the task returns.
-    :raises ReportRunError: as ``Destination.land`` does.
+    :raises ReportRunError: as ``land`` does.
     """
+    from airflow_provider_reportrun.landing.land import land
+
     destination = destination_of(task, context)
     _warn_of_one_file(task, context, destination)
-    landing = destination.land(hook, report_run_id)
+    landing = land(destination, hook, report_run_id)
     if landing.report_run_id is not None:
         landing = replace(landing, stripe_context=hook.effective_context)
     return tell(task, context, landing)

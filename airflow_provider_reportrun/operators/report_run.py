@@ -452,8 +452,10 @@ class ReportRunToStorageOperator(CreateReportRunOperator):
         :raises LandingExists: if a file exists and ``if_exists`` is ``fail``.
         :raises InvalidInput: if the result cannot be landed as the arguments say.
         """
+        from airflow_provider_reportrun.landing.land import look
+
         destination = destination_of(self, context)
-        existing = destination.look()
+        existing = look(destination)
         if existing is not None:
             return tell(self, context, existing)
         options = checked_options(self.result_options or {})

@@ -21,7 +21,7 @@ from airflow.providers.openlineage.extractors import OperatorLineage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_provider_reportrun.landing.land import Landing, Member
+    from airflow_provider_reportrun.landing.landed import Landing, Member
 
 SOURCE: Final = "stripe"
 """The system that ran the query, in OpenLineage's terms."""

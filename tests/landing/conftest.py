@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 from landing import servers
@@ -29,8 +29,12 @@ from landing.stores import (
 from support.cases import INTERVAL
 
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
-from airflow_provider_reportrun.landing.land import Destination, Landing
+from airflow_provider_reportrun.landing.destination import Destination
+from airflow_provider_reportrun.landing.land import land as land_result
 from airflow_provider_reportrun.landing.spool import owner_name
+
+if TYPE_CHECKING:
+    from airflow_provider_reportrun.landing.landed import Landing
 
 Store: TypeAlias = FolderStore | BucketStore | AzureStore | GcsStore | SftpStore
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # it asks for gRPC and TLS
@@ -95,17 +99,12 @@ class Lander:
         self, source: Any, report_run_id: str, destination: str, **options: Any
     ) -> Landing:
         """Land a result."""
-        return self.to(destination, **options).land(source, report_run_id, sleep=self.waits.append)
+        to = self.to(destination, **options)
+        return land_result(to, source, report_run_id, sleep=self.waits.append)
 
     def to(self, destination: str, **options: Any) -> Destination:
         """Make a destination with an operator's defaults."""
-        defaults = {
-            "storage_conn_id": None,
-            "if_exists": "replace",
-            "decompress": False,
-            "spool_dir": str(self.spool),
-            "owner": self.owner,
-        }
+        defaults = {"spool_dir": str(self.spool), "owner": self.owner}
         return Destination(uri=destination, **defaults | options)
 
     @property

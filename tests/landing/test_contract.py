@@ -31,11 +31,12 @@ LIMIT = 180.0
 KILLED = """
 import sys
 from landing.sources import RUN_ID, serving
-from airflow_provider_reportrun.landing.land import Destination
+from airflow_provider_reportrun.landing.destination import Destination
+from airflow_provider_reportrun.landing.land import land
 
 uri, owner, spool = sys.argv[1:]
-Destination(uri=uri, storage_conn_id=None, if_exists="replace", decompress=False, spool_dir=spool,
-            owner=owner).land(serving(bytes(20 << 20)), RUN_ID)
+destination = Destination(uri=uri, spool_dir=spool, owner=owner)
+land(destination, serving(bytes(20 << 20)), RUN_ID)
 """
 
 

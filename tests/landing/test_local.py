@@ -31,7 +31,8 @@ LIMIT = 20.0
 KILLED = """
 import sys
 from landing.sources import Script, stream
-from airflow_provider_reportrun.landing.land import Destination
+from airflow_provider_reportrun.landing.destination import Destination
+from airflow_provider_reportrun.landing.land import land
 
 def chunks():
     yield b"a" * (2 << 20)
@@ -41,8 +42,7 @@ def chunks():
 answer = stream()
 source = Script([lambda: type(answer)(status=200, headers={}, chunks=chunks())], size=3 << 20)
 destination, owner = sys.argv[1:]
-Destination(uri=destination, storage_conn_id=None, if_exists="replace", decompress=False,
-            spool_dir=None, owner=owner).land(source, "reprun_1")
+land(Destination(uri=destination, owner=owner), source, "reprun_1")
 """
 
 

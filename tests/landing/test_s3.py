@@ -20,6 +20,8 @@ from support.task_instances import dag, run_task
 
 from airflow_provider_reportrun.errors import InvalidInput, LandingFailed
 from airflow_provider_reportrun.landing.archive import LocalFile
+from airflow_provider_reportrun.landing.land import look
+from airflow_provider_reportrun.landing.places import read_place
 from airflow_provider_reportrun.landing.stores import StoreTarget, check_options
 from airflow_provider_reportrun.landing.targets import open_target
 from airflow_provider_reportrun.operators.report_run import (
@@ -237,7 +239,7 @@ def test_a_clean_up_that_fails_stops_nothing(
     extra = {"endpoint_url": s3_endpoint} | connection | once
     endpoint = extra.pop("endpoint_url")
     monkeypatch.setenv("AIRFLOW_CONN_S3_AWAY", aws_connection(endpoint, **extra))
-    target = open_target(f"s3://s3_away@{bucket}/x/", None)
+    target = open_target(read_place(f"s3://s3_away@{bucket}/x/", None))
     target.clean("report.csv", land.owner)
     assert error in caplog.text
     assert "s3:AbortMultipartUpload" in caplog.text
@@ -264,7 +266,7 @@ def test_an_upload_that_came_short_is_noticed(s3, tmp_path):
     """An object of another size than was uploaded is an error."""
     path = tmp_path / "x"
     path.write_bytes(BODY)
-    target = open_target(s3.destination(""), None)
+    target = open_target(read_place(s3.destination(""), None))
     with pytest.raises(LandingFailed, match="has 8 bytes after 9"):
         target.publish(LocalFile(name="x.csv", path=path, size=9, sha256=""), "owner")
 
@@ -376,14 +378,14 @@ def test_an_object_that_only_its_key_opens(gate, gated, land):
 def test_options_that_s3_does_not_take(s3, land, options, words):
     """A wrong name is refused before a report run is spent, with the nearest; no value is shown."""
     with pytest.raises(InvalidInput, match=words) as caught:
-        land.to(s3.destination("a.csv"), storage_options=options).look()
+        look(land.to(s3.destination("a.csv"), storage_options=options))
     assert "secret" not in str(caught.value)
 
 
 def test_options_of_a_local_path(land, folder):
     """A local file knows no such options."""
     with pytest.raises(InvalidInput, match="Leave out storage_options"):
-        land.to(folder.destination("a.csv"), storage_options=KMS).look()
+        look(land.to(folder.destination("a.csv"), storage_options=KMS))
 
 
 def test_options_of_another_store(tmp_path):

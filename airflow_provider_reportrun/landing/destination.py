@@ -1,0 +1,207 @@
+"""Where a result goes and in which form: a checked value, which opens and reads nothing."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+from airflow_provider_reportrun.errors import InvalidInput
+from airflow_provider_reportrun.landing import (
+    LAND,
+    MAX_MEMBERS,
+    MAX_UNPACKED_BYTES,
+    PARQUET,
+    REPLACE,
+    IfEmpty,
+    IfExists,
+    OutputFormat,
+    parquet,
+)
+from airflow_provider_reportrun.landing.archive import ZIP, Bounds
+from airflow_provider_reportrun.landing.columns import checked_types
+from airflow_provider_reportrun.landing.places import Place, as_text, check_spool_dir, read_place
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
+
+CSV: Final = "csv"
+"""``content_type`` of a result that is not compressed."""
+_OTHER_KINDS: Final = (
+    "7z arrow avro bz2 feather gz gzip json jsonl ndjson orc tar tgz xls xlsx xml xz zst"
+)
+_KINDS: Final = {
+    ".csv": CSV,
+    ".zip": ZIP,
+    ".parquet": PARQUET,
+    ".pq": PARQUET,
+    **{f".{kind}": kind for kind in _OTHER_KINDS.split()},
+}
+"""The end of a file name: the format that readers expect. Other names are not checked."""
+_REASONS: Final = {
+    (CSV,): "the file is CSV; for a ZIP, request compress_file and leave decompress out",
+    (ZIP,): "the file is a ZIP, which decompress=True unpacks",
+    (CSV, ZIP): "Stripe sends CSV or ZIP, and output_format='parquet' converts them to Parquet",
+    (PARQUET,): "output_format is 'parquet'",
+}
+"""The formats that a file may have: why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """
+    Where a result goes, in which form, and for whom.
+
+    :param uri: a local path, or any URI that Airflow has a filesystem for, as text or as a path
+        object; a folder if it ends in ``/``. Kept as text.
+    :param storage_conn_id: the Airflow connection of the store.
+    :param if_exists: what to do with an existing file: ``replace``, ``skip`` or ``fail``.
+    :param if_empty: what to do with a result without rows: ``land``, ``skip`` or ``fail``.
+    :param decompress: whether to unpack a ZIP.
+    :param max_unpacked_bytes: a ZIP that unpacks to more is refused.
+    :param max_members: a ZIP with more entries is refused.
+    :param marker: name of an empty file to publish in a folder after all others; None for none.
+    :param output_format: ``parquet``, or None to land what Stripe sends.
+    :param column_types: types of columns that override the announced ones; see ``columns.py``.
+    :param storage_options: options of the store; see ``stores.check_options``.
+    :param spool_dir: local folder for temporary files; None for the system's. Local destinations do
+        not use it: their temporary file is in the same folder, so that it can be renamed.
+    :param owner: name of the task instance in temporary files, see ``spool.owner_name``.
+    :param is_first_try: whether no earlier try can have left anything in a store.
+    :raises InvalidInput: if anything is invalid; says what to change.
+    """
+
+    uri: str
+    owner: str
+    storage_conn_id: str | None = None
+    if_exists: IfExists = REPLACE
+    if_empty: IfEmpty = LAND
+    decompress: bool = False
+    max_unpacked_bytes: int = MAX_UNPACKED_BYTES
+    max_members: int = MAX_MEMBERS
+    marker: str | None = None
+    output_format: OutputFormat | None = None
+    column_types: Mapping[str, str] | None = None
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    spool_dir: str | None = None
+    is_first_try: bool = False
+    place: Place = field(init=False, repr=False)
+    """The destination, read from ``uri`` and ``storage_conn_id``."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "uri", as_text(self.uri))
+        object.__setattr__(self, "place", read_place(self.uri, self.storage_conn_id))
+        _check_choice("if_exists", self.if_exists, get_args(IfExists))
+        _check_choice("if_empty", self.if_empty, get_args(IfEmpty))
+        _check_count("max_unpacked_bytes", self.max_unpacked_bytes)
+        _check_count("max_members", self.max_members)
+        if self.spool_dir is not None:
+            check_spool_dir(self.spool_dir)
+        self._check_marker()
+        self._check_format()
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether files are named after their content, and not by the destination."""
+        return not self.name
+
+    @property
+    def name(self) -> str:
+        """The name of the file in its folder; empty for a folder."""
+        return self.uri.rpartition("/")[2]
+
+    @property
+    def folder(self) -> Place:
+        """The folder that the destination is, or is in."""
+        path = self.place.path
+        return replace(self.place, path=path[: len(path) - len(self.name)])
+
+    @property
+    def bounds(self) -> Bounds:
+        """The limits for a ZIP."""
+        return Bounds(unpacked_bytes=self.max_unpacked_bytes, members=self.max_members)
+
+    def check_result(self, content_type: str) -> None:
+        """
+        Refuse a result that cannot land in the requested format, or under the requested name.
+
+        :param content_type: what the API announces, or will be asked for.
+        :raises InvalidInput: if it cannot; says what to change.
+        """
+        if self.output_format is not None:
+            self._check_convertible(content_type)
+        elif content_type not in {CSV, ZIP}:
+            log.warning("%s will contain a result of the type %r", self.uri, content_type)
+        elif not self.decompress:
+            self._check_name(content_type)
+
+    def _check_convertible(self, content_type: str) -> None:
+        if content_type not in {CSV, ZIP}:
+            raise InvalidInput(
+                f"output_format is {self.output_format!r}, to which a result of the content type "
+                f"{content_type!r} cannot be converted. Leave output_format out."
+            )
+        if content_type == ZIP and not self.decompress:
+            raise InvalidInput(
+                f"output_format is {self.output_format!r}, and the result is a ZIP. Add "
+                "decompress=True, or leave compress_file out of result_options."
+            )
+
+    def _check_marker(self) -> None:
+        if self.marker is None:
+            return
+        if not isinstance(self.marker, str) or "/" in self.marker or self.marker in {"", ".", ".."}:
+            raise InvalidInput(
+                f"marker must be the name of a file, such as '_SUCCESS', not {self.marker!r}."
+            )
+        if not self.is_folder:
+            raise InvalidInput(
+                f"marker={self.marker!r} is for folders, and the destination {self.uri} is one "
+                "file, which is always complete. End it in /, or leave marker out."
+            )
+
+    def _check_format(self) -> None:
+        checked_types(self.column_types)
+        if self.output_format is None:
+            if self.column_types:
+                raise InvalidInput(
+                    "column_types is for conversions: add output_format='parquet', or leave it out."
+                )
+            self._check_name(*((CSV,) if self.decompress else (CSV, ZIP)))
+            return
+        if self.output_format not in get_args(OutputFormat):
+            raise InvalidInput(
+                f"output_format must be {PARQUET!r}, or left out to land what Stripe sends, "
+                f"not {self.output_format!r}."
+            )
+        self._check_name(PARQUET)
+        parquet.check_available()
+
+    def _check_name(self, *kinds: str) -> None:
+        """
+        Refuse a name that readers would mistake for another format.
+
+        :param kinds: the formats that the file may have.
+        """
+        suffix = PurePosixPath(self.name).suffix.lower()
+        named = _KINDS.get(suffix)
+        if named is None or named in kinds:
+            return
+        ends = " or ".join(f".{kind}" for kind in kinds)
+        raise InvalidInput(
+            f"The destination ends in {suffix}. End it in {ends}, or in / for a folder: "
+            f"{_REASONS[kinds]}. It is {self.uri}."
+        )
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidInput(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
+
+
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not (isinstance(value, int) and value > 0):
+        raise InvalidInput(f"{name} must be a whole number above 0, not {value!r}.")
