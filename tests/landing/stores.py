@@ -1,4 +1,4 @@
-"""Where tests land files, each looked at past the package: a folder, and folders of stores."""
+"""Stores for tests, which read them independently of the package."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ class FolderStore:
     """
     A local folder.
 
-    :param prefix: what destinations begin with: nothing, or ``file://``.
+    :param prefix: the beginning of destinations: nothing, or ``file://``.
     """
 
     folder: Path
     prefix: str = ""
 
     def destination(self, name: str) -> str:
-        """Give what a DAG author would write."""
+        """Return the destination as a DAG author would write it."""
         return f"{self.prefix}{self.folder}/{name}"
 
     def uri(self, name: str) -> str:
-        """Give the URI that is to be told: as ObjectStoragePath reads it, without escapes."""
+        """Return the expected URI: without escapes, as ObjectStoragePath reads it."""
         return f"file://{self.folder}/{name}"
 
     def put(self, name: str, body: bytes) -> None:
-        """Let something stand there."""
+        """Write a file."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(body)
 
     def files(self) -> dict[str, bytes]:
-        """Give everything that lies there, hidden files too."""
+        """Return all files, hidden ones included."""
         return {
             str(path.relative_to(self.folder)): path.read_bytes()
             for path in self.folder.rglob("*")
@@ -46,16 +46,16 @@ class FolderStore:
         }
 
     def open_uploads(self) -> int:
-        """Count uploads that were begun and not ended."""
+        """Return the number of open uploads."""
         return 0
 
 
 @dataclass
 class BucketStore:
     """
-    A folder of a bucket, seen over boto3.
+    A folder of a bucket, read with boto3.
 
-    :param conn_id: the Airflow connection, which destinations hold.
+    :param conn_id: the Airflow connection, which destinations name.
     """
 
     client: Any
@@ -63,19 +63,19 @@ class BucketStore:
     conn_id: str
 
     def destination(self, name: str) -> str:
-        """Give what a DAG author would write."""
+        """Return the destination as a DAG author would write it."""
         return f"s3://{self.conn_id}@{BUCKET}/{self.prefix}/{name}"
 
     def uri(self, name: str) -> str:
-        """Give the URI that is to be told, without the connection."""
+        """Return the expected URI, without the connection."""
         return f"s3://{BUCKET}/{self.prefix}/{name}"
 
     def put(self, name: str, body: bytes) -> None:
-        """Let something stand there."""
+        """Write a file."""
         self.client.put_object(Bucket=BUCKET, Key=f"{self.prefix}/{name}", Body=body)
 
     def files(self) -> dict[str, bytes]:
-        """Give everything that lies there."""
+        """Return all files."""
         listed = self.client.list_objects_v2(Bucket=BUCKET, Prefix=f"{self.prefix}/")
         return {
             each["Key"].removeprefix(f"{self.prefix}/"): self.client.get_object(
@@ -85,7 +85,7 @@ class BucketStore:
         }
 
     def open_uploads(self) -> int:
-        """Count uploads that were begun and not ended."""
+        """Return the number of open uploads."""
         listed = self.client.list_multipart_uploads(Bucket=BUCKET)
         return sum(each["Key"].startswith(self.prefix) for each in listed.get("Uploads", []))
 
@@ -93,7 +93,7 @@ class BucketStore:
 @dataclass
 class AzureStore:
     """
-    A folder of a container, seen over Azure's own client.
+    A folder of a container, read with Azure's client.
 
     :param client: of the container.
     """
@@ -103,33 +103,33 @@ class AzureStore:
     conn_id: str
 
     def destination(self, name: str) -> str:
-        """Give what a DAG author would write."""
+        """Return the destination as a DAG author would write it."""
         return f"abfs://{self.conn_id}@{BUCKET}/{self.prefix}/{name}"
 
     def uri(self, name: str) -> str:
-        """Give the URI that is to be told, without the connection."""
+        """Return the expected URI, without the connection."""
         return f"abfs://{BUCKET}/{self.prefix}/{name}"
 
     def put(self, name: str, body: bytes) -> None:
-        """Let something stand there."""
+        """Write a file."""
         self.client.upload_blob(f"{self.prefix}/{name}", body, overwrite=True)
 
     def files(self) -> dict[str, bytes]:
-        """Give everything that lies there."""
+        """Return all files."""
         return {
             name.removeprefix(f"{self.prefix}/"): self.client.download_blob(name).readall()
             for name in self.client.list_blob_names(name_starts_with=f"{self.prefix}/")
         }
 
     def open_uploads(self) -> int:
-        """Count nothing: blocks that were not committed are no blob, and are dropped in time."""
+        """Return 0: uncommitted blocks are not a blob, and expire."""
         return 0
 
 
 @dataclass
 class GcsStore:
     """
-    A folder of a bucket, seen over plain HTTP.
+    A folder of a bucket, read over plain HTTP.
 
     :param session: of ``requests``.
     :param endpoint: of the server.
@@ -141,15 +141,15 @@ class GcsStore:
     conn_id: str
 
     def destination(self, name: str) -> str:
-        """Give what a DAG author would write."""
+        """Return the destination as a DAG author would write it."""
         return f"gs://{self.conn_id}@{BUCKET}/{self.prefix}/{name}"
 
     def uri(self, name: str) -> str:
-        """Give the URI that is to be told, without the connection."""
+        """Return the expected URI, without the connection."""
         return f"gs://{BUCKET}/{self.prefix}/{name}"
 
     def put(self, name: str, body: bytes) -> None:
-        """Let something stand there."""
+        """Write a file."""
         self._ask(
             "POST",
             f"/upload/storage/v1/b/{BUCKET}/o",
@@ -158,7 +158,7 @@ class GcsStore:
         )
 
     def files(self) -> dict[str, bytes]:
-        """Give everything that lies there."""
+        """Return all files."""
         folder = f"/storage/v1/b/{BUCKET}/o"
         listed = self._ask("GET", folder, params={"prefix": f"{self.prefix}/"}).json()
         return {
@@ -169,7 +169,7 @@ class GcsStore:
         }
 
     def open_uploads(self) -> int:
-        """Count nothing: sessions of uploads cannot be listed, and end by themselves."""
+        """Return 0: upload sessions cannot be listed, and expire."""
         return 0
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:
@@ -180,21 +180,21 @@ class GcsStore:
 
 @dataclass
 class SftpStore(FolderStore):
-    """A folder of an SFTP server, seen on the disk of this machine."""
+    """A folder of an SFTP server, read on the local disk."""
 
     conn_id: str = ""
 
     def destination(self, name: str) -> str:
-        """Give what a DAG author would write."""
+        """Return the destination as a DAG author would write it."""
         return f"sftp://{self.conn_id}@{self.folder}/{name}"
 
     def uri(self, name: str) -> str:
-        """Give the URI that is to be told, without the connection."""
+        """Return the expected URI, without the connection."""
         return f"sftp://{self.folder}/{name}"
 
 
 def aws_connection(endpoint: str, **extra: Any) -> str:
-    """Make the Airflow connection of an S3 server."""
+    """Return the Airflow connection of an S3 server."""
     return json.dumps(
         {
             "conn_type": "aws",
@@ -206,7 +206,7 @@ def aws_connection(endpoint: str, **extra: Any) -> str:
 
 
 def azure_account(port: int) -> str:
-    """Make the connection string of an Azure server: the key is the one that all emulators have."""
+    """Return the connection string of an Azure server; all emulators have this key."""
     key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
     name = "devstoreaccount1"
     return (
@@ -216,12 +216,12 @@ def azure_account(port: int) -> str:
 
 
 def azure_connection(port: int) -> str:
-    """Make the Airflow connection of an Azure server."""
+    """Return the Airflow connection of an Azure server."""
     return json.dumps({"conn_type": "wasb", "extra": {"connection_string": azure_account(port)}})
 
 
 def gcs_connection(port: int) -> str:
-    """Make the Airflow connection of a GCS server."""
+    """Return the Airflow connection of a GCS server."""
     extra = {
         "project": "test",
         "is_anonymous": True,
@@ -231,7 +231,7 @@ def gcs_connection(port: int) -> str:
 
 
 def sftp_connection(port: int, key: Path) -> str:
-    """Make the Airflow connection of an SFTP server."""
+    """Return the Airflow connection of an SFTP server."""
     return json.dumps(
         {
             "conn_type": "sftp",

@@ -1,4 +1,4 @@
-"""ZIPs that are damaged, or that would land elsewhere than in their folder, of the sandbox."""
+"""Damaged ZIPs, and ZIPs with members that would land outside their folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ METHODS = {
 
 
 def with_mode(mode):
-    """A ZIP whose second member is of another kind."""
+    """Return a ZIP whose second member is not a plain file."""
     import io
 
     file = io.BytesIO()
@@ -42,7 +42,7 @@ def with_mode(mode):
 
 
 def encrypted():
-    """A ZIP whose member says that it is encrypted."""
+    """Return a ZIP whose member is marked as encrypted."""
     body = bytearray(zipped({"a.csv": BODY}))
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         at = body.index(signature) + offset
@@ -51,19 +51,19 @@ def encrypted():
 
 
 def changed(body, signature, offset, value):
-    """A ZIP with another number in a header."""
+    """Return a ZIP with a changed number in a header."""
     at = body.index(signature) + offset
     return body[:at] + struct.pack("<H", value) + body[at + 2 :]
 
 
 def overwritten(body):
-    """A ZIP with rubbish in its data."""
+    """Return a ZIP with damaged data."""
     at = len(body) // 3
     return body[:at] + b"\xff" * 40 + body[at + 40 :]
 
 
 def without_name():
-    """A ZIP whose member has no name, in its header and in the directory."""
+    """Return a ZIP whose member has no name, neither in its header nor in the directory."""
     import io
 
     file = io.BytesIO()
@@ -75,7 +75,7 @@ def without_name():
 
 
 def overlapping(count=3):
-    """A ZIP whose directory names the same bytes several times."""
+    """Return a ZIP whose directory refers to the same bytes several times."""
     body = zipped({"a0.csv": b"\0" * 100_000})
     at, end = body.index(b"PK\x01\x02"), body.index(b"PK\x05\x06")
     entry = body[at:end]
@@ -128,14 +128,14 @@ DAMAGED = {
 
 @pytest.fixture
 def twice():
-    """A ZIP that holds one name twice."""
+    """Return a ZIP with a repeated name."""
     with pytest.warns(UserWarning, match="Duplicate name"):
         return zipped([("a.csv", BODY), ("a.csv", b"other")])
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_refuses_members_that_would_land_elsewhere(land, folder, request, kind, hook, result):
-    """Nothing is published of a ZIP with one member that is not to be trusted."""
+    """One untrusted member prevents the publication of the whole ZIP."""
     body = HOSTILE[kind] or request.getfixturevalue(kind)
     with pytest.raises(ResultCorrupt, match=r"The (ZIP|member).*Nothing was published; \S"):
         land(hook, result(body, "zip"), folder.destination("x/"), decompress=True)
@@ -146,7 +146,7 @@ def test_refuses_members_that_would_land_elsewhere(land, folder, request, kind, 
 @pytest.mark.parametrize("kind", DAMAGED)
 @pytest.mark.parametrize(("name", "decompress"), [("report.zip", False), ("x/", True)])
 def test_refuses_what_cannot_be_read(land, folder, kind, name, decompress, hook, result):
-    """A ZIP that cannot be read through is an error of ours, and nothing is published."""
+    """A ZIP that cannot be read raises ResultCorrupt, and nothing is published."""
     run_id = result(DAMAGED[kind], "zip")
     with pytest.raises(ResultCorrupt):
         land(hook, run_id, folder.destination(name), decompress=decompress)
@@ -155,21 +155,21 @@ def test_refuses_what_cannot_be_read(land, folder, kind, name, decompress, hook,
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_unpacks_every_method(land, folder, method, hook, result):
-    """Whatever Python can unpack is unpacked."""
+    """All compression methods that Python supports are unpacked."""
     run_id = result(zipped({"a.csv": BODY}, method), "zip")
     land(hook, run_id, folder.destination("x/"), decompress=True)
     assert folder.files() == {"x/a.csv": BODY}
 
 
 def test_a_damaged_zip_may_pass(land, folder, hook, result):
-    """Airflow may try again: the next download may be whole."""
+    """The error is transient, because the next download may be complete."""
     with pytest.raises(ResultCorrupt) as caught:
         land(hook, result(b"no zip", "zip"), folder.destination("report.zip"))
     assert caught.value.transient
 
 
 def test_dots_and_spaces_in_names_are_fine(land, folder, hook, result):
-    """Names that only look odd are kept."""
+    """Unusual but valid names are kept."""
     names = ["a..b.csv", "...", " .csv", "x/.hidden"]
     run_id = result(zipped(dict.fromkeys(names, BODY)), "zip")
     land(hook, run_id, folder.destination("x/"), decompress=True)
@@ -178,7 +178,7 @@ def test_dots_and_spaces_in_names_are_fine(land, folder, hook, result):
 
 @pytest.mark.parametrize(("name", "decompress"), [("report.zip", False), ("x/", True)])
 def test_a_bomb_is_refused(land, folder, name, decompress, hook, result):
-    """A ZIP that says it unpacks to more than is allowed is not even begun with."""
+    """A ZIP that declares too many bytes is refused before any is unpacked."""
     run_id = result(zipped({"a.csv": b"\0" * 600, "b.csv": b"\0" * 401}), "zip")
     options = {"decompress": decompress, "max_unpacked_bytes": 1_000}
     with pytest.raises(InvalidInput, match=r"1001 bytes.*max_unpacked_bytes=1000") as caught:
@@ -188,7 +188,7 @@ def test_a_bomb_is_refused(land, folder, name, decompress, hook, result):
 
 
 def test_as_much_as_is_allowed_is_unpacked(land, folder, hook, result):
-    """The bound itself is allowed."""
+    """The limit itself is allowed."""
     run_id = result(zipped({"a.csv": BODY}), "zip")
     options = {"decompress": True, "max_unpacked_bytes": len(BODY)}
     land(hook, run_id, folder.destination("x/"), **options)
@@ -196,7 +196,7 @@ def test_as_much_as_is_allowed_is_unpacked(land, folder, hook, result):
 
 
 def test_a_bomb_that_lies_is_refused(land, folder, hook, result):
-    """No more is unpacked of a member than the ZIP says, and its checksum fails then."""
+    """No more bytes are unpacked than the ZIP declares, and then the checksum fails."""
     body = changed(zipped({"a.csv": b"\0" * 50_000_000}), b"PK\x01\x02", 24, 1_000)
     body = changed(body, b"PK\x01\x02", 26, 0)
     with pytest.raises(ResultCorrupt, match=r"a\.csv"):
@@ -206,13 +206,13 @@ def test_a_bomb_that_lies_is_refused(land, folder, hook, result):
 
 @pytest.mark.parametrize("most", [0, -1, True, 1.5, "1", None])
 def test_a_bad_bound(land, most):
-    """The bound is a whole number above 0."""
+    """The limit must be a whole number above 0."""
     with pytest.raises(InvalidInput, match="max_unpacked_bytes must be"):
         land.to("./x/", max_unpacked_bytes=most)
 
 
 def test_no_room_to_unpack(land, folder, small_files, hook, result):
-    """A disk that is full while unpacking ends in a clear error and a clean disk."""
+    """A disk that fills up while unpacking raises LandingFailed and leaves no file."""
     run_id = result(zipped({"a.csv": b"\0" * 3_000_000}), "zip")
     with small_files(1_000_000), pytest.raises(LandingFailed, match="space"):
         land(hook, run_id, folder.destination("x/"), decompress=True)
@@ -221,7 +221,7 @@ def test_no_room_to_unpack(land, folder, small_files, hook, result):
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_errors_hold_no_bytes_of_a_name(land, folder, request, kind, hook, result):
-    """Names are escaped and bounded, for they go into a log."""
+    """Names in errors are escaped and limited, because errors are logged."""
     body = HOSTILE[kind] or request.getfixturevalue(kind)
     with pytest.raises(ResultCorrupt) as caught:
         land(hook, result(body, "zip"), folder.destination("x/"), decompress=True)
@@ -233,7 +233,7 @@ def test_errors_hold_no_bytes_of_a_name(land, folder, request, kind, hook, resul
 @pytest.mark.parametrize(("name", "decompress"), [("report.zip", False), ("x/", True)])
 @pytest.mark.parametrize("body", [zipped({}), zipped({"x/": b""})], ids=["none", "a folder"])
 def test_a_zip_without_a_file_is_refused(land, folder, name, decompress, body, hook, result):
-    """There is nothing to land, and a reader would wait for it."""
+    """A ZIP without a file is refused."""
     with pytest.raises(ResultCorrupt, match=r"contains no file.*Nothing was published"):
         land(hook, result(body, "zip"), folder.destination(name), decompress=decompress)
     assert folder.files() == {}
@@ -241,7 +241,7 @@ def test_a_zip_without_a_file_is_refused(land, folder, name, decompress, body, h
 
 @pytest.mark.parametrize(("name", "decompress"), [("report.zip", False), ("x/", True)])
 def test_a_zip_of_many_members_is_refused(land, folder, name, decompress, hook, result):
-    """A bound of its own, for each of them becomes a file and a part of a row."""
+    """The number of entries is limited."""
     body = zipped({f"{number}.csv": b"" for number in range(1_001)})
     run_id = result(body, "zip")
     with pytest.raises(InvalidInput, match=r"1001 entries.*max_members=1000") as caught:
@@ -254,14 +254,14 @@ def test_a_zip_of_many_members_is_refused(land, folder, name, decompress, hook, 
 
 @pytest.mark.parametrize("most", [0, -1, True, 1.5, "1", None])
 def test_a_bad_bound_of_members(land, most):
-    """The bound is a whole number above 0."""
+    """The limit must be a whole number above 0."""
     with pytest.raises(InvalidInput, match="max_members must be"):
         land.to("./x/", max_members=most)
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_the_size_that_is_told_is_of_what_was_written(land, folder, method, hook, result):
-    """Whatever the ZIP declares."""
+    """The reported size is that of the written bytes, whatever the ZIP declares."""
     body = changed(zipped({"a.csv": BODY}, method), b"PK\x01\x02", 24, len(BODY) + 500)
     try:
         landing = land(hook, result(body, "zip"), folder.destination("x/"), decompress=True)
@@ -274,7 +274,7 @@ def test_the_size_that_is_told_is_of_what_was_written(land, folder, method, hook
 
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_a_zip_holds(tmp_path, seed):
-    """Some thousand ZIPs with other bytes are unpacked, or end in an error of ours."""
+    """Thousands of ZIPs with changed bytes are unpacked, or raise an error of this package."""
     rng = random.Random(seed)  # noqa: S311 - made-up damage
     small = b"id,net\n1,2.00\n" * 3
     seeds = [

@@ -1,4 +1,4 @@
-"""What every store must do alike: land whole or not at all, and tell what was done."""
+"""The contract of all stores: land completely or not at all, and report it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ NESTED = {
     "top.csv": b"",
 }
 LARGE = b"".join(b"%07d\n" % number for number in range(2_621_440))
-"""20 MiB: several parts of an upload, whatever the store."""
+"""20 MiB: an upload of several parts in every store."""
 MID_UPLOAD = 18 << 20
 LIMIT = 180.0
-"""Seconds that anything here may take."""
+"""The longest time that a step may take, in seconds."""
 KILLED = """
 import sys
 from landing.sources import RUN_ID, serving
@@ -41,12 +41,12 @@ land(destination, serving(bytes(20 << 20)), RUN_ID)
 
 
 def sha256(body):
-    """The hash in hex."""
+    """Return the hash in hexadecimal digits."""
     return hashlib.sha256(body).hexdigest()
 
 
 def damaged(body):
-    """A ZIP whose last member fails its checksum."""
+    """Return a ZIP whose last member has a wrong checksum."""
     at = body.rindex(BODY)
     return body[:at] + b"X" + body[at + 1 :]
 
@@ -55,7 +55,7 @@ def damaged(body):
 
 
 def test_lands_a_file_and_tells_about_it(store, land, result, hook):
-    """The bytes stand under the name, and the facts are those of the report run."""
+    """The file contains the bytes, and the facts are those of the report run."""
     run_id = result(BODY)
     landing = land(hook, run_id, store.destination("report.csv"))
     assert store.files() == {"report.csv": BODY}
@@ -82,14 +82,14 @@ def test_lands_a_file_and_tells_about_it(store, land, result, hook):
 
 
 def test_replaces_what_stands_there(store, land, result, hook):
-    """By default the new file takes the place of the old one, of which nothing is left."""
+    """By default the new file replaces the old one."""
     store.put("report.csv", OLD)
     land(hook, result(BODY), store.destination("report.csv"))
     assert store.files() == {"report.csv": BODY}
 
 
 def test_lands_twice(store, land, result, hook):
-    """A second try of the same task lands the same again."""
+    """A second try of the same task lands the same file again."""
     run_id = result(BODY)
     first = land(hook, run_id, store.destination("report.csv"))
     assert land(hook, run_id, store.destination("report.csv")) == first
@@ -97,7 +97,7 @@ def test_lands_twice(store, land, result, hook):
 
 
 def test_skip_keeps_what_stands_there(store, land, result, hook, sandbox):
-    """Skip tells of what stands there, names no report run, and asks the API for nothing."""
+    """With skip, an existing file is reported without a report run, and no request is sent."""
     store.put("report.csv", OLD)
     run_id = result(BODY)
     before = len(sandbox.requests)
@@ -122,7 +122,7 @@ def test_skip_keeps_what_stands_there(store, land, result, hook, sandbox):
 
 
 def test_fail_refuses_what_stands_there(store, land, result, hook, sandbox):
-    """Fail names the URI, and asks the API for nothing."""
+    """With fail, the error names the URI, and no request is sent."""
     store.put("report.csv", OLD)
     run_id = result(BODY)
     before = len(sandbox.requests)
@@ -135,14 +135,14 @@ def test_fail_refuses_what_stands_there(store, land, result, hook, sandbox):
 
 @pytest.mark.parametrize("if_exists", ["skip", "fail"])
 def test_lands_where_nothing_stands(store, land, result, hook, if_exists):
-    """Skip and fail land where nothing stands."""
+    """With skip and fail, a result lands if no file exists."""
     landing = land(hook, result(BODY), store.destination("report.csv"), if_exists=if_exists)
     assert store.files() == {"report.csv": BODY}
     assert landing.skipped is False
 
 
 def test_skip_looks_again_before_publishing(store, land, result, hook):
-    """What came to stand there during the download is kept, and told of as kept."""
+    """With skip, a file that appears during the download is kept and reported as kept."""
     source = Meanwhile(hook, lambda: store.put("report.csv", OLD))
     landing = land(source, result(BODY), store.destination("report.csv"), if_exists="skip")
     assert store.files() == {"report.csv": OLD}
@@ -152,7 +152,7 @@ def test_skip_looks_again_before_publishing(store, land, result, hook):
 
 
 def test_fail_looks_again_before_publishing(store, land, result, hook):
-    """What came to stand there during the download is refused, and stays."""
+    """With fail, a file that appears during the download is kept and raises an error."""
     source = Meanwhile(hook, lambda: store.put("report.csv", OLD))
     with pytest.raises(LandingExists):
         land(source, result(BODY), store.destination("report.csv"), if_exists="fail")
@@ -161,13 +161,13 @@ def test_fail_looks_again_before_publishing(store, land, result, hook):
 
 
 def test_makes_folders(store, land, result, hook):
-    """Folders on the way are made."""
+    """Missing folders are created."""
     land(hook, result(BODY), store.destination("2026/11/02/report.csv"))
     assert store.files() == {"2026/11/02/report.csv": BODY}
 
 
 def test_folder_destination(store, land, result, hook):
-    """In a folder the file is named after the report run."""
+    """In a folder, the file is named after the report run."""
     run_id = result(BODY)
     landing = land(hook, run_id, store.destination("reports/"))
     assert store.files() == {f"reports/{run_id}.csv": BODY}
@@ -175,7 +175,7 @@ def test_folder_destination(store, land, result, hook):
 
 
 def test_folder_destination_skip(store, land, result, hook):
-    """In a folder, too, skip keeps what stands there and says so."""
+    """In a folder too, skip keeps an existing file and reports it as kept."""
     run_id = result(BODY)
     store.put(f"reports/{run_id}.csv", OLD)
     landing = land(hook, run_id, store.destination("reports/"), if_exists="skip")
@@ -186,7 +186,7 @@ def test_folder_destination_skip(store, land, result, hook):
 
 
 def test_folder_destination_fail(store, land, result, hook):
-    """In a folder, too, fail refuses what stands there."""
+    """In a folder too, fail refuses an existing file."""
     run_id = result(BODY)
     store.put(f"reports/{run_id}.csv", OLD)
     with pytest.raises(LandingExists):
@@ -195,7 +195,7 @@ def test_folder_destination_fail(store, land, result, hook):
 
 
 def test_unicode_name(store, land, result, hook):
-    """Names may hold letters of any script, and blanks."""
+    """Names may contain letters of any script, and blanks."""
     name = "\u00dcbersicht \u6771\u4eac 50%.csv"
     landing = land(hook, result(BODY), store.destination(name))
     assert store.files() == {name: BODY}
@@ -204,7 +204,7 @@ def test_unicode_name(store, land, result, hook):
 
 @pytest.mark.parametrize("name", ["report.csv", "\u00dcbersicht 1%20.csv"])
 def test_what_is_told_can_be_opened(store, land, result, hook, name):
-    """The URI that is told, given to Airflow's own ObjectStoragePath, leads to the bytes."""
+    """Airflow's ObjectStoragePath reads the landed bytes from the reported URI."""
     from airflow.sdk import ObjectStoragePath
 
     landing = land(hook, result(BODY), store.destination(name))
@@ -213,7 +213,7 @@ def test_what_is_told_can_be_opened(store, land, result, hook, name):
 
 
 def test_empty_result(store, land, result, hook):
-    """A result of 0 bytes lands as a file of 0 bytes, in place of what stood there."""
+    """A result of 0 bytes lands as a file of 0 bytes and replaces an existing file."""
     store.put("report.csv", OLD)
     landing = land(hook, result(b""), store.destination("report.csv"))
     assert store.files() == {"report.csv": b""}
@@ -222,7 +222,7 @@ def test_empty_result(store, land, result, hook):
 
 
 def test_a_prefix_is_no_file(store, land, result, hook):
-    """A longer name that begins alike does not count as standing there."""
+    """A file with a longer name that begins the same is not an existing file."""
     store.put("report.csv.old", OLD)
     land(hook, result(BODY), store.destination("report.csv"), if_exists="fail")
     assert store.files() == {"report.csv.old": OLD, "report.csv": BODY}
@@ -232,7 +232,7 @@ def test_a_prefix_is_no_file(store, land, result, hook):
 
 
 def test_a_zip_is_kept_as_it_is(store, land, result, hook):
-    """Without decompress a ZIP lands byte for byte."""
+    """Without decompress, a ZIP lands byte for byte."""
     body = zipped({"a.csv": BODY})
     landing = land(hook, result(body, "zip"), store.destination("report.zip"))
     assert store.files() == {"report.zip": body}
@@ -241,14 +241,14 @@ def test_a_zip_is_kept_as_it_is(store, land, result, hook):
 
 
 def test_a_zip_in_a_folder_is_named_zip(store, land, result, hook):
-    """A ZIP that is kept in a folder is named after the report run, and .zip."""
+    """A ZIP in a folder is named after the report run and ends in .zip."""
     run_id = result(zipped({"a.csv": BODY}), "zip")
     land(hook, run_id, store.destination("reports/"))
     assert list(store.files()) == [f"reports/{run_id}.zip"]
 
 
 def test_decompresses_into_a_folder(store, land, result, hook):
-    """Members keep their names, nested ones too; a list of their URIs is returned."""
+    """Members keep their names, also in subfolders; a list of their URIs is returned."""
     body = zipped(NESTED | {"empty/": b""})
     landing = land(hook, result(body, "zip"), store.destination("x/"), decompress=True)
     assert store.files() == {f"x/{name}": member for name, member in NESTED.items()}
@@ -268,7 +268,7 @@ def test_decompresses_into_a_folder(store, land, result, hook):
 
 
 def test_decompresses_one_member_into_a_folder(store, land, result, hook):
-    """A folder gives a list, whatever the number of members."""
+    """For a folder a list is returned, whatever the number of members."""
     body = zipped({"a.csv": BODY})
     landing = land(hook, result(body, "zip"), store.destination("x/"), decompress=True)
     assert store.files() == {"x/a.csv": BODY}
@@ -276,7 +276,7 @@ def test_decompresses_one_member_into_a_folder(store, land, result, hook):
 
 
 def test_decompresses_into_a_file(store, land, result, hook):
-    """A ZIP of one member lands as the destination, whatever the member's name."""
+    """A ZIP with one member lands as the destination, whatever the member's name."""
     body = zipped({"deep/inside.csv": BODY})
     landing = land(hook, result(body, "zip"), store.destination("report.csv"), decompress=True)
     assert store.files() == {"report.csv": BODY}
@@ -296,7 +296,7 @@ def test_decompresses_into_a_file(store, land, result, hook):
 def test_refuses_to_decompress_other_than_one_into_a_file(
     store, land, result, hook, members, error, words
 ):
-    """A ZIP of another number than one, for one file, is refused; nothing is published."""
+    """A ZIP without exactly one member is refused for a file; nothing is published."""
     store.put("report.csv", OLD)
     run_id = result(zipped(members), "zip")
     with pytest.raises(error, match=words):
@@ -307,7 +307,7 @@ def test_refuses_to_decompress_other_than_one_into_a_file(
 
 @pytest.mark.parametrize(("name", "returned"), [("report.csv", str), ("x/", list)])
 def test_decompress_leaves_a_csv_alone(store, land, result, hook, name, returned):
-    """A CSV lands as it is, as if it were the only member."""
+    """With decompress, a CSV lands unchanged and is reported as the only member."""
     landing = land(hook, result(BODY), store.destination(name), decompress=True)
     assert list(store.files().values()) == [BODY]
     assert isinstance(landing.returned, returned)
@@ -318,7 +318,7 @@ def test_decompress_leaves_a_csv_alone(store, land, result, hook, name, returned
     ("name", "decompress"), [("report.zip", False), ("report.csv", True), ("x/", True)]
 )
 def test_refuses_a_damaged_zip(store, land, result, hook, name, decompress):
-    """A ZIP with one bad checksum publishes nothing, not even its good members."""
+    """One wrong checksum prevents the publication of all members."""
     body = damaged(zipped({"good.csv": b"g", "bad.csv": BODY}, method=0))
     run_id = result(body, "zip")
     store.put("report.zip", OLD)
@@ -329,7 +329,7 @@ def test_refuses_a_damaged_zip(store, land, result, hook, name, decompress):
 
 
 def test_decompress_skip_keeps_the_members_that_stand_there(store, land, result, hook):
-    """Skip keeps single members, and lands the others."""
+    """With skip, existing members are kept and the others land."""
     store.put("x/a.csv", OLD)
     run_id = result(zipped({"a.csv": BODY, "b.csv": BODY}), "zip")
     landing = land(hook, run_id, store.destination("x/"), decompress=True, if_exists="skip")
@@ -341,7 +341,7 @@ def test_decompress_skip_keeps_the_members_that_stand_there(store, land, result,
 
 
 def test_decompress_fail_publishes_no_member(store, land, result, hook):
-    """Fail refuses all members when one of them stands there, be it the last."""
+    """With fail, one existing member prevents the publication of all, even if it is the last."""
     store.put("x/b.csv", OLD)
     run_id = result(zipped({"a.csv": BODY, "b.csv": BODY}), "zip")
     with pytest.raises(LandingExists) as caught:
@@ -355,7 +355,7 @@ def test_decompress_fail_publishes_no_member(store, land, result, hook):
 
 @pytest.mark.parametrize(("decompress", "content_type"), [(True, "zip"), (False, "csv")])
 def test_a_marker_is_published_last(store, land, result, hook, caplog, decompress, content_type):
-    """Readers who wait for the marker find all of the files; it is told nowhere."""
+    """The marker is published after all files, and is not reported."""
     caplog.set_level("INFO")
     body = zipped({"a.csv": BODY, "z/b.csv": BODY}) if decompress else BODY
     run_id = result(body, content_type)
@@ -371,7 +371,7 @@ def test_a_marker_is_published_last(store, land, result, hook, caplog, decompres
 
 
 def test_a_marker_that_was_missing_is_added(store, land, result, hook):
-    """Where an earlier try landed all but the marker, skip keeps the files and adds it."""
+    """With skip, a missing marker is added beside existing files."""
     run_id = result(BODY)
     store.put(f"x/{run_id}.csv", OLD)
     options = {"if_exists": "skip", "marker": "_SUCCESS"}
@@ -382,7 +382,7 @@ def test_a_marker_that_was_missing_is_added(store, land, result, hook):
 
 
 def test_a_marker_that_stands_there_fails(store, land, result, hook):
-    """Fail refuses to land beside a marker that stands there."""
+    """With fail, an existing marker prevents the landing."""
     store.put("x/_SUCCESS", OLD)
     with pytest.raises(LandingExists, match="_SUCCESS"):
         land(hook, result(BODY), store.destination("x/"), if_exists="fail", marker="_SUCCESS")
@@ -391,7 +391,7 @@ def test_a_marker_that_stands_there_fails(store, land, result, hook):
 
 @pytest.mark.parametrize("member", ["_SUCCESS", "_SUCCESS/a.csv"])
 def test_a_marker_in_the_way_of_a_member(store, land, result, hook, member):
-    """A ZIP that holds the marker's name is refused; nothing is published."""
+    """A ZIP that contains the marker's name is refused; nothing is published."""
     run_id = result(zipped({"a.csv": BODY, member: BODY}), "zip")
     with pytest.raises(InvalidInput, match="another name"):
         land(hook, run_id, store.destination("x/"), decompress=True, marker="_SUCCESS")
@@ -400,13 +400,13 @@ def test_a_marker_in_the_way_of_a_member(store, land, result, hook, member):
 
 @pytest.mark.parametrize("marker", ["", ".", "..", "a/b", "/", 5])
 def test_a_bad_marker(store, land, marker):
-    """A marker that is no name of a file is refused."""
+    """A marker that is not a file name is refused."""
     with pytest.raises(InvalidInput, match="marker must be"):
         land.to(store.destination("x/"), marker=marker)
 
 
 def test_a_marker_for_a_file(store, land):
-    """One file needs no marker; the error says what to do."""
+    """A marker for a single file is refused, with advice."""
     with pytest.raises(InvalidInput, match=r"'_SUCCESS' is for folders.*End it in /"):
         land.to(store.destination("report.csv"), marker="_SUCCESS")
 
@@ -416,7 +416,7 @@ def test_a_marker_for_a_file(store, land):
 
 @pytest.mark.stores
 def test_a_large_result(store, land, tmp_path):
-    """300 MB land whole, byte for byte."""
+    """300 MB land byte for byte."""
     line = b"2026-10-26T00:00:00.000Z,ch_%020d,charge,eur,1234.56,-12.34,1222.22\n"
     block = b"".join(line % number for number in range(16_384))
     blocks = 300_000_000 // len(block)
@@ -434,14 +434,14 @@ def test_a_large_result(store, land, tmp_path):
 
 
 def visible(store):
-    """What readers of ``*.csv`` find."""
+    """Return what readers of ``*.csv`` find."""
     return {
         name: body for name, body in store.files().items() if not Path(name).name.startswith(".")
     }
 
 
 def test_a_kill_in_mid_upload(remote, valve, land):
-    """A killed upload shows nothing; the next try of the same task removes what it left."""
+    """A killed upload is invisible; the next try of the same task removes its leftovers."""
     remote.put("report.csv", OLD)
     with valve(remote, MID_UPLOAD) as (way, gated):
         arguments = [gated.destination("report.csv"), land.owner, str(land.spool)]
@@ -463,11 +463,11 @@ def test_a_kill_in_mid_upload(remote, valve, land):
 
 
 def test_a_timeout_in_mid_upload(remote, valve, land):
-    """What Airflow raises in the middle of an upload leaves the old file, and nothing beside it."""
+    """If Airflow raises during an upload, only the old file remains."""
     remote.put("report.csv", OLD)
 
     class TaskTimeout(BaseException):
-        """Like Airflow's own."""
+        """Like Airflow's."""
 
     with valve(remote, MID_UPLOAD) as (way, gated):
 
@@ -500,13 +500,13 @@ def test_a_timeout_in_mid_upload(remote, valve, land):
 
 
 def test_a_first_try_looks_for_nothing(remote, land):
-    """A first try has nothing to remove, and lands without asking the store for it."""
+    """A first try does not look for leftovers."""
     land(serving(BODY), RUN_ID, remote.destination("x/report.csv"), is_first_try=True)
     assert remote.files() == {"x/report.csv": BODY}
 
 
 def test_the_old_file_stays_when_the_download_fails(store, land, result, hook, sandbox):
-    """Whatever goes wrong before all is verified, the old file stays as it was."""
+    """A failure before the verification leaves the old file unchanged."""
     store.put("report.csv", OLD)
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", Delivery(truncate_to=3), times=None))
@@ -517,7 +517,7 @@ def test_the_old_file_stays_when_the_download_fails(store, land, result, hook, s
 
 
 def test_an_interrupted_landing_leaves_nothing(store, land):
-    """A timeout or a kill by Airflow, which raise in mid-download, leave a clean disk."""
+    """A timeout or a kill by Airflow, which raise during a download, leave no file."""
     store.put("report.csv", OLD)
 
     def interrupt():

@@ -1,4 +1,4 @@
-"""A disk that is full, and what killed tasks leave on it."""
+"""Full disks, and what killed tasks leave on them."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def small_disk(tmp_path) -> Iterator[Path]:
 
 
 def free_bytes(path):
-    """How much room is left."""
+    """Return the free bytes."""
     told = os.statvfs(path)
     return told.f_bavail * told.f_frsize
 
 
 def test_a_full_destination(land, small_disk):
-    """The error names the disk's file and the remedy; the old file stays, and all room is back."""
+    """The error names the file and the fix; the old file is kept, and no space is lost."""
     report = small_disk / "report.csv"
     report.write_bytes(OLD)
     before = free_bytes(small_disk)
@@ -54,7 +54,7 @@ def test_a_full_destination(land, small_disk):
 
 
 def test_a_full_spool(land, small_disk, s3):
-    """A spool that is full is named, with the argument that moves it; nothing is uploaded."""
+    """The error names a full spool and the argument to change it; nothing is uploaded."""
     s3.put("report.csv", OLD)
     before = free_bytes(small_disk)
     with pytest.raises(LandingFailed, match=r"No space left on device.*spool_dir") as caught:
@@ -67,7 +67,7 @@ def test_a_full_spool(land, small_disk, s3):
 
 
 def test_no_room_for_the_members_of_a_zip(land, small_disk):
-    """A ZIP that fits, and whose members do not, publishes none of them."""
+    """If a ZIP fits on the disk but its members do not, none is published."""
     source = serving(zipped({"a.csv": TOO_LARGE[: 1 << 20], "b.csv": TOO_LARGE}), "zip")
     with pytest.raises(LandingFailed, match="No space left on device"):
         land(source, RUN_ID, f"{small_disk}/x/", decompress=True)
@@ -75,7 +75,7 @@ def test_no_room_for_the_members_of_a_zip(land, small_disk):
 
 
 def test_the_next_try_has_room_again(land, small_disk):
-    """Once there is room, the same task lands."""
+    """After space is freed, the same task lands."""
     other = small_disk / "other"
     other.write_bytes(bytes(3 << 20))
     body = TOO_LARGE[: 2 << 20]

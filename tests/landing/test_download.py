@@ -1,4 +1,4 @@
-"""Downloads that are cut, wrong, expired or led astray."""
+"""Downloads that are interrupted, wrong, expired or redirected."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from airflow_provider_reportrun.protocol.retry import RetryPolicy
 from airflow_provider_reportrun.sandbox import Answer, Delivery, Fault, LoseAnswer, Patch, Refuse
 
 BODY = b"".join(b"%07d\n" % number for number in range(400_000))
-"""3.2 MB, of which no two lines are alike."""
+"""3.2 MB without equal lines."""
 CUT = 2_500_000
 LOOPBACK = ApiAccess(conn_id="c", api_key="rk_test_1", base_url="http://127.0.0.1:1")
 
 
 @pytest.fixture
 def path(tmp_path):
-    """A file to download into."""
+    """Return a file to download to."""
     return tmp_path / "staged"
 
 
 @pytest.fixture
 def download(waits):
-    """Download without sleeping."""
+    """Return a function that downloads without pauses."""
     return partial(downloads_module.download, sleep=waits.append)
 
 
 @pytest.fixture
 def good(path):
-    """Check that what was downloaded is whole."""
+    """Check that the downloaded file is complete."""
 
     def check(facts):
         assert path.read_bytes() == BODY
@@ -56,7 +56,7 @@ def good(path):
 
 
 def statuses(requests):
-    """The statuses of requests."""
+    """Return the statuses of requests."""
     return [request.status for request in requests]
 
 
@@ -64,7 +64,7 @@ def statuses(requests):
 
 
 def test_a_cut_is_resumed(sandbox, hook, result, download, path, good, downloads, waits):
-    """The next request asks for the rest of the same file, with a fresh URL, once."""
+    """The next request asks only for the rest of the same file, with a fresh URL."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", Delivery(cut_after=CUT)))
     good(download(hook, run_id, path))
@@ -78,7 +78,7 @@ def test_a_cut_is_resumed(sandbox, hook, result, download, path, good, downloads
 
 
 def test_a_reset_is_tried_again(sandbox, hook, result, download, path, good, downloads):
-    """A reset, which may take away what was sent before it, costs one more attempt."""
+    """A connection reset, which may discard sent bytes, costs one more attempt."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", Delivery(cut_after=CUT, reset=True)))
     good(download(hook, run_id, path))
@@ -88,7 +88,7 @@ def test_a_reset_is_tried_again(sandbox, hook, result, download, path, good, dow
 @pytest.mark.parametrize("reset", [False, True], ids=["cut", "reset"])
 @pytest.mark.parametrize("after", [0, 1, 65_535, 1_048_576, len(BODY) - 1])
 def test_a_cut_at_any_byte(sandbox, hook, result, download, path, good, downloads, after, reset):
-    """Wherever the connection ends, from the first byte to the last but one, the file is whole."""
+    """The file is complete, at whichever byte the connection ends."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", Delivery(cut_after=after, reset=reset)))
     good(download(hook, run_id, path))
@@ -96,7 +96,7 @@ def test_a_cut_at_any_byte(sandbox, hook, result, download, path, good, download
 
 
 def test_many_cuts_are_resumed(sandbox, hook, result, download, path, good, downloads, waits):
-    """As long as each attempt brings more, attempts are not counted."""
+    """Attempts with progress are not counted."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", Delivery(cut_after=300_000), times=None))
     good(download(hook, run_id, path))
@@ -105,7 +105,7 @@ def test_many_cuts_are_resumed(sandbox, hook, result, download, path, good, down
 
 
 def test_a_cut_without_ranges_restarts(sandbox, hook, result, download, path, good, downloads):
-    """A server that has no ETag is asked for all of it again."""
+    """Without an ETag, the whole file is requested again."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", Delivery(cut_after=CUT, ranges=False)))
     good(download(hook, run_id, path))
@@ -115,7 +115,7 @@ def test_a_cut_without_ranges_restarts(sandbox, hook, result, download, path, go
 def test_a_server_that_forgets_ranges_restarts(
     sandbox, hook, result, download, path, good, downloads
 ):
-    """A whole answer to a request for a part is taken from the start."""
+    """If a server answers a request for a part with the whole file, the download starts again."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", Delivery(cut_after=CUT)))
     sandbox.faults.add(Fault("download", Delivery(ranges=False)))
@@ -124,7 +124,7 @@ def test_a_server_that_forgets_ranges_restarts(
 
 
 def test_another_file_in_between_restarts(sandbox, hook, result, download, path, good, downloads):
-    """What arrived of a file that was changed since is thrown away."""
+    """If the file has changed, the received bytes are discarded."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", Delivery(cut_after=CUT, corrupt_at=5, etag='"former"')))
     good(download(hook, run_id, path))
@@ -134,7 +134,7 @@ def test_another_file_in_between_restarts(sandbox, hook, result, download, path,
 
 
 def test_a_weak_etag_proves_nothing(download, path):
-    """After a cut of a file with a weak ETag, all of it is asked for again."""
+    """With a weak ETag, the whole file is requested again."""
     script = Script(
         [
             lambda: stream(b"ab", fails=TransportError("cut"), ETag='W/"1"'),
@@ -147,7 +147,7 @@ def test_a_weak_etag_proves_nothing(download, path):
 
 
 def test_a_wrong_part_is_thrown_away(download, path):
-    """A part that begins elsewhere than asked for is not put behind what arrived."""
+    """A part with a wrong beginning is not appended."""
     script = Script(
         [
             lambda: stream(b"ab", fails=TransportError("cut"), ETag='"1"'),
@@ -163,7 +163,7 @@ def test_a_wrong_part_is_thrown_away(download, path):
 
 
 def test_the_policy_is_the_callers(path, waits):
-    """Who calls says how often to try, and how to wait."""
+    """The caller's policy decides the number of attempts and the pauses."""
     script = Script([lambda: stream(fails=TransportError("cut"))], size=4)
     policy = RetryPolicy(attempts=3, first_delay_seconds=2.0, longest_delay_seconds=2.0)
     with pytest.raises(TransportError):
@@ -174,14 +174,14 @@ def test_the_policy_is_the_callers(path, waits):
 
 
 def test_a_part_that_nobody_asked_for_is_no_file(download, path):
-    """A first answer that holds a part is refused, even where no size was announced."""
+    """A partial first answer is refused, even if no size was announced."""
     script = Script([lambda: stream(b"ab", status=206, Content_Range="bytes 0-1/4")])
     with pytest.raises(ReportRunError):
         download(script, RUN_ID, path)
 
 
 def test_an_unsatisfiable_range_restarts(sandbox, hook, result, download, path, good, downloads):
-    """Nothing is left behind what arrived, so all of it is asked for again."""
+    """If the server says that nothing is left, the whole file is requested again."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", Delivery(announce=len(BODY) + 10)))
     good(download(hook, run_id, path))
@@ -190,14 +190,14 @@ def test_an_unsatisfiable_range_restarts(sandbox, hook, result, download, path, 
 
 @pytest.mark.parametrize("action", [LoseAnswer(), Refuse(reset=True)], ids=["lost", "reset"])
 def test_no_answer_is_tried_again(sandbox, hook, result, download, path, good, action):
-    """A connection that ends before an answer is opened again."""
+    """A connection that ends before an answer is repeated."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", action))
     good(download(hook, run_id, path))
 
 
 def test_a_silent_server_is_given_up_on(sandbox, result, download, path, good, monkeypatch, waits):
-    """A body that stops coming for longer than request_timeout is resumed."""
+    """A body that stalls for longer than request_timeout is resumed."""
     from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 
     run_id = result(BODY)
@@ -220,7 +220,7 @@ def test_a_silent_server_is_given_up_on(sandbox, result, download, path, good, m
 def test_a_wrong_size_is_fetched_anew(
     sandbox, hook, result, download, path, good, downloads, delivery
 ):
-    """Bytes that do not add up to what the API announced are thrown away, once."""
+    """A file of another size than announced is discarded and requested again."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", delivery))
     good(download(hook, run_id, path))
@@ -235,7 +235,7 @@ def test_a_wrong_size_is_fetched_anew(
 def test_a_wrong_size_that_stays_is_refused(
     sandbox, hook, result, land, folder, downloads, delivery, words, waits
 ):
-    """After six attempts the error names both sizes, and nothing was published."""
+    """After six attempts the error names both sizes, and nothing is published."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", delivery, times=None))
     with pytest.raises(ResultCorrupt, match=words) as caught:
@@ -248,7 +248,7 @@ def test_a_wrong_size_that_stays_is_refused(
 
 
 def test_no_more_is_read_than_announced(download, path):
-    """A host that goes on without end is left after what was announced."""
+    """A body without end is abandoned after the announced size."""
     read = []
 
     def endless():
@@ -266,7 +266,7 @@ def test_no_more_is_read_than_announced(download, path):
 
 
 def test_no_announced_size(sandbox, hook, result, download, path, good):
-    """Where the API announces no size, what came whole is taken."""
+    """Without an announced size, a complete answer is accepted."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("get_run", Patch({"result": {"file": {"size": None}}})))
     good(download(hook, run_id, path))
@@ -298,13 +298,13 @@ CUT_SHORT = {
 
 
 def spoken(answers, size=None):
-    """A source of what a server speaks; it announces no size unless it is told one."""
+    """Return a source with the answers of a server; by default it announces no size."""
     return Spoken(spoken=list(answers), size=size, access=LOOPBACK)
 
 
 @pytest.mark.parametrize("answer", WHOLE.values(), ids=WHOLE)
 def test_a_body_whose_end_is_certain_is_whole(download, path, caplog, answer):
-    """Without an announced size the host of the file is believed, and the log says so."""
+    """Without an announced size the file's host decides its end, and the log says so."""
     assert download(spoken([answer]), RUN_ID, path).size == 4
     assert path.read_bytes() == b"abcd"
     assert "whose size the API did not announce" in caplog.text
@@ -312,7 +312,7 @@ def test_a_body_whose_end_is_certain_is_whole(download, path, caplog, answer):
 
 @pytest.mark.parametrize("answer", UNTIL_IT_CLOSES.values(), ids=UNTIL_IT_CLOSES)
 def test_a_body_that_ends_when_the_connection_does(download, path, waits, answer):
-    """It is whole only if a size was announced, for nobody else could tell it from a cut one."""
+    """A body whose end is uncertain is accepted only if a size was announced."""
     source = spoken([answer])
     with pytest.raises(ResultCorrupt, match="does not say where the file ends") as caught:
         download(source, RUN_ID, path)
@@ -324,7 +324,7 @@ def test_a_body_that_ends_when_the_connection_does(download, path, waits, answer
 @pytest.mark.parametrize("size", [None, 4], ids=["nothing announced", "announced"])
 @pytest.mark.parametrize("answer", CUT_SHORT.values(), ids=CUT_SHORT)
 def test_a_body_that_was_cut_is_never_whole(download, path, answer, size):
-    """Whatever was cut, the next attempt brings the file; without one there is none."""
+    """After an interruption the next attempt succeeds; without one, the download fails."""
     assert download(spoken([answer, WHOLE["length"]], size), RUN_ID, path).size == 4
     assert path.read_bytes() == b"abcd"
     with pytest.raises(TransportError):
@@ -333,7 +333,7 @@ def test_a_body_that_was_cut_is_never_whole(download, path, answer, size):
 
 @pytest.mark.parametrize("size", ["", "four", "-4", "4.0", 4.5, True, [4], "9" * 5_000, "\u0664"])
 def test_a_size_that_cannot_be_read_is_none(sandbox, hook, result, download, path, size, caplog):
-    """Whatever the API sends as a size, the file is whole, and the log says what it stands on."""
+    """With an invalid size, the file is complete, and the log says what decided that."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("get_run", Patch({"result": {"file": {"size": size}}}), times=None))
     assert download(hook, run_id, path).size == len(BODY)
@@ -351,7 +351,7 @@ def test_a_size_is_a_number_or_a_text(sandbox, hook, result, download, path, goo
 
 
 def test_a_size_of_zero(sandbox, hook, result, download, path):
-    """Nothing is announced to come: an empty file is whole, and any other is refused."""
+    """With an announced size of 0, an empty file is complete, and any other is refused."""
     assert download(hook, result(b""), path).size == 0
     run_id = result(BODY)
     sandbox.faults.add(Fault("get_run", Patch({"result": {"file": {"size": 0}}}), times=None))
@@ -379,7 +379,7 @@ OTHER_PARTS = {
 @pytest.mark.parametrize("size", [None, 4], ids=["nothing announced", "announced"])
 @pytest.mark.parametrize("part", OTHER_PARTS.values(), ids=OTHER_PARTS)
 def test_a_part_of_another_file_is_thrown_away(download, path, part, size):
-    """A download goes on only if entity and total are the same; else it begins anew."""
+    """A download is resumed only if entity and total size are the same."""
     source = spoken([FIRST, part, WHOLE["length"]], size)
     assert download(source, RUN_ID, path).size == 4
     assert path.read_bytes() == b"abcd"
@@ -388,14 +388,14 @@ def test_a_part_of_another_file_is_thrown_away(download, path, part, size):
 
 @pytest.mark.parametrize("size", [None, 4], ids=["nothing announced", "announced"])
 def test_the_rest_of_the_same_file_is_taken(download, path, size):
-    """The unit of a range may be in capitals."""
+    """The unit of a range may be uppercase."""
     part = REST + b'ETag: "1"\r\nContent-Range: Bytes 2-3/4\r\n\r\ncd'
     assert download(spoken([FIRST, part], size), RUN_ID, path).size == 4
     assert path.read_bytes() == b"abcd"
 
 
 def test_a_size_that_changes_between_attempts(download, path):
-    """What was announced first is of another file than what is announced now."""
+    """If the announced size changes, the download starts again."""
     rest = REST + b'ETag: "1"\r\nContent-Range: bytes 2-3/4\r\n\r\nXY'
     longer = OK + b"Content-Length: 6\r\n\r\nabcdef"
     source = spoken([FIRST, rest, longer], size=6)
@@ -404,7 +404,7 @@ def test_a_size_that_changes_between_attempts(download, path):
 
 
 def test_an_encoding_of_the_transfer_is_refused(download, path):
-    """Bytes that are packed on the way are not the file."""
+    """A compressed answer is refused."""
     packed = OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n"
     with pytest.raises(UnexpectedAnswer, match="in encoding gzip"):
         download(spoken([packed], size=4), RUN_ID, path)
@@ -420,7 +420,7 @@ FUZZED = ("Content-Range", "ETag", "Content-Length", "Content-Encoding", "Conten
 
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_headers_say(tmp_path, seed):
-    """Some thousand answers with random headers end whole, or in an error of ours."""
+    """Thousands of answers with random headers are complete, or raise an error of this package."""
     rng = random.Random(seed)  # noqa: S311 - made-up headers
     path = tmp_path / "staged"
     whole = 0
@@ -450,7 +450,7 @@ def test_whatever_headers_say(tmp_path, seed):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_whatever_a_host_speaks(tmp_path, seed):
-    """Answers of which some bytes are others end whole, or in an error of ours."""
+    """Answers with changed bytes are complete, or raise an error of this package."""
     rng = random.Random(seed)  # noqa: S311 - made-up answers
     path = tmp_path / "staged"
     good = [*WHOLE.values(), *CUT_SHORT.values(), *OTHER_PARTS.values(), FIRST]
@@ -492,7 +492,7 @@ HTML = Answer(status=200, body="<html>proxy</html>", content_type="text/html; ch
 def test_what_may_pass_is_tried_again(
     sandbox, hook, result, download, path, good, downloads, answer, waits
 ):
-    """Each attempt has a URL of its own, so that an expired one is no matter."""
+    """Each attempt has a fresh URL, so an expired one does no harm."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", answer))
     good(download(hook, run_id, path))
@@ -504,7 +504,7 @@ def test_what_may_pass_is_tried_again(
 def test_a_url_that_expires_during_the_download(
     sandbox, hook, result, download, path, good, downloads
 ):
-    """After a cut and a 403 the download goes on where it was."""
+    """After an interruption and a 403, the download is resumed."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", Delivery(cut_after=CUT)))
     sandbox.faults.add(Fault("download", Delivery(expired=True)))
@@ -527,7 +527,7 @@ def test_a_url_that_expires_during_the_download(
 def test_what_does_not_pass_is_refused(
     sandbox, hook, result, land, folder, downloads, answer, kind, words
 ):
-    """After six attempts the error says what came, and nothing was published."""
+    """After six attempts the error names the answer, and nothing is published."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", answer, times=None))
     with pytest.raises(kind, match=words) as caught:
@@ -542,7 +542,7 @@ def test_what_does_not_pass_is_refused(
 def test_a_file_that_is_gone_is_not_asked_for_again(
     sandbox, hook, result, download, path, downloads, status
 ):
-    """A result that is no longer there ends the download at once, with advice."""
+    """A result that no longer exists fails the download at once, with advice."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", Answer(status=status)))
     with pytest.raises(NotFound, match="Clear the task"):
@@ -554,12 +554,12 @@ def test_a_file_that_is_gone_is_not_asked_for_again(
 
 
 def local_name(sandbox, url):
-    """The same URL under another name of this machine."""
+    """Return the same URL with another name of this machine."""
     return url.replace(f"127.0.0.1:{sandbox.port}", f"localhost:{sandbox.port}")
 
 
 def redirect(sandbox, url, times=1):
-    """Plan a redirect."""
+    """Return a fault that redirects."""
     answer = Answer(status=302, headers={"Location": url})
     sandbox.faults.add(Fault("download", answer, times=times))
 
@@ -567,7 +567,7 @@ def redirect(sandbox, url, times=1):
 def test_a_redirect_to_the_same_host_is_followed(
     sandbox, hook, result, download, path, good, downloads
 ):
-    """A redirect, a relative one too, leads on, without the key."""
+    """Redirects, also relative ones, are followed without the key."""
     run_id = result(BODY)
     url = hook.get_report_run(run_id).file.url.reveal()
     redirect(sandbox, "/" + url.split("/", 3)[3])
@@ -591,7 +591,7 @@ def test_a_redirect_to_an_allowed_host_is_followed(
 
 
 def test_a_redirect_to_another_host_is_refused(sandbox, hook, result, download, path, downloads):
-    """The host is named, the URL is not, and nobody asks there."""
+    """The error names the host but not the URL, and no request is sent there."""
     run_id = result(BODY)
     redirect(sandbox, local_name(sandbox, hook.get_report_run(run_id).file.url.reveal()))
     with pytest.raises(DownloadRefused, match=r"localhost.*download_hosts") as caught:
@@ -602,7 +602,7 @@ def test_a_redirect_to_another_host_is_refused(sandbox, hook, result, download, 
 
 
 def test_a_url_of_another_host_is_refused(sandbox, hook, result, download, path, downloads):
-    """What the API itself names is checked as well."""
+    """The host of the API's own URL is checked too."""
     run_id = result(BODY)
     elsewhere = {"download_url": {"url": "https://stripe.com.example/r.csv"}}
     sandbox.faults.add(Fault("get_run", Patch({"result": {"file": elsewhere}})))
@@ -612,7 +612,7 @@ def test_a_url_of_another_host_is_refused(sandbox, hook, result, download, path,
 
 
 def test_redirects_come_to_an_end(sandbox, hook, result, download, path, downloads):
-    """A circle of redirects is refused."""
+    """Endless redirects are refused."""
     run_id = result(BODY)
     redirect(sandbox, "/files/circle", times=None)
     with pytest.raises(DownloadRefused, match="more than 5 times"):
@@ -644,7 +644,7 @@ def test_redirects_come_to_an_end(sandbox, hook, result, download, path, downloa
     ],
 )
 def test_urls_that_are_refused(download, path, url):
-    """Nothing is opened but https at a host of result files."""
+    """Only https URLs of allowed hosts are opened."""
     script = Script([lambda: stream(b"a")], size=1, url=url)
     with pytest.raises(DownloadRefused):
         download(script, RUN_ID, path)
@@ -670,7 +670,7 @@ def test_urls_that_are_followed(download, path, url):
 
 
 def test_a_redirect_away_from_https_is_refused(download, path):
-    """An allowed host that is to be asked over http is named, and is not asked."""
+    """An http URL of an allowed host is refused, and no request is sent."""
     script = Script([lambda: stream(status=302, Location="http://files.stripe.com/r.csv")], size=1)
     with pytest.raises(DownloadRefused, match=r"files\.stripe\.com over http, not https") as caught:
         download(script, RUN_ID, path)
@@ -680,7 +680,7 @@ def test_a_redirect_away_from_https_is_refused(download, path):
 
 @pytest.mark.parametrize("location", ["http://[::1/x", "https://files.stripe.com:port/", ""])
 def test_a_redirect_to_nowhere_is_refused(download, path, location):
-    """A redirect that cannot be read ends in an error of ours."""
+    """A redirect that cannot be read raises DownloadRefused."""
     script = Script([lambda: stream(status=302, Location=location)], size=1)
     with pytest.raises(DownloadRefused):
         download(script, RUN_ID, path)
@@ -688,13 +688,13 @@ def test_a_redirect_to_nowhere_is_refused(download, path, location):
 
 
 def test_plain_http_is_for_the_sandbox_alone(download, path):
-    """With an API on plain loopback, its own host may serve files over http."""
+    """If the API is on loopback over http, its host may serve files over http."""
     script = Script([lambda: stream(b"a")], size=1, url="http://127.0.0.1:2/f", access=LOOPBACK)
     assert download(script, RUN_ID, path).size == 1
 
 
 def test_two_readings_of_a_url_are_no_way_around(sandbox, result, download, path, monkeypatch):
-    """A redirect that requests would read as another host than the check is refused."""
+    """A redirect that requests reads differently than the check does is refused."""
     from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 
     run_id = result(BODY)
@@ -715,7 +715,7 @@ def test_two_readings_of_a_url_are_no_way_around(sandbox, result, download, path
 def test_the_key_stays_away_from_the_file_host(
     sandbox, hook, result, download, path, good, downloads, monkeypatch, tmp_path
 ):
-    """No request for a file carries the key, a header of the API, or a login of a netrc."""
+    """Requests for files contain no key, no header of the API and no login from a netrc file."""
     netrc = tmp_path / "netrc"
     netrc.write_text("default login somebody password something\n")
     netrc.chmod(0o600)
@@ -739,7 +739,7 @@ def test_the_key_stays_away_from_the_file_host(
 
 
 def test_a_failed_report_run_is_refused(sandbox, hook, download, path, result):
-    """The error gives the API's own reason, and no file is asked for."""
+    """The error contains the API's reason, and no file is requested."""
     sandbox.fail_next(error_code="internal_error")
     run_id = result(BODY)
     with pytest.raises(ReportRunFailed, match="internal_error"):
@@ -747,7 +747,7 @@ def test_a_failed_report_run_is_refused(sandbox, hook, download, path, result):
 
 
 def test_a_running_report_run_is_refused(sandbox, hook, download, path, result):
-    """The error names status and remedy, and may pass."""
+    """The error names status and fix, and is transient."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("get_run", Patch({"status": "running", "result": None})))
     with pytest.raises(UnexpectedAnswer, match=r"'running'.*ReportRunSensor") as caught:
@@ -760,7 +760,7 @@ def test_a_running_report_run_is_refused(sandbox, hook, download, path, result):
 def test_a_succeeded_report_run_without_a_file_is_refused(
     sandbox, hook, download, path, result, result_
 ):
-    """A success that has nothing to download is an error, no crash."""
+    """A succeeded report run without a file raises UnexpectedAnswer."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("get_run", Patch({"result": result_})))
     with pytest.raises(UnexpectedAnswer, match="no result to download"):
@@ -768,7 +768,7 @@ def test_a_succeeded_report_run_without_a_file_is_refused(
 
 
 def test_another_report_run_is_refused(sandbox, hook, download, path, result, downloads, waits):
-    """An answer about another report run, as of a cache, is asked again and not landed."""
+    """An answer about another report run, as from a cache, is repeated and never landed."""
     run_id, other = result(BODY), result(b"other")
     sandbox.faults.add(Fault("get_run", Patch({"id": other}), match=run_id, times=None))
     with pytest.raises(UnexpectedAnswer, match=f"another report run, '{other}'") as caught:
@@ -781,7 +781,7 @@ def test_another_report_run_is_refused(sandbox, hook, download, path, result, do
 
 
 def test_an_unknown_report_run_is_refused(hook, download, path):
-    """The API's own answer reaches the caller."""
+    """The API's error reaches the caller."""
     with pytest.raises(NotFound):
         download(hook, "reprun_none", path)
 
@@ -790,7 +790,7 @@ def test_an_unknown_report_run_is_refused(hook, download, path):
 
 
 def test_long_downloads_report_progress(caplog):
-    """Every ten seconds at most, bytes, share and speed are logged."""
+    """Bytes, percentage and speed are logged every ten seconds at most."""
     caplog.set_level(logging.INFO)
     progress = downloads_module._Progress()
     progress.report(1_000_000, 4_000_000)
@@ -803,7 +803,7 @@ def test_long_downloads_report_progress(caplog):
 
 
 def test_progress_without_a_size(caplog):
-    """Where no size was announced, the share is left out."""
+    """Without an announced size, the percentage is left out."""
     caplog.set_level(logging.INFO)
     progress = downloads_module._Progress()
     progress._said -= downloads_module.PROGRESS_SECONDS

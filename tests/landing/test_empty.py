@@ -1,4 +1,4 @@
-"""Results without rows: landed, skipped or an error, and how they are told from others."""
+"""Results without rows: how they are recognized, and landed, skipped or refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OLD = b"old\n"
 
 
 def download_task(run_id, destination, **arguments):
-    """A task that lands a report run."""
+    """Return a task that lands a report run."""
     with dag(params={"if_empty": "skip"}):
         return DownloadReportResultOperator(
             task_id="land", report_run_id=run_id, destination=destination, **arguments
@@ -29,7 +29,7 @@ def download_task(run_id, destination, **arguments):
 
 
 def single_task(destination, **arguments):
-    """A task that does it all."""
+    """Return a task that creates, waits and lands."""
     with dag():
         return ReportRunToStorageOperator(
             task_id="land",
@@ -65,7 +65,7 @@ def single_task(destination, **arguments):
     ],
 )
 def test_a_header_alone_is_no_row(tmp_path, body, expected):
-    """Line ends within quotes are no rows, and neither are blank lines of several columns."""
+    """Line ends in quotes are not rows, nor are blank lines if there are several columns."""
     path = tmp_path / "r"
     path.write_bytes(body)
     assert is_empty(path, "csv") is expected
@@ -83,7 +83,7 @@ def test_a_header_alone_is_no_row(tmp_path, body, expected):
     ],
 )
 def test_a_zip_is_empty_if_all_of_it_is(tmp_path, members, expected):
-    """What is no CSV is empty without bytes alone."""
+    """A file that is not CSV is empty only without bytes."""
     path = tmp_path / "r"
     path.write_bytes(zipped(members))
     assert is_empty(path, "zip") is expected
@@ -107,7 +107,7 @@ RESULTS = pytest.mark.parametrize(
 def test_skip_publishes_nothing_and_says_so(
     folder, result, body, content_type, arguments, destination
 ):
-    """The task is skipped, what stands there stays, and XCom tells why."""
+    """The task is skipped, an existing file is kept, and XCom says why."""
     folder.put("r.csv", OLD)
     run_id = result(body, content_type)
     task = download_task(
@@ -133,7 +133,7 @@ def test_skip_publishes_nothing_and_says_so(
 def test_fail_publishes_nothing_and_is_not_retried(
     folder, sandbox, body, content_type, arguments, destination
 ):
-    """Asking for the same again does not help."""
+    """The error is not retried."""
     folder.put("r.csv", OLD)
     sandbox.deliver_next(body, content_type)
     options = {"compress_file": True} if content_type == "zip" else None
@@ -156,14 +156,14 @@ def test_fail_publishes_nothing_and_is_not_retried(
 
 @pytest.mark.parametrize("if_empty", ["land", "skip", "fail"])
 def test_a_result_with_rows_is_landed(folder, result, if_empty):
-    """Whatever is to be done without."""
+    """A result with rows lands, whatever if_empty is."""
     outcome = run_task(download_task(result(BODY), folder.destination("r.csv"), if_empty=if_empty))
     assert outcome.state == "success", outcome.error
     assert folder.files() == {"r.csv": BODY}
 
 
 def test_an_empty_result_is_landed_by_default(folder, result):
-    """An interval without rows is a fact like any other."""
+    """By default a result without rows lands like any other."""
     outcome = run_task(download_task(result(HEADER), folder.destination("r.csv")))
     assert outcome.state == "success", outcome.error
     assert folder.files() == {"r.csv": HEADER}
@@ -172,14 +172,14 @@ def test_an_empty_result_is_landed_by_default(folder, result):
 
 @pytest.mark.parametrize("value", ["", None, True, "raise"])
 def test_what_to_do_is_one_of_three(value):
-    """A mistake in the DAG file is an error of import."""
+    """A wrong value in a DAG file is an import error."""
     with pytest.raises(InvalidInput, match=r"^if_empty must be 'land' or 'skip' or 'fail'"):
         single_task("/srv/r.csv", if_empty=value)
 
 
 @pytest.mark.parametrize("account", [None, "acct_1"])
 def test_the_account_is_told(folder, sandbox, account):
-    """Which account the report is about, under which parameters."""
+    """XCom contains the account and the parameters of the report."""
     sandbox.deliver_next(BODY)
     outcome = run_task(
         single_task(

@@ -1,4 +1,4 @@
-"""Names that promise something else than what lands."""
+"""File names that do not match the format of the file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ZIPPED = zipped({"a.csv": BODY})
     ],
 )
 def test_what_can_never_be(land, folder, name, options, words):
-    """No result lands as that, so it is refused before anything is looked at."""
+    """A name that no result can have is refused when the destination is made."""
     with pytest.raises(InvalidInput, match=words):
         land.to(folder.destination(name), **options)
 
@@ -37,7 +37,7 @@ def test_what_can_never_be(land, folder, name, options, words):
     ("name", "body", "kind"), [("weekly.csv", ZIPPED, "zip"), ("weekly.zip", BODY, "csv")]
 )
 def test_what_the_api_announces_is_compared_before_the_download(land, folder, name, body, kind):
-    """The type that the API announces decides; no byte is fetched, and what stood there stays."""
+    """The announced type decides, before the download; an existing file is kept."""
     folder.put(name, b"old")
     source = serving(body, kind)
     with pytest.raises(InvalidInput, match=rf"End it in \.{kind}"):
@@ -58,7 +58,7 @@ def test_what_the_api_announces_is_compared_before_the_download(land, folder, na
     ],
 )
 def test_names_that_promise_nothing_else(land, folder, name, body, kind, options):
-    """Any other name is taken."""
+    """Other names are accepted."""
     land(serving(body, kind), RUN_ID, folder.destination(name), **options)
     assert list(folder.files()) == [name]
 
@@ -68,7 +68,7 @@ def test_names_that_promise_nothing_else(land, folder, name, body, kind, options
     [("weekly.csv", {"compress_file": True}), ("weekly.zip", {}), ("weekly.pq", {})],
 )
 def test_no_report_run_is_spent(sandbox, folder, name, options):
-    """What is asked for decides before a report run is spent."""
+    """The requested type decides before a report run is created."""
     with dag():
         task = ReportRunToStorageOperator(
             task_id="land",

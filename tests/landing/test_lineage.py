@@ -1,4 +1,4 @@
-"""What OpenLineage is told, by its own provider: names, statistics and the report run."""
+"""What OpenLineage's provider reports: names, statistics and the report run."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ NAMESPACES = {
     "abfs": "abfss://landing@devstoreaccount1.dfs.core.windows.net",
     "sftp": "file://127.0.0.1",
 }
-"""By the scheme of what is told, of the stores that the tests land in."""
+"""The expected namespaces of the test stores, by scheme."""
 
 
 def single_task(destination, **arguments):
-    """A task that does it all."""
+    """Return a task that creates, waits and lands."""
     with dag():
         return ReportRunToStorageOperator(
             task_id="land", report="balance_summary", destination=destination, **FAST | arguments
@@ -41,21 +41,21 @@ def single_task(destination, **arguments):
 
 
 def lineage(outcome):
-    """What the OpenLineage provider finds out of a task that has ended."""
+    """Return what the OpenLineage provider extracts from a task that has ended."""
     run, ti = SimpleNamespace(run_id="r"), SimpleNamespace()
     state = TaskInstanceState(outcome.state)
     return ExtractorManager().extract_metadata(run, outcome.task, state, ti)
 
 
 def report_run_of(found):
-    """Who ran what outside, of the run facets."""
+    """Return the facet of the external query."""
     facet = found.run_facets["externalQuery"]
     return facet.source, facet.externalQueryId
 
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["in place", "deferred"])
 def test_a_landed_file_is_the_output(sandbox, tmp_path, deferrable):
-    """Its name is the file system's, its size what was written, its query the report run."""
+    """Name, size and report run of a landed file are reported."""
     sandbox.deliver_next(BODY)
     outcome = run_task(single_task(f"{tmp_path}/{{{{ ds }}}}.csv", deferrable=deferrable))
     assert outcome.state == "success", outcome.error
@@ -68,7 +68,7 @@ def test_a_landed_file_is_the_output(sandbox, tmp_path, deferrable):
 
 
 def test_each_file_of_a_zip_is_an_output(sandbox, tmp_path):
-    """What was unpacked is named file by file; the marker is no data."""
+    """Each unpacked file is an output; the marker is not."""
     sandbox.deliver_next(zipped({"a.csv": BODY, "x/b.csv": BODY * 2}), "zip")
     outcome = run_task(single_task(f"{tmp_path}/", decompress=True, marker="_SUCCESS"))
     assert outcome.state == "success", outcome.error
@@ -78,7 +78,7 @@ def test_each_file_of_a_zip_is_an_output(sandbox, tmp_path):
 
 
 def test_what_was_converted_tells_its_rows_and_columns(sandbox, tmp_path):
-    """A conversion knows them, and so does lineage; other landings do not read the file."""
+    """After a conversion, lineage has rows and columns; otherwise it does not."""
     sandbox.deliver_next(BODY, columns={"a": "bigint", "b": "bigint"})
     outcome = run_task(single_task(f"{tmp_path}/r.parquet", output_format="parquet"))
     assert outcome.state == "success", outcome.error
@@ -91,7 +91,7 @@ def test_what_was_converted_tells_its_rows_and_columns(sandbox, tmp_path):
 
 
 def test_what_was_kept_is_no_output(sandbox, tmp_path):
-    """A file that stood there was not written by this task."""
+    """A file that was kept is not an output."""
     path = tmp_path / "r.csv"
     path.write_bytes(BODY)
     outcome = run_task(single_task(str(path), if_exists="skip"))
@@ -102,7 +102,7 @@ def test_what_was_kept_is_no_output(sandbox, tmp_path):
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["in place", "deferred"])
 def test_a_create_names_its_report_run(sandbox, deferrable):
-    """The task that only creates has no output, but a query that ran outside."""
+    """A task that only creates has no output, but an external query."""
     with dag():
         task = CreateReportRunOperator(
             task_id="create",
@@ -118,7 +118,7 @@ def test_a_create_names_its_report_run(sandbox, deferrable):
 
 
 def test_a_download_that_failed_names_its_report_run(result, tmp_path):
-    """Nothing was landed, so there is no output; the error is told by the provider itself."""
+    """A failed landing has no output; the provider itself reports the error."""
     run_id = result(b"no zip", "zip")
     with dag():
         task = DownloadReportResultOperator(
@@ -148,18 +148,18 @@ def test_a_download_that_failed_names_its_report_run(result, tmp_path):
     ],
 )
 def test_files_are_named_as_prescribed(uri, holder, prescribed):
-    """The names are those that OpenLineage's own client makes."""
+    """The names equal those of OpenLineage's client."""
     assert (prescribed.get_namespace(), prescribed.get_name()) == dataset_name(uri, holder)
 
 
 def test_a_store_without_a_prescribed_name():
-    """A store that OpenLineage says nothing about is named by its URI."""
+    """A store that OpenLineage does not define is named by its URI."""
     assert dataset_name("abfs://files/x/r.csv", None) == ("abfss://files", "x/r.csv")
     assert dataset_name("webhdfs://node/x/r.csv", None) == ("webhdfs://node", "x/r.csv")
 
 
 def test_the_holder_is_the_account_or_the_server(tmp_path):
-    """Where the URI does not tell whose the files are, the filesystem does."""
+    """If the URI does not name the account or server, the filesystem does."""
     adlfs = SimpleNamespace(service_client=SimpleNamespace(account_name="acme"))
     sshfs = SimpleNamespace(storage_options={"host": "files.internal", "password": "secret"})
     assert StoreTarget(adlfs, "abfs", "files").holder == "acme"
@@ -168,7 +168,7 @@ def test_the_holder_is_the_account_or_the_server(tmp_path):
 
 
 def test_no_connection_is_told(store, sandbox):
-    """The names of files hold no connection id, in whatever store, and XCom no holder."""
+    """Names contain no connection id in any store, and XCom no holder."""
     outcome = run_task(single_task(store.destination("r.csv")))
     assert outcome.state == "success", outcome.error
     (output,) = lineage(outcome).outputs

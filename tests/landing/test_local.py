@@ -1,4 +1,4 @@
-"""Local folders: what readers may see, what a kill leaves, rights, space and odd paths."""
+"""Local folders: what readers see, what a kill leaves, permissions, space and unusual paths."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from airflow_provider_reportrun.sandbox import Answer, Delivery, Fault
 
 BODY = b"".join(b"%07d\n" % number for number in range(400_000))
 LIMIT = 20.0
-"""Seconds that anything here may take."""
+"""The longest time that a step may take, in seconds."""
 
 KILLED = """
 import sys
@@ -47,7 +47,7 @@ land(Destination(uri=destination, owner=owner), source, "reprun_1")
 
 
 def wait_until(happened):
-    """Look again and again, for so long at most."""
+    """Wait until a condition is true, up to a limit."""
     tick = threading.Event()
     for _ in range(int(LIMIT / 0.01)):
         if happened():
@@ -60,7 +60,7 @@ def wait_until(happened):
 
 
 def test_nothing_is_seen_of_a_file_on_its_way(sandbox, land, result, hook, folder):
-    """While the body is still coming, the old file stands there and no *.csv beside it."""
+    """During a download, readers of *.csv see only the old file."""
     folder.put("report.csv", b"old")
     run_id = result(BODY)
     stall = Delivery(stall_at=2_500_000, stall_seconds=LIMIT)
@@ -82,7 +82,7 @@ def test_nothing_is_seen_of_a_file_on_its_way(sandbox, land, result, hook, folde
 
 
 def test_a_reader_sees_the_file_whole_or_not_at_all(sandbox, land, result, hook, folder):
-    """Whoever looks without a pause never finds another size than the whole."""
+    """A reader that polls without a pause never sees a partial file."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", Delivery(bytes_per_second=12_000_000)))
     seen: list[int] = []
@@ -108,7 +108,7 @@ def test_a_reader_sees_the_file_whole_or_not_at_all(sandbox, land, result, hook,
 
 @pytest.fixture
 def killed(folder):
-    """Kill a landing of an owner in mid-download."""
+    """Return a function that kills a landing of an owner during the download."""
 
     def kill(owner, name="report.csv"):
         command = [sys.executable, "-c", KILLED, folder.destination(name), owner]
@@ -132,7 +132,7 @@ def killed(folder):
 
 
 def test_a_kill_leaves_what_the_next_try_removes(land, folder, killed):
-    """A dot-file is left, which the next try of the same owner removes."""
+    """A killed landing leaves a hidden file, which the next try of the same owner removes."""
     folder.put("report.csv", b"old")
     killed(land.owner)
     (left,) = set(folder.files()) - {"report.csv"}
@@ -144,7 +144,7 @@ def test_a_kill_leaves_what_the_next_try_removes(land, folder, killed):
 
 
 def test_a_landed_file_has_the_rights_of_the_umask(land, folder):
-    """Whoever may read what others write there may read what is landed."""
+    """A landed file has the permissions of any file there."""
     folder.put("other", b"")
     land(serving(BODY), RUN_ID, folder.destination("report.csv"))
     modes = {(folder.folder / name).stat().st_mode for name in ("other", "report.csv")}
@@ -152,7 +152,7 @@ def test_a_landed_file_has_the_rights_of_the_umask(land, folder):
 
 
 def test_leftovers_of_others_are_left_alone(land, folder):
-    """What another owner, or another program, left or is writing stays."""
+    """Temporary files of other owners and programs are kept."""
     with Spool(folder.folder, owner_name("dag", "run", "other", -1)) as spool:
         spool.new_file().write_bytes(b"going on")
         folder.put(f".reportrun-{land.owner}", b"not ours")
@@ -162,7 +162,7 @@ def test_leftovers_of_others_are_left_alone(land, folder):
 
 
 def test_leftovers_are_removed_though_the_next_try_fails(land, folder):
-    """The next try cleans up first, whatever becomes of it."""
+    """The next try removes leftovers even if it fails."""
     left = Spool(folder.folder, land.owner).new_file()
     left.write_bytes(b"half")
     source = serving(BODY)
@@ -181,7 +181,7 @@ def test_leftovers_are_removed_though_the_next_try_fails(land, folder):
     ],
 )
 def test_owners_differ(one, other):
-    """No two task instances own each other's temporary files; the tries of one do."""
+    """Owners differ between task instances, and not between tries."""
     assert owner_name(*one) != owner_name(*other)
     assert owner_name(*one) == owner_name(*one)
 
@@ -191,7 +191,7 @@ def test_owners_differ(one, other):
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
 def test_permissions_follow_the_umask(land, folder, umask, mode):
-    """A landed file, and what came of a ZIP, has the rights of any new file."""
+    """Landed files and unpacked members have the permissions of any new file."""
     before = os.umask(umask)
     try:
         land(serving(BODY), RUN_ID, folder.destination("x/report.csv"))
@@ -205,7 +205,7 @@ def test_permissions_follow_the_umask(land, folder, umask, mode):
 
 
 def test_a_folder_that_cannot_be_made(land, folder):
-    """A file in the way of a folder is a clear error, before any download."""
+    """A file in the way of the folder raises LandingFailed before any download."""
     folder.put("taken", b"a file")
     source = serving(BODY)
     with pytest.raises(LandingFailed, match=r"taken.*cannot be used.*spool_dir"):
@@ -215,7 +215,7 @@ def test_a_folder_that_cannot_be_made(land, folder):
 
 
 def test_a_folder_that_cannot_be_written(land):
-    """A folder where nobody may write, not even root, is a clear error."""
+    """A folder where nobody may write, not even root, raises LandingFailed."""
     if not Path("/proc/self").exists():
         pytest.skip("there is no /proc")
     with pytest.raises(LandingFailed, match="/proc"):
@@ -223,7 +223,7 @@ def test_a_folder_that_cannot_be_written(land):
 
 
 def test_a_full_disk(land, folder, small_files):
-    """A disk that is full ends in a clear error, the old file intact and a clean disk."""
+    """A full disk raises LandingFailed; the old file is kept and no file is left."""
     folder.put("report.csv", b"old")
     with small_files(1_000_000), pytest.raises(LandingFailed, match="space") as caught:
         land(serving(BODY), RUN_ID, folder.destination("report.csv"))
@@ -232,7 +232,7 @@ def test_a_full_disk(land, folder, small_files):
 
 
 def test_a_member_in_the_way_of_a_folder(land, folder):
-    """A member that cannot be published where it belongs is named in the error."""
+    """The error names a member that cannot be published."""
     folder.put("x/sub", b"a file")
     source = serving(zipped({"sub/a.csv": b"a"}), "zip")
     with pytest.raises(LandingFailed, match=r"sub/a\.csv") as caught:
@@ -245,7 +245,7 @@ def test_a_member_in_the_way_of_a_folder(land, folder):
 
 
 def test_a_folder_without_a_slash(land, folder):
-    """A destination that is a folder is refused before any download, with the remedy."""
+    """A destination that is an existing folder is refused before any download, with the fix."""
     folder.put("reports/other.csv", b"other")
     source = serving(BODY)
     for if_exists in ("replace", "skip", "fail"):
@@ -264,7 +264,7 @@ def test_a_folder_without_a_slash(land, folder):
     ],
 )
 def test_a_relative_path(land, folder, monkeypatch, path, name):
-    """A relative path is meant from the working folder, and told in full."""
+    """A relative path is relative to the working folder, and reported in full."""
     monkeypatch.chdir(folder.folder)
     landing = land(serving(b"abc"), RUN_ID, path)
     assert folder.files() == {name: b"abc"}
@@ -272,7 +272,7 @@ def test_a_relative_path(land, folder, monkeypatch, path, name):
 
 
 def test_a_file_uri_with_a_host(land, folder, tmp_path, monkeypatch):
-    """file://localhost/... is the local file, and no relative path."""
+    """file://localhost/... is a local file."""
     monkeypatch.chdir(tmp_path)
     land(serving(b"abc"), RUN_ID, f"file://localhost{folder.folder}/report.csv")
     assert folder.files() == {"report.csv": b"abc"}
@@ -280,7 +280,7 @@ def test_a_file_uri_with_a_host(land, folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("uri", ["file://elsewhere/report.csv", "file://report.csv", "file://"])
 def test_a_file_uri_of_another_machine(land, uri):
-    """A host that is not this machine is refused, with the remedy, before any download."""
+    """A host other than this machine is refused before any download, with the fix."""
     source = serving(b"abc")
     with pytest.raises(InvalidInput, match="file:///folder"):
         land(source, RUN_ID, uri)
@@ -288,7 +288,7 @@ def test_a_file_uri_of_another_machine(land, uri):
 
 
 def test_a_member_that_is_not_published_leaves_no_marker(land, folder, monkeypatch):
-    """A full disk after the first member: the landing is not marked as whole."""
+    """If a member cannot be published, the marker is not published either."""
     source = serving(zipped({"a.csv": b"a", "sub/a.csv": b"a"}), "zip")
     really_rename = os.replace
 
@@ -315,7 +315,7 @@ def test_a_member_that_is_not_published_leaves_no_marker(land, folder, monkeypat
 def test_what_is_in_the_way_is_seen_before_any_member_is_published(
     land, folder, there, in_the_way, name, if_exists
 ):
-    """Nothing is published if one of the names cannot be; the error names what to remove."""
+    """If one name is blocked, nothing is published; the error names what to remove."""
     folder.put(there, b"other")
     source = serving(zipped({"a.csv": b"a", "sub/b.csv": b"b"}), "zip")
     options = {"decompress": True, "marker": "_SUCCESS", "if_exists": if_exists}
@@ -328,7 +328,7 @@ def test_what_is_in_the_way_is_seen_before_any_member_is_published(
 
 
 def test_a_link_that_leads_nowhere_is_in_the_way(land, folder):
-    """No folder can be made in its place."""
+    """A dangling link in the place of a folder is in the way."""
     (folder.folder / "sub").symlink_to("nowhere")
     source = serving(zipped({"a.csv": b"a", "sub/b.csv": b"b"}), "zip")
     with pytest.raises(LandingFailed, match=r"Remove .*/sub, which"):
@@ -337,7 +337,7 @@ def test_a_link_that_leads_nowhere_is_in_the_way(land, folder):
 
 
 def test_a_folder_in_the_place_of_a_file(land, folder):
-    """A folder of the name of a file in a folder is no file, and is not replaced by one."""
+    """A folder is neither kept as a file nor replaced by one."""
     folder.put(f"x/{RUN_ID}.csv/other.csv", b"other")
     for if_exists in ("replace", "skip", "fail"):
         with pytest.raises(LandingFailed, match=f"{RUN_ID}.csv, which is a folder"):
@@ -346,7 +346,7 @@ def test_a_folder_in_the_place_of_a_file(land, folder):
 
 
 def test_a_link_to_a_folder_is_followed(land, folder):
-    """A folder may be a link; the file lands where it leads, under the name given."""
+    """A link to a folder is followed, and reported unresolved."""
     (folder.folder / "real").mkdir()
     (folder.folder / "link").symlink_to("real")
     landing = land(serving(b"abc"), RUN_ID, folder.destination("link/report.csv"))
@@ -356,13 +356,13 @@ def test_a_link_to_a_folder_is_followed(land, folder):
 
 @pytest.mark.parametrize("destination", ["", "  ", None, 5])
 def test_no_destination(land, destination):
-    """A destination that renders to nothing is refused by name."""
+    """An empty destination is refused, naming the argument."""
     with pytest.raises(InvalidInput, match="destination must be"):
         land.to(destination)
 
 
 def test_an_unknown_if_exists(land):
-    """if_exists takes three words."""
+    """if_exists accepts three values."""
     with pytest.raises(InvalidInput, match=r"replace, skip, fail.*'overwrite'"):
         land.to("./x.csv", if_exists="overwrite")
 
@@ -373,10 +373,10 @@ def test_an_unknown_if_exists(land):
 @pytest.fixture
 def disk_calls(monkeypatch):
     """
-    Record what is synced and renamed, in its order.
+    Record syncs and renames in their order.
 
-    Only a machine without power shows what a sync is for, so the standard library is watched here:
-    its functions do their work all the same.
+    Only a power loss shows the effect of a sync, so this wraps functions of the standard library,
+    which still do their work.
     """
     calls: list[tuple[str, str]] = []
     really_sync, really_rename = os.fsync, os.replace
@@ -395,13 +395,13 @@ def disk_calls(monkeypatch):
 
 
 def steps_of(calls, path):
-    """Give what was done for one file: the sync of its body, its rename, the sync of its folder."""
+    """Return the steps around the rename of a file: the one before, and the one after."""
     (renamed,) = [at for at, call in enumerate(calls) if call == ("rename", str(path))]
     return [calls[renamed - 1][0], calls[renamed + 1]]
 
 
 def test_a_file_and_its_folder_are_synced_around_the_rename(land, folder, disk_calls):
-    """The body is on the disk before it has its name, and so is the name before success is told."""
+    """The file is synced before the rename, and its folder after it."""
     land(serving(b"abc"), RUN_ID, folder.destination("x/y/report.csv"))
     target = folder.folder / "x/y"
     (before, after) = steps_of(disk_calls, target / "report.csv")
@@ -409,13 +409,13 @@ def test_a_file_and_its_folder_are_synced_around_the_rename(land, folder, disk_c
     body = disk_calls[-3][1]
     assert Path(body).parent == target
     assert body.endswith(".part")
-    # New folders are names in folders themselves.
+    # A new folder is a name in its parent.
     made = [("sync", str(folder.folder)), ("sync", str(folder.folder / "x"))]
     assert [call for call in disk_calls if call in made] == made
 
 
 def test_a_marker_comes_after_all_files_are_synced(land, folder, disk_calls):
-    """A marker that survived a loss of power has all files beside it."""
+    """The marker is published after all other files are synced."""
     source = serving(zipped({"a.csv": b"a", "sub/b.csv": b"b"}), "zip")
     land(source, RUN_ID, folder.destination("x/"), decompress=True, marker="_SUCCESS")
     target = folder.folder / "x"
@@ -426,7 +426,7 @@ def test_a_marker_comes_after_all_files_are_synced(land, folder, disk_calls):
 
 
 def test_the_hook_syncs_too(hook, result, folder, disk_calls):
-    """So does a download by the hook."""
+    """A download by the hook syncs too."""
     path = folder.folder / "report.csv"
     hook.download_result(result(b"abc"), path)
     assert steps_of(disk_calls, path) == ["sync", ("sync", str(folder.folder))]
@@ -434,7 +434,7 @@ def test_the_hook_syncs_too(hook, result, folder, disk_calls):
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
 def test_a_file_system_that_cannot_sync(land, folder, monkeypatch, number):
-    """Some file systems cannot sync folders; that stops no landing."""
+    """A file system that cannot sync does not stop a landing."""
 
     def fsync(_):
         raise OSError(number, os.strerror(number))
@@ -445,7 +445,7 @@ def test_a_file_system_that_cannot_sync(land, folder, monkeypatch, number):
 
 
 def test_a_disk_that_fails_to_sync(land, folder, monkeypatch):
-    """A disk that fails is an error, and what stood there stays."""
+    """A disk that fails to sync raises LandingFailed, and the old file is kept."""
 
     def fsync(_):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -461,7 +461,7 @@ def test_a_disk_that_fails_to_sync(land, folder, monkeypatch):
 
 
 def test_a_leftover_that_is_a_folder(land, folder, caplog):
-    """A folder of the name of a leftover is told of, and stops nothing."""
+    """A leftover that is a folder is logged and does not stop a landing."""
     odd = temporary_name(land.owner)
     folder.put(f"{odd}/x", b"odd")
     land(serving(b"abc"), RUN_ID, folder.destination("report.csv"))
@@ -470,7 +470,7 @@ def test_a_leftover_that_is_a_folder(land, folder, caplog):
 
 
 def test_a_spool_that_holds_a_folder(land, s3, caplog):
-    """The same holds for the spool of a store."""
+    """A leftover folder in the spool of a store does not stop a landing."""
     odd = land.spool / temporary_name(land.owner)
     odd.mkdir(parents=True)
     land(serving(b"abc"), RUN_ID, s3.destination("report.csv"))
@@ -493,7 +493,7 @@ with Spool(Path(sys.argv[1]), sys.argv[2]) as spool:
 
 
 def test_a_leftover_of_another_user(land):
-    """In a shared folder, where each user removes only his own files, others' are passed over."""
+    """Leftovers that another user owns are ignored."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as shared:
         Path(shared).chmod(0o1777)
         left = Path(shared) / temporary_name(land.owner)
@@ -510,12 +510,12 @@ def test_a_leftover_of_another_user(land):
             assert done.stdout.splitlines()[-1] == "['mine', 'theirs']"
             assert f"Could not remove {left}" in done.stdout + done.stderr
             assert [path.name for path in Path(shared).iterdir()] == [left.name]
-        else:  # nobody else's file can be made: it is one's own, and removed
+        else:  # no file of another user can be made: this one is removed
             assert done.stdout.splitlines()[-1] == "['mine']"
 
 
 def test_a_spool_that_is_a_file(land, s3, tmp_path):
-    """A spool_dir that is a file, or lies in one, is an error of ours that names it."""
+    """A spool_dir that is a file, or is below one, raises LandingFailed, which names it."""
     (tmp_path / "file").write_bytes(b"x")
     for spool in (tmp_path / "file", tmp_path / "file/sub"):
         with pytest.raises(LandingFailed, match=f"{spool} cannot be used"):
@@ -526,7 +526,7 @@ def test_a_spool_that_is_a_file(land, s3, tmp_path):
 
 
 def test_the_hook_downloads_to_a_file(hook, result, folder):
-    """download_result makes folders, replaces, and tells verified facts."""
+    """download_result creates folders, replaces a file, and returns verified facts."""
     folder.put("x/report.csv", b"old")
     facts = hook.download_result(result(BODY), folder.destination("x/report.csv"))
     assert folder.files() == {"x/report.csv": BODY}
@@ -534,7 +534,7 @@ def test_the_hook_downloads_to_a_file(hook, result, folder):
 
 
 def test_the_hook_leaves_the_old_file(hook, result, folder, sandbox):
-    """A download that fails leaves the old file, and nothing beside it."""
+    """A failed download leaves only the old file."""
     folder.put("report.csv", b"old")
     run_id = result(BODY)
     sandbox.faults.add(Fault("download", Answer(status=404)))
@@ -544,7 +544,7 @@ def test_the_hook_leaves_the_old_file(hook, result, folder, sandbox):
 
 
 def test_the_hook_verifies_a_zip(hook, result, folder):
-    """A ZIP that cannot be read is not kept."""
+    """A ZIP that cannot be read is not published."""
     run_id = result(b"no zip", "zip")
     with pytest.raises(ResultCorrupt):
         hook.download_result(run_id, folder.folder / "report.zip")
@@ -552,7 +552,7 @@ def test_the_hook_verifies_a_zip(hook, result, folder):
 
 
 def test_the_hook_refuses_a_folder(hook, result, folder):
-    """A path that is a folder is an error of ours, and leaves nothing in it."""
+    """A path that is a folder raises InvalidInput, and no file is left."""
     (folder.folder / "x").mkdir()
     with pytest.raises(InvalidInput, match="is a folder"):
         hook.download_result(result(BODY), folder.folder / "x")
@@ -560,7 +560,7 @@ def test_the_hook_refuses_a_folder(hook, result, folder):
 
 
 def test_two_hooks_download_the_same_result(hook, result, folder, sandbox):
-    """Two downloads of one report run into one folder do not take each other's files away."""
+    """Two simultaneous downloads into one folder do not remove each other's files."""
     run_id = result(BODY)
     fault = sandbox.faults.add(Fault("download", Delivery(stall_at=2_500_000, stall_seconds=LIMIT)))
     with ThreadPoolExecutor() as pool:
@@ -578,7 +578,7 @@ def test_two_hooks_download_the_same_result(hook, result, folder, sandbox):
     "path", ["s3://finance/a.csv", Path("s3://finance/a.csv"), "~/a.csv", "file:///a.csv", "/a\n"]
 )
 def test_the_hook_downloads_to_local_paths(hook, monkeypatch, tmp_path, path):
-    """What is no local path is refused before any request, and no folder of that name is made."""
+    """A path that is not local is refused before any request, and no folder is created."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidInput):
         hook.download_result("reprun_1", path)

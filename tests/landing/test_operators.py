@@ -1,4 +1,4 @@
-"""The operators that land, as real task instances, and what they tell the rest of Airflow."""
+"""The operators that land, as real task instances, and what they report to Airflow."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OLD = b"old\n"
 
 
 def download_task(report_run_id, destination, **arguments):
-    """A task that lands a report run."""
+    """Return a task that lands a report run."""
     with dag():
         return DownloadReportResultOperator(
             task_id="land", report_run_id=report_run_id, destination=destination, **arguments
@@ -40,7 +40,7 @@ def download_task(report_run_id, destination, **arguments):
 
 
 def single_task(destination, **arguments):
-    """A task that does it all."""
+    """Return a task that creates, waits and lands."""
     with dag():
         return ReportRunToStorageOperator(
             task_id="land", report="balance_summary", destination=destination, **FAST | arguments
@@ -48,7 +48,7 @@ def single_task(destination, **arguments):
 
 
 def facts(store, name, run_id):
-    """The facts that are to be told of ``BODY``."""
+    """Return the expected facts of ``BODY``."""
     return {
         "uri": store.uri(name),
         "size": len(BODY),
@@ -67,12 +67,12 @@ def facts(store, name, run_id):
 
 
 def extras(outcome):
-    """The extras of the events of the task's outlet assets."""
+    """Return the extras of the events of the task's outlet assets."""
     return [event["extra"] for event in outcome.outlet_events]
 
 
 def test_download_tells_what_it_landed(store, result):
-    """The URI is returned; XCom and the events of outlet assets hold the same facts."""
+    """The URI is returned; XCom and the events of outlet assets contain the same facts."""
     run_id = result(BODY)
     asset = Asset("weekly", uri="x-report://weekly")
     outcome = run_task(download_task(run_id, store.destination("{{ ds }}.csv"), outlets=[asset]))
@@ -85,7 +85,7 @@ def test_download_tells_what_it_landed(store, result):
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["in place", "deferred"])
 def test_the_single_task_tells_what_it_landed(store, sandbox, deferrable):
-    """Created, waited for and landed, with the same facts."""
+    """One task creates, waits and lands, with the same facts."""
     sandbox.deliver_next(BODY)
     asset = Asset("weekly", uri="x-report://weekly")
     task = single_task(store.destination("r.csv"), outlets=[asset], deferrable=deferrable)
@@ -110,7 +110,7 @@ def test_decompress_returns_a_list(store, result):
 
 
 def test_a_marker_and_a_bound_are_arguments(folder, sandbox):
-    """Both operators take them."""
+    """Both operators accept the arguments."""
     asked = {"decompress": True, "marker": "_SUCCESS", "max_unpacked_bytes": len(BODY)}
     sandbox.deliver_next(zipped({"a.csv": BODY}), "zip")
     outcome = run_task(single_task(folder.destination("x/"), deferrable=False, **asked))
@@ -124,7 +124,7 @@ def test_a_marker_and_a_bound_are_arguments(folder, sandbox):
 
 
 def test_no_connection_is_told(s3, result):
-    """Neither XCom nor asset events hold the id of the storage connection."""
+    """Neither XCom nor asset events contain the storage connection's id."""
     task = download_task(result(BODY), s3.destination("r.csv"), outlets=[Asset("weekly")])
     outcome = run_task(task)
     assert outcome.state == "success", outcome.error
@@ -140,14 +140,14 @@ def test_storage_conn_id_is_templated(s3, result):
 
 
 def test_no_xcom_where_none_is_wanted(folder, result):
-    """do_xcom_push=False keeps the facts out of XCom; links are Airflow's own affair."""
+    """With do_xcom_push=False, XCom contains no facts; Airflow itself pushes links."""
     outcome = run_task(download_task(result(BODY), folder.destination("r.csv"), do_xcom_push=False))
     assert outcome.state == "success", outcome.error
     assert set(outcome.xcom) == {ReportRunLink().xcom_key}
 
 
 def test_skip_is_a_success_that_says_so(store, sandbox):
-    """What stands there is kept before a report run is spent."""
+    """With skip, an existing file is kept before a report run is created."""
     store.put("r.csv", OLD)
     outcome = run_task(single_task(store.destination("r.csv"), if_exists="skip"))
     assert outcome.state == "success", outcome.error
@@ -159,7 +159,7 @@ def test_skip_is_a_success_that_says_so(store, sandbox):
 
 
 def test_fail_fails_for_good(store, sandbox):
-    """What stands there is refused before a report run is spent, and retries are not burnt."""
+    """With fail, an existing file fails the task for good before a report run is created."""
     store.put("r.csv", OLD)
     outcome = run_task(single_task(store.destination("r.csv"), if_exists="fail", retries=3))
     assert isinstance(outcome.error, LandingExists)
@@ -178,7 +178,7 @@ def test_fail_fails_for_good(store, sandbox):
     ids=["nothing", "scheme", "connection"],
 )
 def test_a_bad_argument_spends_no_report_run(sandbox, s3, arguments):
-    """What cannot be landed in is refused for good before any request."""
+    """An unusable destination fails the task for good before any request."""
     outcome = run_task(single_task(retries=3, **arguments))
     assert isinstance(outcome.error, InvalidInput), outcome.error
     assert isinstance(outcome.error, AirflowFailException)
@@ -187,7 +187,7 @@ def test_a_bad_argument_spends_no_report_run(sandbox, s3, arguments):
 
 @pytest.mark.parametrize("value", ["", "{{ '' }}", "two words", None])
 def test_a_bad_report_run_id(sandbox, folder, value):
-    """An id that is none is refused for good, before any request."""
+    """An invalid id fails the task for good before any request."""
     outcome = run_task(download_task(value, folder.destination("r.csv"), retries=3))
     assert isinstance(outcome.error, InvalidInput), outcome.error
     assert isinstance(outcome.error, AirflowFailException)
@@ -195,7 +195,7 @@ def test_a_bad_report_run_id(sandbox, folder, value):
 
 
 def test_a_failed_report_run_is_not_tried_again(sandbox, folder, result):
-    """Downloading a failed report run again cannot help, so retries are not burnt."""
+    """A failed report run is not retried."""
     sandbox.fail_next()
     outcome = run_task(download_task(result(BODY), folder.destination("r.csv"), retries=3))
     assert isinstance(outcome.error, ReportRunFailed)
@@ -206,7 +206,7 @@ def test_a_failed_report_run_is_not_tried_again(sandbox, folder, result):
 
 
 def test_a_failed_report_run_of_its_own_is_tried_again(sandbox, folder):
-    """The single task makes a new report run at the next try."""
+    """The single task creates a new report run in the next try."""
     sandbox.fail_next()
     outcome = run_task(single_task(folder.destination("r.csv"), deferrable=False, retries=3))
     assert isinstance(outcome.error, ReportRunFailed)
@@ -214,7 +214,7 @@ def test_a_failed_report_run_of_its_own_is_tried_again(sandbox, folder):
 
 
 def test_a_running_report_run_is_tried_again(sandbox, folder, result):
-    """A report run that is still going may be finished at the next try."""
+    """A report run that is not finished is retried."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("get_run", Patch({"status": "running", "result": None})))
     outcome = run_task(download_task(run_id, folder.destination("r.csv"), retries=3))
@@ -223,7 +223,7 @@ def test_a_running_report_run_is_tried_again(sandbox, folder, result):
 
 
 def test_a_corrupt_result_is_tried_again(folder, result):
-    """A result that does not add up leaves the old file, and Airflow tries again."""
+    """A result of the wrong size leaves the old file, and is retried."""
     folder.put("r.zip", OLD)
     run_id = result(b"no zip", "zip")
     outcome = run_task(download_task(run_id, folder.destination("r.zip"), retries=3))
@@ -234,11 +234,11 @@ def test_a_corrupt_result_is_tried_again(folder, result):
 
 @pytest.fixture
 def debug_log():
-    """Give the lines that urllib3 and everything else logs at DEBUG, before any masking."""
+    """Return all lines that are logged at DEBUG, before any masking."""
     lines: list[str] = []
 
     class Listener(logging.Handler):
-        """Keeps what a log file would hold."""
+        """Keeps what a log file would contain."""
 
         def emit(self, record):
             lines.append(self.format(record))
@@ -255,12 +255,12 @@ def debug_log():
 
 
 def secrets_of(request):
-    """What of a request for a file lets others download."""
+    """Return the secret parts of a request for a file."""
     return [request.target, request.query, request.query.rpartition("X-Amz-Signature=")[2]]
 
 
 def test_secrets_stay_out_of_the_log(sandbox, hook, land, folder, result, debug_log):
-    """Even at DEBUG, over faults and a redirect, the log holds no URL, signature or key."""
+    """Even at DEBUG, with faults and a redirect, the log contains no URL, signature or key."""
     run_id = result(BODY)
     for action in (
         Delivery(cut_after=3),
@@ -280,7 +280,7 @@ def test_secrets_stay_out_of_the_log(sandbox, hook, land, folder, result, debug_
 
 
 def test_a_signature_stays_out_of_the_log_however_it_is_written(hook, result, debug_log):
-    """A URL that requests writes in another way, as %7E, keeps its signature to itself, too."""
+    """The signature is not logged either if requests rewrites the URL, as with %7E."""
     url = hook.get_report_run(result(BODY)).file.url.reveal() + "&x=%7E"
     with hook.open_result(Secret(url), {}):
         pass

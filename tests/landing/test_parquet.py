@@ -1,4 +1,4 @@
-"""Results that are converted to Parquet while they land, read back with DuckDB and pyarrow."""
+"""Results that are converted to Parquet, read back with DuckDB and pyarrow."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ NASTY = (
     'say "hi"', '""', "'", "a,b", "line\nbreak", "cr\r\nlf", "\ttab ", "zażółć 東京 🧾", "\u00a0",
     "\ufeffbom", "e\u0301", "\x01\x1f", "=1+1", "\\n", "x" * 3_000,
 )  # fmt: skip
-"""Texts that readers of CSV take for something else."""
+"""Texts that readers of CSV often misread."""
 
 
 def read(path):
-    """Read a file back twice, with libraries that share nothing, and give its rows."""
+    """Return the rows of a file, read with two independent libraries."""
     rows = duckdb.read_parquet(str(path)).fetchall()
     other = pyarrow.parquet.read_table(path)
     assert rows == list(zip(*(column.to_pylist() for column in other.columns), strict=True))
@@ -59,7 +59,7 @@ def read(path):
 
 @pytest.fixture
 def make(sandbox, hook):
-    """Make report runs that deliver a CSV whose columns are announced."""
+    """Return a function that creates report runs with a CSV and announced columns."""
 
     def make(body, columns=COLUMNS, content_type="csv"):
         sandbox.deliver_next(body, content_type, columns)
@@ -70,7 +70,7 @@ def make(sandbox, hook):
 
 @pytest.fixture
 def convert(make, hook, folder, land):
-    """Land a CSV as a Parquet file, and give its rows; nothing else is left."""
+    """Return a function that lands a CSV as a Parquet file and returns its rows."""
 
     def convert(body, columns, **options):
         run_id = make(body, columns)
@@ -86,7 +86,7 @@ def convert(make, hook, folder, land):
 
 @pytest.fixture
 def refused(make, hook, folder, land):
-    """Land a CSV that cannot be converted, see that nothing is there, and give the error."""
+    """Return a function that lands a CSV that cannot be converted, and returns the error."""
 
     def refused(body, columns, kind=ConversionFailed, **options):
         run_id = make(body, columns)
@@ -104,13 +104,13 @@ def refused(make, hook, folder, land):
 
 
 def test_money_is_exact_and_text_is_text(convert):
-    """What Stripe announces as a double is a decimal, for that is what money is."""
+    """An announced double is a decimal, because Stripe uses it for money."""
     assert convert(CSV, COLUMNS) == [("txn_1", Decimal("10.00")), ("txn_2", Decimal("-0.10"))]
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_every_text_comes_back_as_it_was(convert, seed, monkeypatch):
-    """Whatever it holds, in blocks of whatever size: null where empty and bare, else the text."""
+    """Any text is kept in blocks of any size; an empty value without quotes is null."""
     monkeypatch.setattr(parquet, "BLOCK_BYTES", (16_384, 1 << 20))
     rng = random.Random(seed)  # noqa: S311 - made-up texts
     width, count = rng.randint(1, 12), rng.choice([0, 1, 3, 400])
@@ -133,7 +133,7 @@ def test_every_text_comes_back_as_it_was(convert, seed, monkeypatch):
 
 @pytest.mark.parametrize("text", ["a\r\nb", "\r\n", "\r", "\n", 'say "hi"', '"'])
 def test_a_text_at_the_edge_of_a_block(convert, text, monkeypatch):
-    """Blocks begin and end at each of its bytes in turn, and it stays whole."""
+    """A text is kept at whichever of its bytes a block ends."""
     monkeypatch.setattr(parquet, "BLOCK_BYTES", (64, 1 << 20))
     rows = [(f"{number:02}", text + "x" * (number % 7)) for number in range(100)]
     lines = [f'{number},"{value.replace(chr(34), 2 * chr(34))}"\r\n' for number, value in rows]
@@ -162,7 +162,7 @@ def test_a_text_at_the_edge_of_a_block(convert, text, monkeypatch):
     ],
 )
 def test_announced_types(convert, expected, text, type_):
-    """Each is read exactly; what is empty is null, quoted or not, but in a text."""
+    """Values are exact; an empty one is null, except in quotes in a text column."""
     found = convert(f'v,n\n{text},1\n,2\n"",3\n'.encode(), {"v": type_, "n": "bigint"})
     empty = "" if type_ == "varchar" else None
     assert found == [(expected, 1), (None, 2), (empty, 3)]
@@ -184,7 +184,7 @@ def test_announced_types(convert, expected, text, type_):
     ],
 )
 def test_types_that_are_asked_for(convert, expected, text, type_):
-    """They win over the announced ones."""
+    """Requested types override the announced ones."""
     body = f"v\n{text}\n".encode()
     ((found,),) = convert(body, {"v": "bigint"}, column_types={"v": type_})
     assert found == expected
@@ -210,7 +210,7 @@ def test_types_that_are_asked_for(convert, expected, text, type_):
     ],
 )
 def test_a_value_that_does_not_fit(refused, kind, text, type_, monkeypatch):
-    """The error names column, row and what the value is like, and not the value."""
+    """The error names column, row and kind of the value, but not the value."""
     monkeypatch.setattr(parquet, "BLOCK_BYTES", (1024,))
     body = "n,v\n" + '"two\nlines",\n' * 500 + f"x,{text}\n" + "x,\n" * 99
     encoded = body.encode(errors="surrogateescape")
@@ -221,7 +221,7 @@ def test_a_value_that_does_not_fit(refused, kind, text, type_, monkeypatch):
 
 
 def made_up_number(rng):
-    """Some way to write a number, with up to 45 digits and perhaps an exponent."""
+    """Return a random number as text, with up to 90 digits and perhaps an exponent."""
     whole, fraction = (
         "".join(rng.choices("0123456789", k=rng.choice([0, 1, 2, rng.randint(3, 45)])))
         for _ in range(2)
@@ -233,7 +233,7 @@ def made_up_number(rng):
 
 
 def as_decimal(folder, text, digits, scale):
-    """Convert a number to a decimal; None if it is refused."""
+    """Return a number after its conversion to a decimal; None if it is refused."""
     with Spool(folder, "o") as spool:
         path = spool.new_file()
         path.write_text(f"n\n{text}\n")
@@ -247,7 +247,7 @@ def as_decimal(folder, text, digits, scale):
 
 
 def fits(number, digits, scale):
-    """Whether a decimal type holds a number exactly."""
+    """Tell whether a decimal type can represent a number exactly."""
     with localcontext(prec=200):
         return abs(number) < 10 ** (digits - scale) and number % Decimal(10) ** -scale == 0
 
@@ -287,14 +287,14 @@ def test_a_number_lands_exactly_or_not_at_all(tmp_path, seed):
     ],
 )
 def test_what_pyarrow_casts_to_another_number(refused, text, type_):
-    """A number that its type does not hold is refused, not replaced."""
+    """A number that does not fit its type is refused, not changed."""
     body = f"n\n0\n\n{text}\n0\n".encode()
     error = refused(body, {"n": "varchar"}, column_types={"n": type_})
     assert (error.row, error.column) == (3, "n")
 
 
 def test_infinity_is_a_double(convert):
-    """It lands as such if it is written so."""
+    """Infinity lands in a double if it is written so."""
     body = b"n\ninf\n-Infinity\n1e308\n"
     rows = convert(body, {"n": "double"}, column_types={"n": "double"})
     assert rows == [(math.inf,), (-math.inf,), (1e308,)]
@@ -302,7 +302,7 @@ def test_infinity_is_a_double(convert):
 
 @pytest.mark.parametrize(("values", "line"), [(1, "1"), (3, "1,2,3"), (1, '"a,b"')])
 def test_ragged_rows(refused, values, line):
-    """A row of more or fewer values than the header is named, and not shown."""
+    """The error names a row with more or fewer values than the header, but does not show it."""
     body = "a,b\n" + "1,2\n" * 3 + f"{line}\n1,2\n"
     error = refused(body.encode(), {"a": "varchar", "b": "varchar"})
     assert error.row == 4
@@ -310,13 +310,13 @@ def test_ragged_rows(refused, values, line):
 
 
 def test_empty_lines(convert):
-    """A line with nothing on it is a row where there is one column, and else nothing."""
+    """An empty line is a row only if there is one column."""
     assert convert(b"a\n1\n\n2\n", {"a": "bigint"}) == [(1,), (None,), (2,)]
     assert convert(b"\na,b\n1,2\n\n3,4\n\n", {"a": "bigint"}) == [(1, "2"), (3, "4")]
 
 
 def test_rows_longer_than_a_block(convert):
-    """They are read in larger blocks, up to a bound; a thousand columns are no matter."""
+    """Long rows are read in larger blocks, up to a limit; a thousand columns are fine."""
     wide = {f"column_{number}": "varchar" for number in range(1_000)}
     row = ["v" * 2_000] * len(wide)
     body = f"{','.join(wide)}\n{','.join(row)}\n".encode()
@@ -325,7 +325,7 @@ def test_rows_longer_than_a_block(convert):
 
 
 def test_a_row_that_is_too_long(refused, monkeypatch):
-    """The error tells the bound."""
+    """The error names the limit."""
     monkeypatch.setattr(parquet, "BLOCK_BYTES", (100, 1000))
     assert "1000 bytes" in str(refused(b"a,b\n1," + b"x" * 5_000 + b"\n3,4\n", {"a": "varchar"}))
 
@@ -335,7 +335,7 @@ def test_a_row_that_is_too_long(refused, monkeypatch):
 
 @pytest.mark.parametrize("body", [b"id,net\n", b"id,net", b"id,net\r\n\r\n", b"\xef\xbb\xbfid,net"])
 def test_a_header_alone(convert, folder, body):
-    """It is a file of no rows, with typed columns."""
+    """A header alone becomes a file without rows, with typed columns."""
     assert convert(body, COLUMNS) == []
     described = duckdb.sql(f"DESCRIBE FROM '{folder.folder}/r.parquet'").fetchall()
     assert [row[:2] for row in described] == [("id", "VARCHAR"), ("net", "DECIMAL(38,18)")]
@@ -343,17 +343,17 @@ def test_a_header_alone(convert, folder, body):
 
 @pytest.mark.parametrize("body", [b"", b"\n", b"\xef\xbb\xbf"])
 def test_nothing_at_all(convert, body):
-    """It is a file of no rows where the API tells columns."""
+    """A result without bytes becomes a file without rows if columns are announced."""
     assert convert(body, COLUMNS) == []
 
 
 def test_nothing_at_all_and_no_columns_told(refused):
-    """There is no Parquet file without columns."""
+    """A result without bytes and without announced columns is refused."""
     assert "leave output_format out" in str(refused(b"", {}))
 
 
 def test_columns_of_which_nothing_is_known_are_text(convert, caplog):
-    """It is said in the log, with what was announced and is not there."""
+    """The log names columns without a known type, and announced columns that are missing."""
     body = b"a,b,c\n1,2,3\n"
     assert convert(body, {"b": "bigint", "c": "geometry", "z": "bigint"}) == [("1", 2, "3")]
     assert "The columns ['a', 'c'] land as text" in caplog.text
@@ -361,7 +361,7 @@ def test_columns_of_which_nothing_is_known_are_text(convert, caplog):
 
 
 def test_a_version_that_tells_no_columns(convert, sandbox):
-    """All are text then, but those that were asked for."""
+    """If the API announces no columns, all are text except those in column_types."""
     refusal = {"error": {"code": "invalid_fields", "message": "Unknown: include"}}
     sandbox.faults.add(
         Fault("get_run", Answer(status=400, body=refusal), times=None, match="include")
@@ -371,18 +371,18 @@ def test_a_version_that_tells_no_columns(convert, sandbox):
 
 
 def test_two_columns_of_one_name(refused):
-    """The name is told."""
+    """The error names the repeated column."""
     assert "name 'a', which" in str(refused(b"a,b,a\n1,2,3\n", {"a": "bigint"}))
 
 
 def test_a_header_that_is_no_text(refused):
-    """It is no header."""
+    """A header that is not UTF-8 is refused."""
     assert "not CSV in UTF-8" in str(refused(b"a,\xff\n1,2\n", {"a": "bigint"}))
     assert "not CSV in UTF-8" in str(refused(b"a" * 200_000, {"a": "bigint"}))
 
 
 def test_a_type_for_a_column_that_is_not_there(refused):
-    """Both the columns asked for and those that are there are told."""
+    """The error names both the requested and the existing columns."""
     error = refused(CSV, COLUMNS, InvalidInput, column_types={"gross": "decimal"})
     assert "['gross']" in str(error)
     assert "['id', 'net']" in str(error)
@@ -392,7 +392,7 @@ def test_a_type_for_a_column_that_is_not_there(refused):
 
 
 def test_members_of_a_zip(make, hook, store, land, folder):
-    """Each is converted, and named by what it is then."""
+    """Each member is converted, and its name ends in .parquet."""
     body = zipped({"a.csv": CSV, "x/B.CSV": b"id,net\n", "c": CSV})
     uri = store.destination("out/")
     run_id = make(body, content_type="zip")
@@ -422,14 +422,14 @@ def test_members_that_would_get_one_name(make, hook, folder, land, names):
 
 
 def test_members_of_other_columns(make, hook, folder, land):
-    """Each has its own, so no one set of columns is told."""
+    """If members have different columns, none are reported."""
     run_id = make(zipped({"a.csv": CSV, "b.csv": b"net\n1\n"}), content_type="zip")
     landing = land(hook, run_id, folder.destination(""), decompress=True, output_format="parquet")
     assert (landing.rows, landing.columns) == (3, None)
 
 
 def test_one_bad_member_lands_none(make, hook, folder, land):
-    """All are converted before the first is published."""
+    """All members are converted before the first is published."""
     run_id = make(zipped({"a.csv": CSV, "b.csv": b"id,net\nx,y\n"}), content_type="zip")
     with pytest.raises(ConversionFailed, match=r"b\.parquet"):
         land(hook, run_id, folder.destination(""), decompress=True, output_format="parquet")
@@ -438,7 +438,7 @@ def test_one_bad_member_lands_none(make, hook, folder, land):
 
 
 def test_a_folder_names_the_file(make, hook, folder, land):
-    """After the report run, and by what it is."""
+    """In a folder, the file is named after the report run and ends in .parquet."""
     run_id = make(CSV)
     landing = land(hook, run_id, folder.destination(""), output_format="parquet")
     assert set(folder.files()) == {f"{run_id}.parquet"}
@@ -446,7 +446,7 @@ def test_a_folder_names_the_file(make, hook, folder, land):
 
 
 def test_a_full_disk(make, hook, folder, land, small_files):
-    """It is told as any landing that cannot be written, and leaves nothing."""
+    """A full disk raises LandingFailed and leaves no file."""
     body = ",".join(f"c{number}" for number in range(300)).encode()  # its Parquet is much larger
     run_id = make(body, {})
     with small_files(10_000), pytest.raises(LandingFailed, match="space"):
@@ -475,19 +475,19 @@ def test_a_full_disk(make, hook, folder, land, small_files):
     ],
 )
 def test_what_cannot_be_meant(land, folder, named, options):
-    """The argument and what it may be are named."""
+    """The error names the argument and its possible values."""
     name = options.pop("name", "r.parquet")
     with pytest.raises(InvalidInput, match=named):
         land.to(folder.destination(name), **options)
 
 
 def sha256(body):
-    """The hash in hex."""
+    """Return the hash in hexadecimal digits."""
     return hashlib.sha256(body).hexdigest()
 
 
 def download_task(report_run_id, destination, **arguments):
-    """A task that lands a report run as Parquet."""
+    """Return a task that lands a report run as Parquet."""
     with dag():
         return DownloadReportResultOperator(
             task_id="land",
@@ -499,7 +499,7 @@ def download_task(report_run_id, destination, **arguments):
 
 
 def single_task(destination, **arguments):
-    """A task that does it all."""
+    """Return a task that creates, waits and lands."""
     with dag():
         return ReportRunToStorageOperator(
             task_id="land",
@@ -513,7 +513,7 @@ def single_task(destination, **arguments):
 
 
 def test_the_tasks_tell_what_they_landed(folder, make, sandbox):
-    """Size and hash are of the Parquet file, beside what Stripe sent and announced."""
+    """Size and hash are those of the Parquet file; what Stripe sent and announced is added."""
     asset = Asset("weekly", uri="x-report://weekly")
     task = download_task(make(CSV), folder.destination("{{ ds }}.parquet"), outlets=[asset])
     outcome = run_task(task)
@@ -546,7 +546,7 @@ def test_the_tasks_tell_what_they_landed(folder, make, sandbox):
 
 
 def test_a_made_up_report_in_one_task(folder, sandbox):
-    """The sandbox's own rows fit the types that it announces."""
+    """The sandbox's rows fit the types that it announces."""
     task = single_task(
         folder.destination("r.parquet"), column_types={"net_amount": "decimal(18,2)"}
     )
@@ -560,7 +560,7 @@ def test_a_made_up_report_in_one_task(folder, sandbox):
 
 @pytest.mark.parametrize("flag", [True, "true"], ids=repr)
 def test_a_zip_that_would_be_kept(folder, sandbox, flag):
-    """Nothing is asked of the API where it is known that a ZIP would come."""
+    """If a ZIP is requested, the task fails before any request."""
     task = single_task(folder.destination("r.parquet"), result_options={"compress_file": flag})
     outcome = run_task(task)
     assert isinstance(outcome.error, InvalidInput)
@@ -570,7 +570,7 @@ def test_a_zip_that_would_be_kept(folder, sandbox, flag):
 
 
 def test_a_zip_that_comes_unasked(folder, make, downloads):
-    """Nothing is downloaded of a result that cannot be converted."""
+    """A result that cannot be converted is not downloaded."""
     run_id = make(zipped({"a.csv": CSV}), content_type="zip")
     outcome = run_task(download_task(run_id, folder.destination("r.parquet")))
     assert "decompress=True" in str(outcome.error)
@@ -580,14 +580,14 @@ def test_a_zip_that_comes_unasked(folder, make, downloads):
 
 
 def test_a_failed_report_run_is_told_as_such(folder, sandbox, make):
-    """It has no columns to ask for."""
+    """A failed report run raises its own error."""
     sandbox.fail_next(1, "internal_error")
     outcome = run_task(download_task(make(CSV), folder.destination("r.parquet")))
     assert isinstance(outcome.error, ReportRunFailed)
 
 
 def test_without_pyarrow_no_report_run_is_spent(folder, sandbox, monkeypatch):
-    """The error says how to install it."""
+    """Without pyarrow, the error says how to install it, before any request."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     outcome = run_task(single_task(folder.destination("r.parquet")))
     assert isinstance(outcome.error, InvalidInput)
@@ -624,34 +624,34 @@ def test_what_is_no_such_csv_replaces_nothing(make, hook, folder, land, body, co
 
 
 def test_a_csv_of_other_columns_is_refused(refused):
-    """None of them was announced, whatever they are; column_types may vouch for them."""
+    """A file without any announced column is refused."""
     error = refused(b"a,b\n1,2\n", COLUMNS)
     assert "none of the 2 columns that the API announced" in str(error)[:100]
     assert isinstance(refused(b"a,b\n1,2\n", COLUMNS, column_types={"c": "date"}), ConversionFailed)
 
 
 def test_column_types_vouch_for_a_file(convert):
-    """Whoever names a column of the file knows it."""
+    """If column_types names a column of the file, the file is accepted."""
     assert convert(b"a,b\n1,2\n", COLUMNS, column_types={"a": "bigint"}) == [(1, "2")]
     assert convert(b"a;b\n1;2\n", None, column_types={"a;b": "varchar"}) == [("1;2",)]
 
 
 @pytest.mark.parametrize("header", ["ID,NET", " id , net", "Id,Net ", "\ufeff\ufeffid,net"])
 def test_announced_columns_in_another_spelling(convert, header):
-    """Case and blanks do not make another column; its type is the one that was announced."""
+    """Announced types apply to columns that differ only in case and blanks."""
     body = header.encode() + b"\ntxn_1,10.00\n"
     assert convert(body, COLUMNS) == [("txn_1", Decimal("10.00"))]
 
 
 @pytest.mark.parametrize("body", [b"id\ntxn_1\n", b"id,more\ntxn_1,x\n"])
 def test_some_of_the_announced_columns_are_enough(convert, body, caplog):
-    """The others are named in the log, as columns that were not announced are."""
+    """The log names announced columns that are missing."""
     assert convert(body, COLUMNS)[0][0] == "txn_1"
     assert "columns that the result does not have: ['net']" in caplog.text
 
 
 def test_a_header_without_end_is_refused(refused, monkeypatch):
-    """No more of it is read than a row may have."""
+    """No more of a header is read than a row may have."""
     monkeypatch.setattr(parquet, "BLOCK_BYTES", (1_000, 10_000))
     refused(b"x" * 1_000_000, None)
     refused(b'"' + b"x\n" * 500_000, None)
@@ -685,7 +685,7 @@ def test_a_header_without_end_is_refused(refused, monkeypatch):
     ],
 )
 def test_advice_names_the_type_that_keeps_the_value(make, hook, land, folder, type_, value, advice):
-    """What it names is taken, and the value is kept."""
+    """The suggested type is accepted, and fits the value."""
     run_id = make(f'id,x\n1,"{value}"\n'.encode(), {"id": "bigint", "x": "varchar"})
     to = {"output_format": "parquet", "column_types": {"x": type_}}
     if type_ == "double":
@@ -709,7 +709,7 @@ def test_advice_names_the_type_that_keeps_the_value(make, hook, land, folder, ty
     ],
 )  # fmt: skip
 def test_offsets_in_words(convert, stamp):
-    """UTC is an offset, and so is one after a blank, beside those that need no help."""
+    """UTC is an offset, and so is an offset after a blank."""
     body = f"at\n{stamp}\n2026-01-01T02:00:00Z\n".encode()
     rows = convert(body, {"at": "timestamp"}, column_types={"at": "timestamptz"})
     assert {row[0].astimezone(timezone.utc) for row in rows} == {
@@ -721,7 +721,7 @@ def test_offsets_in_words(convert, stamp):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_a_csv_holds(tmp_path, seed):
-    """Some hundred CSVs with other bytes are converted, or end in an error of ours."""
+    """Hundreds of CSVs with changed bytes are converted, or raise an error of this package."""
     rng = random.Random(seed)  # noqa: S311 - made-up damage
     rows = b'1,2.50,2026-01-01 00:00:00\n"2",,"2026-01-02 00:00:00"\n'
     good = b"id,net,at\n" + 2 * rows

@@ -1,4 +1,4 @@
-"""Destinations that are not what they look like: refused before anything is asked for."""
+"""Destinations that would land elsewhere than they appear to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_provider_reportrun.operators.report_run import (
 )
 
 SHOWN_LETTERS = 100
-"""How much of a line a narrow window shows."""
+"""Characters that a narrow window shows of a line."""
 SIGNED = "https://finance.s3.eu-west-1.amazonaws.com/x/a.csv?X-Amz-Signature=5e1f"
 
 MEANT = {
@@ -64,7 +64,7 @@ MEANT = {
     "//server/a.csv": "s3://server/a.csv",
     "/data/{ ds }.csv": "{{ ds }}",
 }
-"""What is refused, and what the error is to advise."""
+"""Refused destinations, and what the error must suggest."""
 REFUSED = {
     "/data/a\nb.csv": r"'\\n'",
     "s3://finance/a\x00.csv": r"'\\x00'",
@@ -81,7 +81,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("text", "meant"), MEANT.items())
 def test_the_error_says_what_was_meant(text, meant):
-    """Mistake and fix stand where a narrow window shows them."""
+    """The first characters of the error contain mistake and fix."""
     with pytest.raises(InvalidInput) as caught:
         read_place(text, None)
     assert meant in str(caught.value)[:SHOWN_LETTERS]
@@ -123,19 +123,19 @@ def test_a_signature_is_not_repeated():
     ],
 )
 def test_what_is_read(text, place):
-    """What is what it looks like is read as its system reads it."""
+    """Valid destinations are read as their systems read them."""
     assert read_place(text, None) == place
 
 
 def test_the_container_of_azure_is_no_connection():
-    """In Azure's own form the container stands before @; the connection is the argument."""
+    """In Azure's own form the container is before @; the connection is the argument."""
     place = read_place("abfss://c@acct.dfs.core.windows.net/a.csv", "azure")
     assert place == Place(scheme="abfss", path="c/a.csv", conn_id="azure", account="acct")
 
 
 @pytest.mark.parametrize("form", [" {}", "{}\n", "\t{} \r\n", "\ufeff{}"])
 def test_blanks_around_it_are_no_part_of_the_name(land, folder, form):
-    """What a template leaves around a destination is taken off."""
+    """Blanks and newlines around a destination are removed."""
     landing = land(serving(BODY), RUN_ID, form.format(folder.destination("a.csv")))
     assert folder.files() == {"a.csv": BODY}
     assert landing.uri == folder.uri("a.csv")
@@ -149,7 +149,7 @@ def test_a_file_uri_with_one_slash(land, folder):
 
 
 def test_a_storage_connection_of_a_local_path(land, folder):
-    """A storage connection says that a store was meant."""
+    """A storage connection for a local path is refused."""
     source = serving(BODY)
     with pytest.raises(InvalidInput, match=r"storage_conn_id='s3_finance'.* is a local path"):
         land(source, RUN_ID, folder.destination("a.csv"), storage_conn_id="s3_finance")
@@ -159,7 +159,7 @@ def test_a_storage_connection_of_a_local_path(land, folder):
 
 @pytest.mark.parametrize("spool_dir", ["~/sp", "$HOME/sp", "/x/${TMP}", "s3://b/x", "%TEMP%/x"])
 def test_a_spool_dir_that_is_not_what_it_looks_like(land, folder, spool_dir):
-    """Nothing is expanded, as nothing is in a destination."""
+    """A spool_dir with parts that only a shell would expand is refused, and so is a URI."""
     with pytest.raises(InvalidInput, match="Write spool_dir as the full path of a local folder"):
         land.to(folder.destination("a.csv"), spool_dir=spool_dir)
 
@@ -168,7 +168,7 @@ def test_a_spool_dir_that_is_not_what_it_looks_like(land, folder, spool_dir):
 
 
 def land_task(destination, **arguments):
-    """A task that lands a report run."""
+    """Return a task that lands a report run."""
     with dag():
         return DownloadReportResultOperator(
             task_id="land", report_run_id=RUN_ID, destination=destination, **arguments
@@ -187,7 +187,7 @@ def land_task(destination, **arguments):
     ],
 )
 def test_a_dag_file_with_a_wrong_destination_is_not_imported(operator, destination):
-    """What is known while a DAG file is parsed is refused there."""
+    """A destination that is known when a DAG file is parsed is refused there."""
     what = {"report_run_id": "x"} if operator is DownloadReportResultOperator else {"report": "x"}
     with pytest.raises(InvalidInput, match="destination"), dag():
         operator(task_id="land", destination=destination, **what)
@@ -198,12 +198,12 @@ def test_a_dag_file_with_a_wrong_destination_is_not_imported(operator, destinati
     ["{{ x }}", "s3:{{ x }}", "s3://{{ x }}@b/a.csv", "/data/{{ ds }}.csv", "file:/{{ x }}.csv"],
 )
 def test_a_template_that_may_render_well_is_imported(destination):
-    """Nothing is refused that is not certain."""
+    """A template that may render to a valid destination is accepted."""
     assert land_task(destination).destination == destination
 
 
 def test_a_known_connection_of_a_local_path():
-    """So is a storage connection beside a local path."""
+    """A known storage connection for a local path is refused when the DAG file is parsed."""
     with pytest.raises(InvalidInput, match="storage_conn_id"):
         land_task("/data/a.csv", storage_conn_id="s3_finance")
 
@@ -212,7 +212,7 @@ def test_a_known_connection_of_a_local_path():
     ("template", "value"), [("{{ 's3:' ~ '/finance/a.csv' }}", None), ("{{ 'a.csv' }}", None)]
 )
 def test_a_template_is_refused_before_a_report_run_is_spent(sandbox, template, value):
-    """What a template renders to is checked before any request, and not again by retries."""
+    """What a template renders to is checked before any request, and fails for good."""
     with dag():
         task = ReportRunToStorageOperator(
             task_id="land", report="balance_summary", destination=template, retries=3
@@ -227,7 +227,7 @@ def test_a_template_is_refused_before_a_report_run_is_spent(sandbox, template, v
     "make", [Path, PurePosixPath, lambda path: ObjectStoragePath(f"file://{path}")]
 )
 def test_path_objects(result, folder, make):
-    """A path of pathlib and of Airflow does as well, and templates in it are rendered."""
+    """Path objects of pathlib and Airflow are accepted, and templates in them are rendered."""
     destination = make(f"{folder.folder}/{{{{ ds }}}}.csv")
     with dag():
         task = DownloadReportResultOperator(
@@ -239,7 +239,7 @@ def test_path_objects(result, folder, make):
 
 
 def test_a_path_of_airflow_brings_its_connection(result, s3):
-    """An ObjectStoragePath lands over the connection that it holds."""
+    """An ObjectStoragePath lands with its own connection."""
     where = s3.destination("{{ ds }}.csv").replace(f"{s3.conn_id}@", "")
     with dag():
         task = DownloadReportResultOperator(
@@ -254,7 +254,7 @@ def test_a_path_of_airflow_brings_its_connection(result, s3):
 
 @pytest.mark.parametrize("make", [str, Path, lambda path: ObjectStoragePath(f"file://{path}")])
 def test_mapped_path_objects(result, folder, make):
-    """They may be mapped over; a wrong one fails for good and without a retry."""
+    """Path objects can be mapped over; a wrong one fails for good."""
     good, bad = make(f"{folder.folder}/a.csv"), Path("s3://finance/a.csv")
     with dag():
         mapped = DownloadReportResultOperator.partial(

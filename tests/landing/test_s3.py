@@ -1,4 +1,4 @@
-"""What is special about stores: uploads, what they leave when they fail, and connections."""
+"""S3: uploads, what failed ones leave, options and connections."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from airflow_provider_reportrun.operators.report_run import (
 
 OLD = b"a,b\nold,0\n"
 LARGE = b"".join(b"%07d\n" % number for number in range(2_621_440))
-"""20 MiB: three parts of an upload."""
+"""20 MiB: an upload of three parts."""
 
 
 class Gate(ThreadingHTTPServer):
@@ -50,18 +50,18 @@ class Gate(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """Return the address."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
 class Forward(BaseHTTPRequestHandler):
-    """One connection to the gate."""
+    """One connection to the proxy."""
 
     protocol_version = "HTTP/1.1"
     server: Gate
 
     def handle_any(self):
-        """Pass a request on, or fail it."""
+        """Forward a request, or fail it."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         failure = self.server.plan(f"{self.command} {self.path}")
         if failure == "cut":
@@ -75,7 +75,7 @@ class Forward(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any  # noqa: N815
 
     def forwarded(self, body):
-        """Ask the S3 server."""
+        """Send a request to the S3 server."""
         peer = http.client.HTTPConnection(self.server.peer, timeout=20)
         try:
             peer.request(self.command, self.path, body, dict(self.headers))
@@ -103,7 +103,7 @@ class Forward(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def gate(s3_endpoint) -> Iterator[Gate]:
-    """Run a proxy before the S3 server."""
+    """Run a proxy in front of the S3 server."""
     with Gate(s3_endpoint) as gate:
         thread = threading.Thread(target=gate.serve_forever, args=(0.02,), daemon=True)
         thread.start()
@@ -114,7 +114,7 @@ def gate(s3_endpoint) -> Iterator[Gate]:
 
 @pytest.fixture
 def gated(gate, s3, monkeypatch) -> BucketStore:
-    """Give an empty folder of a bucket, reached through the proxy by a connection of its own."""
+    """Return an empty folder of a bucket, with a connection through the proxy."""
     conn_id = f"s3_gate_{gate.address.rpartition(':')[2]}_{s3.prefix[:6]}"
     once = {"retries": {"total_max_attempts": 1}}
     monkeypatch.setenv(
@@ -127,7 +127,7 @@ def gated(gate, s3, monkeypatch) -> BucketStore:
 
 
 def test_a_large_result_is_uploaded_in_parts(s3, land):
-    """20 MiB land whole, over what stood there, in parts; no upload stays open."""
+    """20 MiB land in parts and replace an existing object; no upload stays open."""
     s3.put("report.csv", OLD)
     landing = land(serving(LARGE), RUN_ID, s3.destination("report.csv"))
     assert landing.size == len(LARGE)
@@ -156,7 +156,7 @@ LOOK = r"^(HEAD|GET) "
     ids=["first part", "last part", "last part cut", "end"],
 )
 def test_a_failed_upload_leaves_the_old_object(gate, gated, land, when, failure):
-    """When a part or the end of an upload fails, the old object stays and no upload is open."""
+    """If a part or the end of an upload fails, the old object is kept and no upload is open."""
     gated.put("report.csv", OLD)
     gate.plan = failing(when, failure)
     with pytest.raises(LandingFailed, match=r"report\.csv") as caught:
@@ -168,7 +168,7 @@ def test_a_failed_upload_leaves_the_old_object(gate, gated, land, when, failure)
 
 
 def test_a_store_that_comes_back_is_landed_in(gate, gated, land):
-    """The next try of the same task lands, over the same connection."""
+    """The next try of the same task lands, with the same connection."""
     gate.plan = failing(LAST_PART)
     with pytest.raises(LandingFailed):
         land(serving(LARGE), RUN_ID, gated.destination("report.csv"))
@@ -178,7 +178,7 @@ def test_a_store_that_comes_back_is_landed_in(gate, gated, land):
 
 
 def test_who_may_write_need_not_be_allowed_to_look(gate, gated, land):
-    """A key that may only write can land; the size cannot be compared then."""
+    """A key that may only write can land; the size is not compared then."""
     gate.plan = failing(LOOK)
     land(serving(BODY), RUN_ID, gated.destination("report.csv"))
     gate.plan = failing(r"^$")
@@ -187,7 +187,7 @@ def test_who_may_write_need_not_be_allowed_to_look(gate, gated, land):
 
 @pytest.mark.parametrize(("failure", "if_exists"), [("cut", "skip"), ("refuse", "fail")])
 def test_a_store_that_cannot_be_looked_at(gate, gated, land, failure, if_exists):
-    """Where it cannot be told what stands there, nothing is downloaded, and the error is ours."""
+    """If the destination cannot be read, LandingFailed is raised before any download."""
     gate.plan = failing(ANY, failure)
     source = serving(BODY)
     with pytest.raises(LandingFailed):
@@ -196,7 +196,7 @@ def test_a_store_that_cannot_be_looked_at(gate, gated, land, failure, if_exists)
 
 
 def test_uploads_of_other_objects_are_left_alone(s3, land):
-    """Only uploads of exactly what is landed are aborted, not those of longer names."""
+    """Only uploads of exactly this object are aborted, not those of longer names."""
     for name in ("report.csv", "report.csv.gz"):
         s3.client.create_multipart_upload(Bucket=BUCKET, Key=f"{s3.prefix}/{name}")
     land(serving(BODY), RUN_ID, s3.destination("report.csv"))
@@ -207,7 +207,7 @@ def test_uploads_of_other_objects_are_left_alone(s3, land):
 
 
 def test_a_first_try_aborts_nothing(s3, land):
-    """What is open before a first try is not of its task."""
+    """A first try aborts no uploads."""
     key = f"{s3.prefix}/report.csv"
     upload = s3.client.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
     land(serving(BODY), RUN_ID, s3.destination("report.csv"), is_first_try=True)
@@ -216,7 +216,7 @@ def test_a_first_try_aborts_nothing(s3, land):
 
 
 def test_uploads_need_not_be_listed(gate, gated, land, caplog):
-    """A key that may not list uploads can land; the log says what it lacks."""
+    """A key that may not list uploads can land; the log names the missing permission."""
     gate.plan = failing(r"^GET .*uploads")
     land(serving(BODY), RUN_ID, gated.destination("report.csv"))
     assert gated.files() == {"report.csv": BODY}
@@ -234,7 +234,7 @@ def test_uploads_need_not_be_listed(gate, gated, land, caplog):
 def test_a_clean_up_that_fails_stops_nothing(
     s3, s3_endpoint, monkeypatch, land, caplog, connection, bucket, error
 ):
-    """What boto3 raises on the way is logged; the landing itself says what is wrong, typed."""
+    """Errors of boto3 in a clean-up are logged; publishing then raises LandingFailed."""
     once = {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
     extra = {"endpoint_url": s3_endpoint} | connection | once
     endpoint = extra.pop("endpoint_url")
@@ -248,7 +248,7 @@ def test_a_clean_up_that_fails_stops_nothing(
 
 
 def test_no_credentials(monkeypatch, s3_endpoint, land, caplog):
-    """Without credentials the clean-up is passed over, and the landing is an error of ours."""
+    """Without credentials the clean-up is skipped, and the landing raises LandingFailed."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
@@ -263,7 +263,7 @@ def test_no_credentials(monkeypatch, s3_endpoint, land, caplog):
 
 
 def test_an_upload_that_came_short_is_noticed(s3, tmp_path):
-    """An object of another size than was uploaded is an error."""
+    """An object of another size than uploaded raises LandingFailed."""
     path = tmp_path / "x"
     path.write_bytes(BODY)
     target = open_target(read_place(s3.destination(""), None))
@@ -272,7 +272,7 @@ def test_an_upload_that_came_short_is_noticed(s3, tmp_path):
 
 
 def test_nobody_else_reads_the_spool(s3, land, result, hook):
-    """What waits for its upload may be read by the user of this process alone."""
+    """Only the user of this process may read a file in the spool."""
     modes = set()
 
     def look():
@@ -284,14 +284,14 @@ def test_nobody_else_reads_the_spool(s3, land, result, hook):
 
 
 def test_no_such_bucket(s3, land):
-    """A bucket that does not exist is named in an error of ours."""
+    """LandingFailed names a bucket that does not exist."""
     with pytest.raises(LandingFailed, match="no-such-bucket"):
         land(serving(BODY), RUN_ID, f"s3://{s3.conn_id}@no-such-bucket/report.csv")
     assert land.is_clean
 
 
 def test_a_full_spool(s3, land, small_files):
-    """A spool that is full ends in a clear error, the old object intact and a clean disk."""
+    """A full spool raises LandingFailed; the old object is kept and no file is left."""
     s3.put("report.csv", OLD)
     with small_files(1_000_000), pytest.raises(LandingFailed, match="spool_dir"):
         land(serving(LARGE), RUN_ID, s3.destination("report.csv"))
@@ -300,7 +300,7 @@ def test_a_full_spool(s3, land, small_files):
 
 
 def test_the_spool_is_the_systems_own_by_default(s3, land, tmp_path, monkeypatch):
-    """Without spool_dir the system's folder for temporary files serves, and is left clean."""
+    """Without spool_dir the system's folder for temporary files is used, and no file is left."""
     import tempfile
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "system"))
@@ -322,7 +322,7 @@ KMS = {
 
 @pytest.mark.parametrize("body", [BODY, LARGE], ids=["single", "multipart"])
 def test_an_object_is_kept_as_asked(s3, land, body):
-    """What boto3 calls ExtraArgs reaches S3, in one request as in parts; None is left out."""
+    """Options reach S3 in single and multipart uploads; None is left out."""
     land(serving(body), RUN_ID, s3.destination("a.csv"), storage_options=KMS)
     head = s3.client.head_object(Bucket=BUCKET, Key=f"{s3.prefix}/a.csv")
     kept = {name: head[name] for name in ("ServerSideEncryption", "SSEKMSKeyId", "StorageClass")}
@@ -332,7 +332,7 @@ def test_an_object_is_kept_as_asked(s3, land, body):
 
 
 def test_members_and_marker_are_kept_as_asked(s3, land):
-    """So are all that a ZIP holds, and the marker."""
+    """Options apply to all members of a ZIP and to the marker."""
     source = serving(zipped({"a.csv": BODY, "b.csv": BODY}), "zip")
     options = {"decompress": True, "marker": "_SUCCESS", "storage_options": KMS}
     land(source, RUN_ID, s3.destination("x/"), **options)
@@ -342,7 +342,7 @@ def test_members_and_marker_are_kept_as_asked(s3, land):
 
 
 def test_an_object_that_only_its_key_opens(gate, gated, land):
-    """With a key of the customer's own, S3 wants it for looks as for uploads."""
+    """A customer's own key is sent with reads as well as with uploads."""
     asked: list[tuple[str, str | None]] = []
     forwarded = Forward.forwarded
 
@@ -376,20 +376,20 @@ def test_an_object_that_only_its_key_opens(gate, gated, land):
     ],
 )
 def test_options_that_s3_does_not_take(s3, land, options, words):
-    """A wrong name is refused before a report run is spent, with the nearest; no value is shown."""
+    """The error for an unknown option suggests the nearest name, and shows no value."""
     with pytest.raises(InvalidInput, match=words) as caught:
         look(land.to(s3.destination("a.csv"), storage_options=options))
     assert "secret" not in str(caught.value)
 
 
 def test_options_of_a_local_path(land, folder):
-    """A local file knows no such options."""
+    """Options for a local destination are refused."""
     with pytest.raises(InvalidInput, match="Leave out storage_options"):
         look(land.to(folder.destination("a.csv"), storage_options=KMS))
 
 
 def test_options_of_another_store(tmp_path):
-    """The cousins of S3 take them as arguments of their fsspec filesystem's open."""
+    """Other stores accept options as arguments of their filesystem's open."""
     import fsspec
 
     path = tmp_path / "x"
@@ -412,7 +412,7 @@ def test_options_of_another_store(tmp_path):
 
 
 def test_the_operators_take_options(s3, result):
-    """They are an argument, and their values are templated."""
+    """storage_options is an argument with templated values."""
     options = {"StorageClass": "{{ 'STANDARD' ~ '_IA' }}"}
     with dag():
         task = DownloadReportResultOperator(
@@ -428,7 +428,7 @@ def test_the_operators_take_options(s3, result):
 
 
 def test_wrong_options_spend_no_report_run(s3, sandbox):
-    """A wrong name fails the task before any request."""
+    """An unknown option fails the task before any request."""
     with dag():
         task = ReportRunToStorageOperator(
             task_id="land",
@@ -446,7 +446,7 @@ def test_wrong_options_spend_no_report_run(s3, sandbox):
 
 @pytest.mark.parametrize("if_exists", ["skip", "fail"])
 def test_a_folder_without_a_slash(s3, land, if_exists):
-    """Objects below a name are not an object of that name."""
+    """Objects below a name are not an object with that name."""
     s3.put("reports/other.csv", OLD)
     landing = land(serving(BODY), RUN_ID, s3.destination("reports"), if_exists=if_exists)
     assert landing.skipped is False
@@ -483,7 +483,7 @@ def test_the_connection_may_be_an_argument(s3, land, form):
 
 
 def test_the_connection_is_told_nowhere(s3, land):
-    """What a landing tells does not hold the connection's id."""
+    """The facts of a landing do not contain the connection's id."""
     body = zipped({"a.csv": BODY, "b.csv": BODY})
     landing = land(serving(body, "zip"), RUN_ID, s3.destination("x/"), decompress=True)
     assert len(landing.members) == 2
@@ -492,13 +492,13 @@ def test_the_connection_is_told_nowhere(s3, land):
 
 
 def test_two_connections_are_refused(s3, land):
-    """Two different connections are an error that names both."""
+    """Two different connections are refused, naming both."""
     with pytest.raises(InvalidInput, match=r"'s3_landing'.*'other'"):
         land(serving(BODY), RUN_ID, s3.destination("report.csv"), storage_conn_id="other")
 
 
 def test_no_such_connection(s3, land):
-    """A storage connection that is not there is named, before any download."""
+    """The error names a storage connection that does not exist, before any download."""
     source = serving(BODY)
     with pytest.raises(InvalidInput, match=r"'nowhere'.*storage_conn_id"):
         land(source, RUN_ID, f"s3://nowhere@{BUCKET}/report.csv")
@@ -514,7 +514,7 @@ def test_no_such_connection(s3, land):
     ],
 )
 def test_an_unknown_scheme(land, destination, words):
-    """A scheme that nothing installed knows is refused with the choices, before any download."""
+    """An unknown scheme is refused with the possible ones, before any download."""
     source = serving(BODY)
     with pytest.raises(InvalidInput, match=words):
         land(source, RUN_ID, destination)

@@ -1,4 +1,4 @@
-"""What is special about SFTP: how a file takes the place of another, and what is left alone."""
+"""SFTP: how a file replaces another, and which files are kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OLD = b"a,b\nold,0\n"
 
 @pytest.fixture
 def old_sftp(tmp_path, monkeypatch):
-    """Give a folder of a server that cannot rename over what stands there."""
+    """Return a folder of a server that cannot replace a file by a rename."""
     keys, folder = tmp_path / "keys", tmp_path / "old"
     keys.mkdir()
     folder.mkdir()
@@ -31,7 +31,7 @@ def old_sftp(tmp_path, monkeypatch):
 
 
 def test_a_server_without_posix_rename(old_sftp, land):
-    """There the old file is removed first, and what is landed is whole all the same."""
+    """The old file is removed first, and the landed one is complete."""
     land(serving(BODY), RUN_ID, old_sftp.destination("new.csv"))
     old_sftp.put("report.csv", OLD)
     land(serving(BODY), RUN_ID, old_sftp.destination("report.csv"))
@@ -39,7 +39,7 @@ def test_a_server_without_posix_rename(old_sftp, land):
 
 
 def test_leftovers_of_others_are_left_alone(sftp, land):
-    """Only what an earlier try of the same task instance left is removed."""
+    """Only leftovers of the same task instance are removed."""
     other = temporary_name(owner_name("dag", "run", "other", -1))
     sftp.put(f"x/{other}", b"going on")
     sftp.put(f"x/{temporary_name(land.owner)}", b"left")
@@ -56,7 +56,7 @@ def test_a_folder_in_the_place_of_a_file(sftp, land):
 
 
 def test_a_leftover_that_is_a_folder(sftp, land, caplog):
-    """A leftover that cannot be removed is told of, and stops nothing."""
+    """A leftover that cannot be removed is logged and does not stop a landing."""
     odd = temporary_name(land.owner)
     sftp.put(f"x/{odd}/y", b"odd")
     sftp.put(f"x/{temporary_name(land.owner)}", b"left")
@@ -66,7 +66,7 @@ def test_a_leftover_that_is_a_folder(sftp, land, caplog):
 
 
 def test_a_server_without_fsync(tmp_path, monkeypatch, land):
-    """Where the server cannot sync a file, what is landed is whole all the same."""
+    """If the server cannot sync a file, the landed file is still complete."""
     keys, folder = tmp_path / "keys", tmp_path / "unsynced"
     keys.mkdir()
     folder.mkdir()
@@ -80,7 +80,7 @@ def test_a_server_without_fsync(tmp_path, monkeypatch, land):
 
 
 def test_the_server_is_asked_to_sync(sftp, land, caplog):
-    """The body is on the server's disk before it has its name."""
+    """The server syncs the file before it is renamed."""
     asyncssh = logging.getLogger("asyncssh.sftp")
     with caplog.at_level(logging.DEBUG, asyncssh.name):
         land(serving(BODY), RUN_ID, sftp.destination("report.csv"))
