@@ -18,7 +18,6 @@ Defined here so that operators can import it without the code that unpacks.
 MAX_MEMBERS: Final = 1_000
 """Stripe's ZIPs contain a few files; each is reported in XCom, which is a row of a database."""
 REPLACE: Final = "replace"
-SKIP: Final = "skip"
 FAIL: Final = "fail"
 LAND: Final = "land"
 PARQUET: Final = "parquet"

@@ -122,18 +122,18 @@ def unpack(path: Path, spool: Spool, bounds: Bounds = Bounds()) -> list[LocalFil
         ]
 
 
-def any_file(path: Path, holds: Callable[[str, IO[bytes]], bool]) -> bool:
+def any_file(path: Path, condition: Callable[[str, IO[bytes]], bool]) -> bool:
     """
     Tell whether a condition is true for any file of a ZIP.
 
-    :param holds: the condition, called with a file's name and content.
+    :param condition: called with a file's name and content.
     :raises ResultCorrupt: if the ZIP is damaged.
     """
     with _opened(path) as archive:
         for member in archive.infolist():
             if not member.is_dir():
                 with archive.open(member) as file:
-                    if holds(member.filename, file):
+                    if condition(member.filename, file):
                         return True
     return False
 

@@ -128,7 +128,7 @@ class Destination:
         """
         Refuse a result that cannot land in the requested format, or under the requested name.
 
-        :param content_type: what the API announces, or will be asked for.
+        :param content_type: the API's, announced or requested.
         :raises InvalidInput: if it cannot; says what to change.
         """
         if self.output_format is not None:

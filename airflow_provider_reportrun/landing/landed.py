@@ -79,9 +79,9 @@ class Landing:
         facts = asdict(self)
         del facts["is_folder"], facts["holder"], facts["is_empty"]
         if self.received is None:
-            for told in (facts, *facts["members"]):
+            for each in (facts, *facts["members"]):
                 for name in _OF_CONVERSIONS:
-                    told.pop(name, None)
+                    each.pop(name, None)
         if self.is_empty:
             facts["rows"] = 0
         return facts

@@ -415,7 +415,7 @@ def _refuse_any(refused: Any) -> None:
     from pyarrow import compute
 
     if compute.any(refused).as_py():
-        raise pa.ArrowInvalid("a number that the type does not hold")
+        raise pa.ArrowInvalid("a number that does not fit the type")
 
 
 def _first_misfit(values: Any, type_: Any) -> int:

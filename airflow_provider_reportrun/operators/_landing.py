@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from airflow_provider_reportrun._compat import AirflowSkipException
-from airflow_provider_reportrun.landing import FAIL, LAND, PARQUET, REPLACE, SKIP
+from airflow_provider_reportrun.landing import IfEmpty, IfExists, OutputFormat
 from airflow_provider_reportrun.landing.columns import checked_types
 from airflow_provider_reportrun.landing.places import (
     as_text,
@@ -45,14 +45,14 @@ def _column_types(value: Any, name: str) -> dict[str, str]:
 
 _KNOWN_CHECKS: Final[Mapping[str, Check]] = {
     "storage_options": optional(mapping),
-    "if_exists": choice(REPLACE, SKIP, FAIL),
-    "if_empty": choice(LAND, SKIP, FAIL),
+    "if_exists": choice(*get_args(IfExists)),
+    "if_empty": choice(*get_args(IfEmpty)),
     "decompress": flag,
     "marker": optional(file_name),
     "spool_dir": optional(folder),
     "max_unpacked_bytes": whole_number,
     "max_members": whole_number,
-    "output_format": optional(choice(PARQUET)),
+    "output_format": optional(choice(*get_args(OutputFormat))),
     "column_types": optional(_column_types),
 }
 """Checked when the DAG file is parsed, if the value is known by then."""

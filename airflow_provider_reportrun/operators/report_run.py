@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from airflow_provider_reportrun._compat import default_deferrable
 from airflow_provider_reportrun.errors import ReportRunError, ResultGone
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
-from airflow_provider_reportrun.landing import LAND, MAX_MEMBERS, MAX_UNPACKED_BYTES, REPLACE
+from airflow_provider_reportrun.landing import (
+    LAND,
+    MAX_MEMBERS,
+    MAX_UNPACKED_BYTES,
+    REPLACE,
+    IfEmpty,
+    IfExists,
+    OutputFormat,
+)
 from airflow_provider_reportrun.links.report_run import ReportRunLink, show_link
 from airflow_provider_reportrun.operators._base import ApiOperator
 from airflow_provider_reportrun.operators._landing import (
@@ -339,14 +347,14 @@ class DownloadReportResultOperator(ApiOperator):
         destination: str | PurePath | ObjectStoragePath,
         storage_conn_id: str | None = None,
         storage_options: Mapping[str, Any] | Late | None = None,
-        if_exists: Late = REPLACE,
-        if_empty: Late = LAND,
+        if_exists: IfExists | Late = REPLACE,
+        if_empty: IfEmpty | Late = LAND,
         decompress: bool | Late = False,
         marker: Late | None = None,
         max_unpacked_bytes: int | Late = MAX_UNPACKED_BYTES,
         max_members: int | Late = MAX_MEMBERS,
         spool_dir: str | PurePath | None = None,
-        output_format: Late | None = None,
+        output_format: OutputFormat | Late | None = None,
         column_types: Mapping[str, str] | Late | None = None,
         reportrun_conn_id: str = ReportRunHook.default_conn_name,
         stripe_context: str | None = None,
@@ -409,14 +417,14 @@ class ReportRunToStorageOperator(CreateReportRunOperator):
         timeout: float | timedelta = DAY_SECONDS,
         storage_conn_id: str | None = None,
         storage_options: Mapping[str, Any] | Late | None = None,
-        if_exists: Late = REPLACE,
-        if_empty: Late = LAND,
+        if_exists: IfExists | Late = REPLACE,
+        if_empty: IfEmpty | Late = LAND,
         decompress: bool | Late = False,
         marker: Late | None = None,
         max_unpacked_bytes: int | Late = MAX_UNPACKED_BYTES,
         max_members: int | Late = MAX_MEMBERS,
         spool_dir: str | PurePath | None = None,
-        output_format: Late | None = None,
+        output_format: OutputFormat | Late | None = None,
         column_types: Mapping[str, str] | Late | None = None,
         reportrun_conn_id: str = ReportRunHook.default_conn_name,
         stripe_context: str | None = None,
