@@ -5,12 +5,21 @@ It shares no code with the client, so that no mistake of one hides in the other.
 """
 
 from airflow_provider_reportrun.sandbox.answers import Delivery
-from airflow_provider_reportrun.sandbox.faults import Answer, Fault, Hold, LoseAnswer, Patch, Refuse
+from airflow_provider_reportrun.sandbox.faults import (
+    Answer,
+    Crash,
+    Fault,
+    Hold,
+    LoseAnswer,
+    Patch,
+    Refuse,
+)
 from airflow_provider_reportrun.sandbox.server import Sandbox
 from airflow_provider_reportrun.sandbox.state import Run, SeenRequest
 
 __all__ = [
     "Answer",
+    "Crash",
     "Delivery",
     "Fault",
     "Hold",

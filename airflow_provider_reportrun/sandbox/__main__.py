@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from airflow_provider_reportrun.sandbox.catalog import CATALOG
+from airflow_provider_reportrun.sandbox.generations.v2_reporting import V2Reporting
 from airflow_provider_reportrun.sandbox.server import Sandbox
 
 DEFAULT_PORT = 12113
@@ -52,26 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _welcome(sandbox: Sandbox) -> str:
     connection = shlex.quote(sandbox.connection_json)
-    reports = "\n".join(f"#   {name}{_peculiarity(name)}" for name in CATALOG)
+    reports = "\n".join(f"#   {line}" for line in V2Reporting.reports())
     return (
         f"export AIRFLOW_CONN_REPORTRUN_DEFAULT={connection}\n"
         f"# Serving Stripe's Reporting API at {sandbox.url}, with these reports:\n"
         f"{reports}\n"
         "# Stop it with Ctrl-C.\n"
     )
-
-
-def _peculiarity(report: str) -> str:
-    """Return which interval bounds a report does not take, and what else it requires."""
-    parameters = {each.name: each for each in CATALOG[report].parameters}
-    bounds = ("interval_start", "interval_end")
-    notes = [f"no {bound}" for bound in bounds if bound not in parameters]
-    notes += [
-        f"requires {name}"
-        for name, parameter in parameters.items()
-        if parameter.required and name not in bounds
-    ]
-    return f" ({', '.join(notes)})" if notes else ""
 
 
 def _parser() -> argparse.ArgumentParser:

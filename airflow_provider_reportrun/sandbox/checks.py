@@ -1,34 +1,22 @@
-"""Checks of create requests; each refusal names the wrong field."""
+"""Checks of report parameters, as both generations of v2 write them."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from airflow_provider_reportrun.sandbox.catalog import (
-    CATALOG,
     Parameter,
     ReportDefinition,
     Window,
     is_metadata,
 )
-from airflow_provider_reportrun.sandbox.clock import in_words
-from airflow_provider_reportrun.sandbox.problems import Problem, invalid_fields
+from airflow_provider_reportrun.sandbox.problems import invalid_fields
+from airflow_provider_reportrun.sandbox.state import Selection
 
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:00)")
-_FIELDS = ("report", "report_parameters", "result_options")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRun:
-    """A valid create request."""
-
-    definition: ReportDefinition
-    report_parameters: dict[str, Any]
-    compress_file: bool
 
 
 def parse_timestamp(text: str) -> datetime | None:
@@ -48,73 +36,54 @@ def parse_timestamp(text: str) -> datetime | None:
     return moment + timedelta(microseconds=int((found[2] or "").ljust(9, "0")) // 1000)
 
 
-def check_new_run(body: dict[str, Any], window: Window) -> NewRun:
+def check_parameters(definition: ReportDefinition, given: object, field: str) -> dict[str, Any]:
     """
-    Validate the body of a create request.
+    Check the parameters of a report.
 
-    :param body: the parsed JSON object.
-    :param window: the data that is available now.
-    :raises Problem: 400 ``invalid_fields``, or 403 for an inaccessible report.
+    :param given: what the request has in their place.
+    :param field: the name of that field.
+    :return: the parameters, unchanged.
+    :raises Problem: 400 ``invalid_fields``, which names the field or parameter that is wrong.
+    """
+    if given is None:
+        raise invalid_fields(f"Missing required field `{field}`.")
+    if not isinstance(given, dict):
+        raise invalid_fields(f"`{field}` must be an object.")
+    _check_values(definition, given)
+    interval = interval_of(given)
+    if interval is not None and "interval_start" in given and interval.start >= interval.end:
+        raise invalid_fields("`interval_start` must be before `interval_end`.")
+    return given
+
+
+def check_fields(body: dict[str, Any], known: tuple[str, ...], within: str = "") -> None:
+    """
+    Refuse a field that the API does not know.
+
+    :param within: the name of the object that has the fields, with a dot at its end.
+    :raises Problem: 400 ``invalid_fields``.
     """
     for name in body:
-        if name not in _FIELDS:
-            raise invalid_fields(f"Unknown field `{name}`.")
-    definition = _definition(body.get("report"))
-    parameters = body.get("report_parameters")
-    if parameters is None:
-        raise invalid_fields("Missing required field `report_parameters`.")
-    if not isinstance(parameters, dict):
-        raise invalid_fields("`report_parameters` must be an object.")
-    _check_parameters(definition, parameters)
-    _check_interval(definition, parameters, window)
-    return NewRun(
-        definition=definition,
-        report_parameters=parameters,
-        compress_file=_compress_file(body.get("result_options", {})),
-    )
+        if name not in known:
+            raise invalid_fields(f"Unknown field `{within}{name}`.")
 
 
-def accessible(report_id: str) -> ReportDefinition | None:
+def compress_file(options: object) -> bool:
     """
-    Look up a report.
+    Read ``result_options`` with ``compress_file``.
 
-    :return: None if there is no such report.
-    :raises Problem: 403 if the caller may not use it.
+    :raises Problem: 400 ``invalid_fields``.
     """
-    definition = CATALOG.get(report_id)
-    if definition is not None and not definition.accessible:
-        raise Problem(
-            403,
-            "report_inaccessible",
-            f"The report {report_id} is not available to your account.",
-        )
-    return definition
-
-
-def _definition(report: object) -> ReportDefinition:
-    if report is None:
-        raise invalid_fields("Missing required field `report`.")
-    if not isinstance(report, str):
-        raise invalid_fields("`report` must be a string.")
-    definition = accessible(report)
-    if definition is None:
-        raise invalid_fields(f"`report` names no report: {report[:255]}.")
-    return definition
-
-
-def _compress_file(options: object) -> bool:
     if not isinstance(options, dict):
         raise invalid_fields("`result_options` must be an object.")
-    for name in options:
-        if name != "compress_file":
-            raise invalid_fields(f"Unknown field `result_options.{name}`.")
+    check_fields(options, ("compress_file",), "result_options.")
     wanted = options.get("compress_file")
     if wanted is not None and not isinstance(wanted, bool):
         raise invalid_fields("`result_options.compress_file` must be a boolean.")
     return bool(wanted)
 
 
-def _check_parameters(definition: ReportDefinition, given: dict[str, Any]) -> None:
+def _check_values(definition: ReportDefinition, given: dict[str, Any]) -> None:
     known = {parameter.name: parameter for parameter in definition.parameters}
     for name, value in given.items():
         if name not in known:
@@ -182,22 +151,14 @@ def interval_of(report_parameters: dict[str, Any]) -> Window | None:
     return Window(start or end, end)
 
 
-def _check_interval(definition: ReportDefinition, given: dict[str, Any], window: Window) -> None:
-    interval = interval_of(given)
-    if interval is None:
-        return
-    if "interval_start" in given and interval.start >= interval.end:
-        raise invalid_fields("`interval_start` must be before `interval_end`.")
-    if not any(parameter.windowed for parameter in definition.parameters):
-        return
-    about = f"Data for the report type {definition.id} is only available"
-    if interval.start < window.start:
-        raise invalid_fields(
-            f"{about} starting at {in_words(window.start)}; "
-            f"you requested `interval_start` = {in_words(interval.start)}."
-        )
-    if interval.end > window.end:
-        raise invalid_fields(
-            f"{about} through {in_words(window.end)}; "
-            f"you requested `interval_end` = {in_words(interval.end)}."
-        )
+def selection_of(definition: ReportDefinition, parameters: dict[str, Any]) -> Selection:
+    """Return the rows that valid parameters ask for."""
+    return Selection(
+        view=definition.id,
+        columns=definition.chosen_columns(parameters),
+        interval=interval_of(parameters),
+        payout=parameters.get("payout", ""),
+        currency=parameters.get("currency"),
+        category=parameters.get("reporting_category"),
+        zone=parameters.get("timezone", "Etc/UTC"),
+    )

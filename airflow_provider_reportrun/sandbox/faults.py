@@ -2,7 +2,7 @@
 Planned faults: what the sandbox does wrong, when, and how often.
 
 A ``Fault`` selects requests and says how often it fires. Its action says what happens then:
-``Answer``, ``LoseAnswer``, ``Refuse``, ``Hold``, ``Patch`` or ``Delivery``.
+``Answer``, ``Crash``, ``LoseAnswer``, ``Refuse``, ``Hold``, ``Patch`` or ``Delivery``.
 """
 
 from __future__ import annotations
@@ -19,19 +19,49 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from starlette.responses import Response
 
 from airflow_provider_reportrun.sandbox.answers import Delivery, Dropped, FileAnswer
+from airflow_provider_reportrun.sandbox.problems import Problem
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.sandbox.connections import Connection
 
-Operation: TypeAlias = Literal["create", "get_run", "get_report", "download", "other"]
+Operation: TypeAlias = Literal[
+    "create",
+    "get_run",
+    "list_runs",
+    "get_report",
+    "list_reports",
+    "get_file",
+    "download",
+    "other",
+]
+"""What a request is about, in every generation; a query run is created and got as a run."""
+
+Hook: TypeAlias = Callable[[], Awaitable[None]]
 _LOOK_SECONDS = 0.01
+
+
+async def nothing() -> None:
+    """Do nothing at a point where a fault may."""
+
+
+class Handle(Protocol):
+    """Handles a request correctly, apart from what the hooks do."""
+
+    async def __call__(self, at_start: Hook = nothing, at_end: Hook = nothing) -> Response:
+        """
+        Answer the request.
+
+        :param at_start: awaited once the request is accepted, before it has any effect.
+        :param at_end: awaited after its effect, before its answer is settled.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request in progress: how to handle it correctly, and its connection."""
+    """One request in progress: how to handle it, how to write an error, and its connection."""
 
-    handle: Callable[[], Awaitable[Response]]
+    handle: Handle
+    error_json: Callable[[Problem], dict[str, Any]]
     connection: Connection
 
 
@@ -153,8 +183,10 @@ class Answer:
     async def play(self, fault: Fault, exchange: Exchange) -> Response:  # noqa: ARG002
         """Return the given answer."""
         body = self.body
-        if body is None:
-            body = _standard_error(self.status) if self.status >= HTTPStatus.BAD_REQUEST else b""
+        if body is None and self.status >= HTTPStatus.BAD_REQUEST:
+            body = exchange.error_json(_standard_error(self.status))
+        elif body is None:
+            body = b""
         if not isinstance(body, str | bytes):
             body = json.dumps(body)
         return Response(body, self.status, dict(self.headers), self.content_type)
@@ -197,14 +229,18 @@ class Hold:
     Keeps a request waiting.
 
     :param seconds: how long, in real time; ``fault.release()`` ends it earlier.
-    :param before: ``handling`` holds the request before it has any effect, ``answering`` after.
+    :param before: ``handling`` holds the request before it reaches the API, ``answering`` after
+        the API is done with it, and ``finishing`` in between: a create has made its run then,
+        and its idempotency key is in use.
     """
 
     seconds: float = 30.0
-    before: Literal["handling", "answering"] = "handling"
+    before: Literal["handling", "finishing", "answering"] = "handling"
 
     async def play(self, fault: Fault, exchange: Exchange) -> Response:
-        """Wait before or after handling."""
+        """Wait before, during or after handling."""
+        if self.before == "finishing":
+            return await exchange.handle(at_end=lambda: self._wait(fault))
         if self.before == "handling":
             await self._wait(fault)
             return await exchange.handle()
@@ -215,6 +251,40 @@ class Hold:
     async def _wait(self, fault: Fault) -> None:
         fault.reached.set()
         await fault.pause(self.seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crash:
+    """
+    Lets the API itself fail while it handles a request, unlike ``Answer``, which it never sees.
+
+    v1 saves the answer of such a create and replays it to each repeat under the same idempotency
+    key, for 24 hours. v2 executes a repeat again.
+
+    :param status: 500 or another error of the server.
+    :param creates_run: whether a create makes its run before it fails.
+    :param should_retry: the header ``Stripe-Should-Retry``; None for none.
+    """
+
+    status: int = 500
+    creates_run: bool = False
+    should_retry: bool | None = None
+
+    async def play(self, fault: Fault, exchange: Exchange) -> Response:  # noqa: ARG002
+        """Handle the request until it fails."""
+
+        async def fail() -> None:
+            raise Problem(
+                self.status,
+                "api_error",
+                "An unknown error occurred.",
+                "api_error",
+                should_retry=self.should_retry,
+            )
+
+        if self.creates_run:
+            return await exchange.handle(at_end=fail)
+        return await exchange.handle(at_start=fail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +344,7 @@ def expired_file() -> Response:
     return s3_error(403, "AccessDenied", "Request has expired")
 
 
-def _standard_error(status: int) -> dict[str, Any]:
+def _standard_error(status: int) -> Problem:
     kinds = {429: ("rate_limit", "Too many requests."), 409: ("conflict", "Conflict.")}
     code, message = kinds.get(status, ("api_error", "An error that the sandbox was asked for."))
-    return {"error": {"code": code, "message": message}}
+    return Problem(status, code, message)

@@ -12,14 +12,13 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, time, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import IO, TYPE_CHECKING, BinaryIO, Protocol
 from zoneinfo import ZoneInfo
 
 from airflow_provider_reportrun.sandbox.catalog import FIRST_DATA_AT, Column, Window
-from airflow_provider_reportrun.sandbox.checks import interval_of
 from airflow_provider_reportrun.sandbox.clock import EPOCH
 from airflow_provider_reportrun.sandbox.data import (
     PAYOUT_DELAY,
@@ -29,6 +28,8 @@ from airflow_provider_reportrun.sandbox.data import (
     rows_of,
     stamp,
 )
+from airflow_provider_reportrun.sandbox.sql import execute
+from airflow_provider_reportrun.sandbox.state import Selection, Sql
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.sandbox.state import Run, Settings
@@ -69,9 +70,17 @@ class Plan:
 
     report_id: str
     columns: tuple[Column, ...]
-    query: Query
+    query: Query | None = None
+    """The rows of a report."""
+    table: tuple[Row, ...] = ()
+    """The rows of a query, which has no ``query`` of the ledger."""
     size: int | None
     """The number of bytes, header included; None for as many as its rows need."""
+
+    def rows(self, query: Query | None = None) -> Iterator[Row]:
+        """Return the rows, or those of another part of the ledger."""
+        query = query or self.query
+        return iter(self.table) if query is None else rows_of(self.report_id, query)
 
 
 class ResultFiles:
@@ -85,6 +94,7 @@ class ResultFiles:
         self._settings = settings
         self._lock = threading.Lock()
         self._folder: Path | None = None
+        self._row_counts: dict[str, int | None] = {}
 
     def path_of(self, run: Run) -> Path:
         """Return the file of a run; the first call makes it."""
@@ -105,17 +115,31 @@ class ResultFiles:
             return hashlib.sha256(run.content.body).hexdigest()
         settings = self._settings
         recipe = [
-            run.report,
             run.account,
-            run.report_parameters,
+            asdict(run.new.source),
             run.compress_file,
             [settings.seed, settings.size, settings.zip_members],
         ]
-        return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(recipe, default=str).encode()).hexdigest()
+
+    def row_count(self, run: Run) -> int | None:
+        """Return the number of rows in a run's file, headers excluded; None if unreadable."""
+        path = self.path_of(run)
+        with self._lock:
+            if path.name not in self._row_counts:
+                self._row_counts[path.name] = _count_rows(path, content_type_of(run))
+            return self._row_counts[path.name]
+
+    def columns(self, run: Run) -> tuple[Column, ...]:
+        """Return the columns of a run's file."""
+        if run.content is not None and run.content.columns is not None:
+            return run.content.columns
+        return plan_of(run, self._settings).columns
 
     def clear(self) -> None:
         """Remove every file and the folder."""
         with self._lock:
+            self._row_counts.clear()
             if self._folder is not None:
                 shutil.rmtree(self._folder)
             self._folder = None
@@ -137,44 +161,56 @@ def content_type_of(run: Run) -> str:
     return "zip" if run.compress_file else "csv"
 
 
-def columns_of(run: Run) -> tuple[Column, ...]:
-    """Return ``result.file.schema``."""
-    if run.content is not None and run.content.columns is not None:
-        return run.content.columns
-    return run.new.definition.chosen_columns(run.report_parameters)
+def _count_rows(path: Path, content_type: str) -> int | None:
+    if content_type != "zip":
+        with path.open("rb") as file:
+            return _count_records(file)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(_count_records(archive.open(name)) for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return None
+
+
+def _count_records(file: IO[bytes]) -> int:
+    """Count lines but the header; the rows made here have no line feed within a value."""
+    return max(sum(1 for _ in file) - 1, 0)
 
 
 def plan_of(run: Run, settings: Settings) -> Plan:
     """Return what the CSV of a run contains."""
-    parameters = run.report_parameters
-    interval, currency = _subject(run, settings)
+    source = run.new.source
+    if isinstance(source, Sql):
+        table = execute(source, settings.seed, run.account)
+        return Plan(report_id="query", columns=table.columns, table=table.rows, size=settings.size)
+    account = source.account or run.account
+    interval, currency = _subject(source, settings.seed, account, run.created)
     return Plan(
-        report_id=run.report,
-        columns=run.new.definition.chosen_columns(parameters),
+        report_id=source.view,
+        columns=source.columns,
         query=Query(
             seed=settings.seed,
-            account=run.account,
+            account=account,
             interval=interval,
             currency=currency,
-            category=parameters.get("reporting_category"),
-            zone=ZoneInfo(parameters.get("timezone", "Etc/UTC")),
+            category=source.category,
+            zone=ZoneInfo(source.zone),
         ),
         size=settings.size,
     )
 
 
-def _subject(run: Run, settings: Settings) -> tuple[Window, str | None]:
-    """Return the interval and currency of a run, or those of its payout."""
-    parameters = run.report_parameters
-    asked = interval_of(parameters)
+def _subject(
+    source: Selection, seed: int, account: str, created: datetime
+) -> tuple[Window, str | None]:
+    """Return the interval and currency of a selection, or those of its payout."""
+    asked = source.interval
     if asked is not None:
         # A report without a window accepts any interval, but the ledger has limits.
         start = min(max(asked.start, FIRST_DATA_AT), _LAST_DATA_AT)
         end = max(min(asked.end, _LAST_DATA_AT), start)
-        return Window(start, end), parameters.get("currency")
-    payout = parameters.get("payout", "")
-    through = run.created.date() + PAYOUT_DELAY
-    found = payout_of(settings.seed, run.account, payout, through)
+        return Window(start, end), source.currency
+    found = payout_of(seed, account, source.payout, created.date() + PAYOUT_DELAY)
     if found is None:
         return Window(FIRST_DATA_AT, FIRST_DATA_AT), None
     day, currency = found
@@ -190,7 +226,8 @@ def write_zip(plan: Plan, out: BinaryIO, members: int) -> None:
     """
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for number, part in enumerate(_parts(plan, members), start=1):
-            name = plan.report_id if members == 1 else f"{plan.report_id}_{number:03d}"
+            is_whole = members == 1 or plan.query is None
+            name = plan.report_id if is_whole else f"{plan.report_id}_{number:03d}"
             entry = zipfile.ZipInfo(f"{name}.csv", _ZIPPED_AT)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
@@ -199,6 +236,9 @@ def write_zip(plan: Plan, out: BinaryIO, members: int) -> None:
 
 
 def _parts(plan: Plan, members: int) -> Iterator[Plan]:
+    if plan.query is None:
+        yield plan
+        return
     interval = plan.query.interval
     step = (interval.end - interval.start) / members
     for number in range(members):
@@ -217,7 +257,7 @@ def write_csv(plan: Plan, out: Writable) -> None:
     header = _encoded([dict(zip(names, names, strict=True))], names)
     out.write(header)
     if plan.size is None:
-        rows = rows_of(plan.report_id, plan.query)
+        rows = plan.rows()
         while batch := list(itertools.islice(rows, _ROWS_AT_ONCE)):
             out.write(_encoded(batch, names))
         return
@@ -240,6 +280,8 @@ def _filling(plan: Plan, names: list[str], room: int) -> Iterator[bytes]:
     Rows repeat in blocks that differ in instant and ids, which makes gigabytes in seconds.
     """
     rows = _block_rows(plan)
+    if not rows:
+        return
     block = _encoded(rows, names)
     blocks = max(room, 0) // len(block)
     if blocks and room % len(block) < len(_encoded(rows[:1], names)):
@@ -269,10 +311,14 @@ def _padded(plan: Plan, row: Row, room: int) -> Row:
 
 
 def _block_rows(plan: Plan) -> list[Row]:
-    start = plan.query.interval.start
-    # A short interval may have no row of its own, and some categories are rare.
-    wide = replace(plan.query, interval=Window(start, start + _ENOUGH))
-    natural = list(itertools.islice(rows_of(plan.report_id, wide), _BLOCK_ROWS))
+    wide = None
+    if plan.query is not None:
+        start = plan.query.interval.start
+        # A short interval may have no row of its own, and some categories are rare.
+        wide = replace(plan.query, interval=Window(start, start + _ENOUGH))
+    natural = list(itertools.islice(plan.rows(wide), _BLOCK_ROWS))
+    if wide is None:
+        return natural
     rows = []
     for number, row in enumerate(itertools.islice(itertools.cycle(natural), _BLOCK_ROWS)):
         held = {name: _PLACEHOLDERS.get(name, value) for name, value in row.items()}
@@ -283,7 +329,9 @@ def _block_rows(plan: Plan) -> list[Row]:
     return rows
 
 
-def _instance(block: bytes, query: Query, number: int, blocks: int) -> bytes:
+def _instance(block: bytes, query: Query | None, number: int, blocks: int) -> bytes:
+    if query is None:
+        return block
     first = -((EPOCH - query.interval.start) // _SECOND)
     last = max(-((EPOCH - query.interval.end) // _SECOND) - 1, first)
     created = EPOCH + timedelta(seconds=first + (last - first) * number // max(blocks, 1))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from airflow_provider_reportrun.sandbox.problems import Problem, permission_denied
 
 OWN_ACCOUNT = "acct_sandbox"
 """The account of every key but the organisation's."""
+
+Right: TypeAlias = Literal["read", "write", "download"]
+"""What a request needs: to read, to write, or to download a file that wants the key."""
 
 _CONTEXT = re.compile(r"acct_\w+(/acct_\w+)*")
 
@@ -20,15 +26,18 @@ class Key:
     One API key and what it may do.
 
     :param value: the key itself.
-    :param may_read: has ``reporting_read``.
-    :param may_write: has ``reporting_write``, which a create requires.
+    :param rights: what it may do.
     :param account: the key's own account; None for an organisation's key.
     """
 
     value: str
-    may_read: bool = True
-    may_write: bool = True
+    rights: frozenset[Right] = frozenset({"read", "write", "download"})
     account: str | None = OWN_ACCOUNT
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is a live-mode key: ``sk_live_...`` or ``rk_live_...``."""
+        return "_live_" in self.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,15 +47,19 @@ class Caller:
     key: Key
     account: str
 
-    def must_read(self) -> None:
-        """Refuse a key that may not read."""
-        if not self.key.may_read:
-            raise _lacks(self, "reporting_read")
+    def must(self, right: Right, permission: str) -> None:
+        """
+        Refuse a key that lacks a right.
 
-    def must_write(self) -> None:
-        """Refuse a key that may not create report runs."""
-        if not self.key.may_write:
-            raise _lacks(self, "reporting_write")
+        :param permission: the name that the generation gives to the right.
+        :raises Problem: 403.
+        """
+        if right not in self.key.rights:
+            raise permission_denied(
+                f"The provided key '{masked(self.key.value)}' does not have the required "
+                f"permissions for this endpoint on account '{self.account}'. "
+                f"Having the '{permission}' permission would allow this request to continue."
+            )
 
 
 class Keyring:
@@ -60,10 +73,20 @@ class Keyring:
         self.main = Key(value=api_key)
         self.second = Key(value=f"{api_key}_second")
         """The same account and rights, with a concurrency limit of its own."""
-        self.read_only = Key(value=f"{api_key}_read", may_write=False)
-        self.powerless = Key(value=f"{api_key}_none", may_read=False, may_write=False)
+        self.read_only = Key(value=f"{api_key}_read", rights=frozenset({"read", "download"}))
+        """May not write, which a create of v2.reporting requires; v1 and v2.data do not."""
+        self.without_files = Key(value=f"{api_key}_nofiles", rights=frozenset({"read", "write"}))
+        """Lacks the Files permission, which only the result files of v1 require."""
+        self.powerless = Key(value=f"{api_key}_none", rights=frozenset())
         self.organization = Key(value=f"{api_key}_org", account=None)
-        every = (self.main, self.second, self.read_only, self.powerless, self.organization)
+        every = (
+            self.main,
+            self.second,
+            self.read_only,
+            self.without_files,
+            self.powerless,
+            self.organization,
+        )
         self._keys = {key.value: key for key in every}
 
     def identify(self, headers: Mapping[str, str]) -> Caller:
@@ -72,10 +95,10 @@ class Keyring:
 
         :param headers: with names in lower case.
         :raises Problem: 401 for a missing or unknown key, 403 for an account that the key
-            has no access to.
+            has no access to, 400 for two accounts.
         """
         key = self._key(headers.get("authorization", ""))
-        context = headers.get("stripe-context")
+        context = _account_named(headers)
         if context is None:
             if key.account is None:
                 raise permission_denied(
@@ -91,9 +114,8 @@ class Keyring:
         return Caller(key=key, account=context.rsplit("/", 1)[-1])
 
     def _key(self, authorization: str) -> Key:
-        scheme, _, value = authorization.partition(" ")
-        value = value.strip()
-        if scheme.lower() != "bearer" or not value:
+        value = _credential(authorization)
+        if not value:
             raise _unauthorized(
                 "You did not provide an API key. Send it in the Authorization header, "
                 "as 'Authorization: Bearer YOUR_SECRET_KEY'."
@@ -101,6 +123,31 @@ class Keyring:
         if value not in self._keys:
             raise _unauthorized(f"Invalid API Key provided: {masked(value)}")
         return self._keys[value]
+
+
+def _account_named(headers: Mapping[str, str]) -> str | None:
+    named = {headers[each] for each in ("stripe-context", "stripe-account") if each in headers}
+    if len(named) > 1:
+        raise Problem(
+            400,
+            "invalid_request",
+            "Stripe-Context and Stripe-Account name different accounts. Send one of them.",
+            "invalid_request_error",
+        )
+    return named.pop() if named else None
+
+
+def _credential(authorization: str) -> str:
+    """Read the key from a Bearer token, or from the user name of Basic authentication."""
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value.strip(), validate=True).decode().partition(":")[0]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return ""
 
 
 _SHOWN_HEAD = 8
@@ -118,11 +165,3 @@ def masked(value: str) -> str:
 def _unauthorized(message: str) -> Problem:
     # The body is v1's, which has no code; the v2 schema requires one.
     return Problem(401, "api_key_invalid", message, "invalid_request_error")
-
-
-def _lacks(caller: Caller, permission: str) -> Problem:
-    return permission_denied(
-        f"The provided key '{masked(caller.key.value)}' does not have the required permissions "
-        f"for this endpoint on account '{caller.account}'. "
-        f"Having the '{permission}' permission would allow this request to continue."
-    )

@@ -1,4 +1,4 @@
-"""The API's error answers, as exceptions that the routes turn into JSON."""
+"""The API's error answers, as exceptions that each generation turns into its own JSON."""
 
 from __future__ import annotations
 
@@ -10,20 +10,33 @@ class Problem(Exception):
     An error answer.
 
     :param status: the HTTP status.
-    :param code: ``error.code``; the v2 schema requires one in every error.
+    :param code: ``error.code``; the v2 schema requires one in every error, and v1 has few.
     :param message: ``error.message``.
-    :param kind: ``error.type``, which most v2 errors do not have.
+    :param kind: ``error.type``, which most v2 errors do not have and v1 requires.
+    :param param: ``error.param``, the parameter that v1 refuses.
+    :param should_retry: the header ``Stripe-Should-Retry``; None for none.
     """
 
-    def __init__(self, status: int, code: str, message: str, kind: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        kind: str | None = None,
+        *,
+        param: str | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.kind = kind
+        self.param = param
+        self.should_retry = should_retry
 
     def as_json(self) -> dict[str, Any]:
-        """Build the body of the answer."""
+        """Build the body of the answer as v2 does."""
         error = {"code": self.code, "message": self.message}
         if self.kind is not None:
             error["type"] = self.kind
@@ -45,21 +58,11 @@ def permission_denied(message: str) -> Problem:
     return Problem(403, "permission_denied", message, "invalid_request_error")
 
 
-def too_many_runs() -> Problem:
-    """Return the refusal of a run above the key's limit of concurrent runs."""
+def unknown_url(method: str, path: str) -> Problem:
+    """Return the refusal of a URL that the API does not have."""
     return Problem(
-        429,
-        "report_run_rate_limit_exceeded",
-        "This API key has reached its limit of concurrently running reports. "
-        "Wait for existing reports to complete before retrying the request.",
-        "rate_limit",
-    )
-
-
-def other_parameters() -> Problem:
-    """Return the refusal of a known idempotency key with another body."""
-    return Problem(
-        409,
-        "idempotency_error",
-        "An idempotent retry occurred with different request parameters.",
+        404,
+        "not_found",
+        f"Unrecognized request URL ({method}: {path}).",
+        "invalid_request_error",
     )
