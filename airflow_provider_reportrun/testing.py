@@ -37,19 +37,32 @@ def _running_reportrun_sandbox(reportrun_sandbox_options: dict[str, Any]) -> Ite
 
 
 @pytest.fixture
+def reportrun_sandbox_api() -> str:
+    """
+    Return the generation of the API that the connection uses; override this to change it.
+
+    ``v2.reporting``, ``v2.data`` or ``v1``; the sandbox serves all of them.
+    """
+    return "v2.reporting"
+
+
+@pytest.fixture
 def reportrun_sandbox(
-    _running_reportrun_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    _running_reportrun_sandbox: Sandbox,
+    reportrun_sandbox_api: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Sandbox:
     """
     Return a running sandbox of the API, without anything from earlier tests.
 
     The connection ``reportrun_default`` points to it. ``runs`` and ``requests`` show what arrived.
-    ``fail_next``, ``limit``, ``deliver_next``, ``advance`` and ``faults`` control what happens.
+    ``fail_next``, ``cancel_next``, ``limit``, ``deliver_next``, ``advance`` and ``faults`` control what happens.
     One server serves all tests of a session, on a free port of 127.0.0.1.
     """
     from airflow_provider_reportrun.hooks.report_run import forget_answers
 
     forget_answers()
     _running_reportrun_sandbox.reset()
-    monkeypatch.setenv(CONNECTION, _running_reportrun_sandbox.connection_uri)
+    connection = _running_reportrun_sandbox.connection_uri_for(reportrun_sandbox_api)
+    monkeypatch.setenv(CONNECTION, connection)
     return _running_reportrun_sandbox

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from airflow_provider_reportrun.sandbox.generations.v2_reporting import V2Reporting
+from airflow_provider_reportrun.sandbox.generations import APIS, DEFAULT_API, GENERATIONS
 from airflow_provider_reportrun.sandbox.server import Sandbox
 
 DEFAULT_PORT = 12113
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"Cannot listen on port {options.port}: {reason}. Try --port 0.\n")
         return 1
     try:
-        sys.stdout.write(_welcome(sandbox))
+        sys.stdout.write(_welcome(sandbox, options.api))
         sys.stdout.flush()
         stopped.wait()
     finally:
@@ -50,12 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _welcome(sandbox: Sandbox) -> str:
-    connection = shlex.quote(sandbox.connection_json)
-    reports = "\n".join(f"#   {line}" for line in V2Reporting.reports())
+def _welcome(sandbox: Sandbox, api: str) -> str:
+    connection = shlex.quote(sandbox.connection_json_for(api))
+    lines = (line for each in GENERATIONS if each.api == api for line in each.reports())
+    reports = "\n".join(f"#   {line}" for line in lines)
     return (
         f"export AIRFLOW_CONN_REPORTRUN_DEFAULT={connection}\n"
-        f"# Serving Stripe's Reporting API at {sandbox.url}, with these reports:\n"
+        f"# Serving Stripe's Reporting API at {sandbox.url}, with these reports of {api}:\n"
         f"{reports}\n"
         "# Stop it with Ctrl-C.\n"
     )
@@ -67,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve Stripe's Reporting API offline, and print the connection to use.",
     )
     add = parser.add_argument
+    add(
+        "--api",
+        choices=APIS,
+        default=DEFAULT_API,
+        help="generation that the printed connection uses; all are served (default: %(default)s)",
+    )
     add(
         "--port",
         type=_number(int, 0, 65535),

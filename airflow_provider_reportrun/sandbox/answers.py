@@ -59,6 +59,8 @@ class Delivery:
     :param expired: answer 403, as for an expired URL.
     :param ranges: False: ignore ``Range``, and send neither ``ETag`` nor ``Accept-Ranges``.
     :param corrupt_at: flip the bits of one byte at this offset of the file.
+    :param redirect: answer 302 to a pre-signed URL of the same file, on this host name, such as
+        ``localhost``; it refuses the API key.
     :param etag: send this ``ETag``, quotes included, as if the file had changed.
     """
 
@@ -73,6 +75,7 @@ class Delivery:
     expired: bool = False
     ranges: bool = True
     corrupt_at: int | None = None
+    redirect: str | None = None
     etag: str | None = None
 
 
@@ -86,6 +89,7 @@ class FileRequest:
     :param media_type: the ``Content-Type`` of the file.
     :param range: the ``Range`` header.
     :param if_range: the ``If-Range`` header.
+    :param signed_url: issues a pre-signed URL of the same file.
     """
 
     path: Path
@@ -95,6 +99,7 @@ class FileRequest:
     if_range: str | None
     is_head: bool
     connection: Connection
+    signed_url: Callable[[], str]
 
 
 class FileAnswer(Response):

@@ -117,11 +117,7 @@ def is_metadata(column: str) -> bool:
     return name.isidentifier() and len(key) > 1 and key.endswith("]")
 
 
-def _columns(names: str, types: dict[str, Any]) -> tuple[Column, ...]:
-    return tuple(Column(name, types.get(name, "varchar")) for name in names.split())
-
-
-_TYPES = {
+_TYPES: dict[str, ColumnType] = {
     "created_utc": "timestamp",
     "created": "timestamp",
     "available_on_utc": "timestamp",
@@ -131,23 +127,36 @@ _TYPES = {
     "fee": "double",
     "net": "double",
     "net_amount": "double",
+    "amount": "double",
+    "tax": "double",
+    "balance": "double",
+    "balance_24hr_net_change": "double",
+    "count": "bigint",
+    "effective_at": "timestamp",
+    "balance_transaction_created": "timestamp",
+    "incurred_at": "timestamp",
 }
-_ACTIVITY = _columns(
+
+
+def columns_named(names: str) -> tuple[Column, ...]:
+    """Return columns with the types that these names have everywhere."""
+    return tuple(Column(name, _TYPES.get(name, "varchar")) for name in names.split())
+
+
+_ACTIVITY = columns_named(
     "balance_transaction_id created_utc created available_on_utc currency gross fee net "
-    "reporting_category source_id description",
-    _TYPES,
+    "reporting_category source_id description"
 )
 _RECONCILIATION = (
-    *_columns("automatic_payout_id automatic_payout_effective_at_utc", _TYPES),
+    *columns_named("automatic_payout_id automatic_payout_effective_at_utc"),
     *_ACTIVITY,
 )
-_PAYOUTS = _columns(
+_PAYOUTS = columns_named(
     "payout_id effective_at_utc created_utc created currency gross fee net reporting_category "
-    "payout_status payout_type description",
-    _TYPES,
+    "payout_status payout_type description"
 )
-_SUMMARY = _columns("category description net_amount currency", _TYPES)
-_FEES = _columns("balance_transaction_id created_utc currency fee description", _TYPES)
+_SUMMARY = columns_named("category description net_amount currency")
+_FEES = columns_named("balance_transaction_id created_utc currency fee description")
 
 _START = Parameter(
     name="interval_start",

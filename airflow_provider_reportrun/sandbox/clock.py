@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import MAXYEAR, MINYEAR, datetime, timedelta, timezone
 
 NANOSECONDS = 1_000_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -39,6 +39,18 @@ class Clock:
 def instant(epoch_ns: int) -> datetime:
     """Convert nanoseconds since the epoch to an aware UTC datetime."""
     return EPOCH + timedelta(microseconds=epoch_ns // 1000)
+
+
+def from_seconds(epoch: int) -> datetime:
+    """
+    Convert seconds since the epoch to an aware UTC datetime.
+
+    An instant beyond the years of a datetime is moved to the first or the last of them.
+    """
+    try:
+        return EPOCH + timedelta(seconds=epoch)
+    except OverflowError:
+        return EPOCH.replace(year=MAXYEAR if epoch > 0 else MINYEAR)
 
 
 def with_milliseconds(moment: datetime) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, timezone
 from functools import lru_cache
@@ -165,20 +165,10 @@ def _wanted(query: Query, entry: Entry) -> bool:
 
 def rows_of(report_id: str, query: Query) -> Iterator[Row]:
     """Return the rows of a report with every column, ordered by ``created_utc``."""
-    if report_id == "balance_summary":
-        return _summary(query)
-    if report_id == "ending_balance_reconciliation_summary":
-        return _ending(query)
-    if report_id == "payouts_itemized":
-        return (_payout_row(query, entry) for entry in _entries(query, payouts_of))
-    if report_id == "ending_balance_reconciliation_itemized":
-        query = _unpaid(query)
-    activity = _entries(query, activity_of)
-    if report_id in {"payout_reconciliation_itemized", "payout_reconciliation_by_id_itemized"}:
-        return (_reconciled_row(query, entry) for entry in activity)
-    if report_id == "all_fees_itemized":
-        return (_activity_row(query, entry) for entry in activity if entry.fee)
-    return (_activity_row(query, entry) for entry in activity)
+    made = _VIEWS.get(report_id)
+    if made is not None:
+        return made(query)
+    return (_activity_row(query, entry) for entry in _entries(query, activity_of))
 
 
 def _unpaid(query: Query) -> Query:
@@ -220,7 +210,9 @@ def _reconciled_row(query: Query, entry: Entry) -> Row:
 def _payout_row(query: Query, entry: Entry) -> Row:
     return {
         "payout_id": entry.id,
+        "balance_transaction_id": f"txn_{entry.id[3:]}",
         "effective_at_utc": stamp(entry.created),
+        "effective_at": stamp(entry.created.astimezone(query.zone)),
         "created_utc": stamp(entry.created),
         "created": stamp(entry.created.astimezone(query.zone)),
         "currency": entry.currency,
@@ -275,6 +267,76 @@ def _balance(query: Query, currency: str) -> int:
     days = (first + _DAY * number for number in range(3))
     entries = (entry for day in days for entry in activity_of(query.seed, query.account, day))
     return sum(each.net for each in entries if each.created < at and each.currency == currency)
+
+
+def _payouts(query: Query) -> Iterator[Row]:
+    return (_payout_row(query, entry) for entry in _entries(query, payouts_of))
+
+
+def _reconciled(query: Query) -> Iterator[Row]:
+    return (_reconciled_row(query, entry) for entry in _entries(query, activity_of))
+
+
+def _unpaid_items(query: Query) -> Iterator[Row]:
+    query = _unpaid(query)
+    return (_activity_row(query, entry) for entry in _entries(query, activity_of))
+
+
+def _charged(query: Query) -> Iterator[Entry]:
+    return (entry for entry in _entries(query, activity_of) if entry.fee)
+
+
+def _fees(query: Query) -> Iterator[Row]:
+    return (_activity_row(query, entry) for entry in _charged(query))
+
+
+def _all_fees(query: Query) -> Iterator[Row]:
+    for entry in _charged(query):
+        created = stamp(entry.created.astimezone(query.zone))
+        yield {
+            "balance_transaction_id": entry.id,
+            "balance_transaction_created": created,
+            "fee_transaction_id": f"fee_{entry.id}",
+            "incurred_at": created,
+            "amount": money(entry.fee),
+            "tax": money(0),
+            "currency": entry.currency,
+            "product": "payments",
+            "fee_description": "Card payments",
+        }
+
+
+def _by_category(entries: Iterable[Entry]) -> Iterator[Row]:
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault((entry.category, entry.currency), []).append(entry)
+    for (category, currency), group in sorted(groups.items()):
+        yield {
+            "reporting_category": category,
+            "currency": currency,
+            "count": str(len(group)),
+            "gross": money(sum(each.gross for each in group)),
+            "fee": money(sum(each.fee for each in group)),
+            "net": money(sum(each.net for each in group)),
+        }
+
+
+_VIEWS: dict[str, Callable[[Query], Iterator[Row]]] = {
+    "all_fees": _all_fees,
+    "all_fees_itemized": _fees,
+    "balance_change_from_activity_summary": lambda query: _by_category(
+        _entries(query, activity_of)
+    ),
+    "balance_summary": _summary,
+    "ending_balance_by_category": lambda query: _by_category(_entries(_unpaid(query), activity_of)),
+    "ending_balance_reconciliation_itemized": _unpaid_items,
+    "ending_balance_reconciliation_summary": _ending,
+    "nothing": lambda _: iter(()),
+    "payout_reconciliation_by_id_itemized": _reconciled,
+    "payout_reconciliation_itemized": _reconciled,
+    "payouts_itemized": _payouts,
+}
+"""The rows of each report that is not the list of all activity."""
 
 
 def stamp(moment: datetime) -> str:

@@ -100,10 +100,10 @@ class SignedUrls:
         run = self._state.run(request.url.path.split("/")[3])
         if run is None:
             return s3_error(404, "NoSuchKey", "The specified key does not exist.")
-        return await serve(call, self._files, run)
+        return await serve(call, self._files, self, run)
 
 
-async def serve(call: Call, files: ResultFiles, run: Run) -> FileAnswer:
+async def serve(call: Call, files: ResultFiles, urls: SignedUrls, run: Run) -> FileAnswer:
     """Serve the file of a run, or the range of it that was requested."""
     headers = call.request.headers
     wanted = FileRequest(
@@ -114,5 +114,6 @@ async def serve(call: Call, files: ResultFiles, run: Run) -> FileAnswer:
         if_range=headers.get("if-range"),
         is_head=call.request.method == "HEAD",
         connection=call.connection,
+        signed_url=lambda: urls.issue(call.request, run)[0],
     )
     return FileAnswer(wanted)

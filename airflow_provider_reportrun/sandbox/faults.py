@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
 from starlette.responses import Response
 
@@ -316,6 +317,10 @@ async def _delivered(delivery: Delivery, fault: Fault, exchange: Exchange) -> Re
         return response
     if delivery.expired:
         return expired_file()
+    if delivery.redirect is not None:
+        url = urlsplit(response.wanted.signed_url())
+        elsewhere = url._replace(netloc=url.netloc.replace(url.hostname or "", delivery.redirect))
+        return Response(status_code=HTTPStatus.FOUND, headers={"Location": urlunsplit(elsewhere)})
     return FileAnswer(response.wanted, delivery, fault.pause)
 
 

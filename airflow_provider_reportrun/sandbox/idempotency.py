@@ -29,7 +29,8 @@ class SavedAnswer:
 
     status: int
     body: bytes
-    should_retry: bool | None = None
+    should_retry: str | None = None
+    """The header ``Stripe-Should-Retry``."""
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import uvicorn
 
@@ -20,6 +20,7 @@ from airflow_provider_reportrun.sandbox.clock import Clock
 from airflow_provider_reportrun.sandbox.connections import Connections, protocol_for
 from airflow_provider_reportrun.sandbox.faults import Faults
 from airflow_provider_reportrun.sandbox.files import ResultFiles
+from airflow_provider_reportrun.sandbox.generations import APIS, DEFAULT_API
 from airflow_provider_reportrun.sandbox.keys import Keyring
 from airflow_provider_reportrun.sandbox.state import (
     Content,
@@ -45,20 +46,22 @@ KEEP_ALIVE_SECONDS = 600
 
 class Sandbox:
     """
-    An offline server of Stripe's Reporting API, result files included.
+    An offline server of Stripe's Reporting API in all its generations, result files included.
 
     It listens on 127.0.0.1 only. Every attribute and method may be used from any thread.
 
     :param port: 0 takes a free one.
     :param run_seconds: how long a report run takes, plus or minus a tenth; with 0 it is
         finished at the first poll.
-    :param concurrency: how many runs of one API key may run at once.
+    :param concurrency: how many report runs of one API key may run at once, and how many query
+        runs besides.
     :param size: bytes of a CSV before compression; None for as many as its rows need. A size
         below that of the header and one row is only approximate.
     :param data_lag_hours: hours from the end of a half day (UTC) until its data is
         available.
     :param seed: another seed makes other rows and other run times.
-    :param api_key: the key with every permission; see ``keyring`` for the others.
+    :param api_key: the key with every permission; see ``keyring`` for the others. A key such as
+        ``rk_live_...`` is one of live mode.
     :param url_seconds: how long a download URL is valid.
     :param zip_members: how many files a ZIP holds.
     :param certfile: PEM certificate; with one the server speaks TLS.
@@ -90,7 +93,10 @@ class Sandbox:
             zip_members=zip_members,
         )
         self.keyring = Keyring(api_key)
-        """The keys: ``main``, ``second``, ``read_only``, ``powerless``, ``organization``."""
+        """
+        The keys: ``main``, ``second``, ``read_only``, ``without_files``, ``powerless`` and
+        ``organization``.
+        """
         self.faults = Faults()
         self._clock = Clock()
         self._state = State(settings, self._clock)
@@ -195,18 +201,40 @@ class Sandbox:
 
     @property
     def connection_uri(self) -> str:
-        """The Airflow connection to use, as a URI."""
-        return f"reportrun://:{quote(self.api_key, safe='')}@{HOST}:{self._port}/{self.scheme}"
+        """The Airflow connection to v2.reporting, as a URI."""
+        return self.connection_uri_for(DEFAULT_API)
 
     @property
     def connection_json(self) -> str:
-        """The Airflow connection to use, as JSON."""
+        """The Airflow connection to v2.reporting, as JSON."""
+        return self.connection_json_for(DEFAULT_API)
+
+    def connection_uri_for(self, api: str) -> str:
+        """
+        Return the Airflow connection to one generation of the API, as a URI.
+
+        :param api: ``v2.reporting``, ``v2.data`` or ``v1``.
+        :raises ValueError: for any other.
+        """
+        key = quote(self.api_key, safe="")
+        uri = f"reportrun://:{key}@{HOST}:{self._port}/{self.scheme}"
+        extra = _extra_for(api)
+        return f"{uri}?{urlencode(extra)}" if extra else uri
+
+    def connection_json_for(self, api: str) -> str:
+        """
+        Return the Airflow connection to one generation of the API, as JSON.
+
+        :param api: ``v2.reporting``, ``v2.data`` or ``v1``.
+        :raises ValueError: for any other.
+        """
         values = {"conn_type": "reportrun", "host": self.url, "password": self.api_key}
-        return json.dumps(values)
+        extra = _extra_for(api)
+        return json.dumps({**values, "extra": extra} if extra else values)
 
     @property
     def runs(self) -> list[Run]:
-        """The report runs, in the order of creation."""
+        """The report runs and query runs of all generations, in the order of creation."""
         return self._state.runs
 
     @property
@@ -236,10 +264,21 @@ class Sandbox:
         Let the next runs that are created fail.
 
         :param n: how many.
-        :param error_code: ``internal_error`` or ``file_size_above_limit``.
+        :param error_code: ``internal_error``, ``file_size_above_limit`` or, for queries,
+            ``query_run_invalid_sql``; v1 shows the message only.
         :param message: None for the documented one.
         """
         self._state.plan_failures(n, failure_of(error_code, message))
+
+    def cancel_next(self, n: int = 1) -> None:
+        """
+        Let the next runs that are created end canceled.
+
+        Only v2.data has that status; runs of other generations leave the plan as it is.
+
+        :param n: how many.
+        """
+        self._state.plan_cancellations(n)
 
     def deliver_next(
         self,
@@ -264,6 +303,13 @@ class Sandbox:
     def advance(self, seconds: float) -> None:
         """Move the sandbox's clock: runs end, URLs expire, keys age, data becomes available."""
         self._clock.advance(seconds)
+
+
+def _extra_for(api: str) -> dict[str, str]:
+    """Return the extras of a connection; without any it reaches the default generation."""
+    if api not in APIS:
+        raise ValueError(f"api must be one of {', '.join(APIS)}, not {api!r}.")
+    return {} if api == DEFAULT_API else {"api": api}
 
 
 class _Server(uvicorn.Server):

@@ -160,6 +160,8 @@ class Run:
     """The generation that made it, such as ``v1`` or ``v2.data``; no other one knows its id."""
     account: str
     api_key: str = field(repr=False)
+    livemode: bool
+    """Whether a live-mode key made it."""
     idempotency_key: str | None
     new: NewRun = field(repr=False)
     created_ns: int = field(repr=False)
@@ -346,6 +348,10 @@ class State:
             return None
         return run
 
+    def runs_of(self, caller: Caller, kind: Kind) -> list[Run]:
+        """Return the runs that ``find`` finds, in the order of creation."""
+        return [run for run in self.runs if self.find(caller, kind, run.id) is not None]
+
     def run(self, run_id: str) -> Run | None:
         """Look up a run of any account."""
         with self._lock:
@@ -370,6 +376,7 @@ class State:
             generation=kind.generation,
             account=caller.account,
             api_key=caller.key.value,
+            livemode=caller.key.is_live,
             idempotency_key=idempotency_key,
             new=new,
             created_ns=now,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_reportrun.sandbox.generations.v1 import V1
 from airflow_provider_reportrun.sandbox.generations.v2_reporting import V2Reporting
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 DEFAULT_API = "v2.reporting"
 """The generation of a connection without the extra ``api``."""
 
-GENERATIONS: tuple[type[Generation], ...] = (V2Reporting,)
+GENERATIONS: tuple[type[Generation], ...] = (V2Reporting, V1)
 """Every generation; the sandbox serves all of them at once."""
 
 APIS = tuple(dict.fromkeys(each.api for each in GENERATIONS))
