@@ -56,7 +56,8 @@ def reportrun_sandbox(
     Return a running sandbox of the API, without anything from earlier tests.
 
     The connection ``reportrun_default`` points to it. ``runs`` and ``requests`` show what arrived.
-    ``fail_next``, ``cancel_next``, ``limit``, ``deliver_next``, ``advance`` and ``faults`` control what happens.
+    ``fail_next``, ``cancel_next``, ``limit``, ``deliver_next``, ``advance`` and ``faults`` control
+    what happens.
     One server serves all tests of a session, on a free port of 127.0.0.1.
     """
     from airflow_provider_reportrun.hooks.report_run import forget_answers

@@ -89,6 +89,8 @@ def execute(source: Sql, seed: int, account: str) -> Table:
 
     The tables have the days between the first and the last date in the SQL; to the end of the
     data if it names one date, and the last thirty days if it names none.
+
+    :raises InvalidSql: if it fails on these rows, or takes too long.
     """
     days = _days(source.text, source.today)
     tables = (
@@ -98,7 +100,10 @@ def execute(source: Sql, seed: int, account: str) -> Table:
     with closing(_database(source.text, tables)) as database:
         cursor = _run(database, source.text)
         names = _unique([each[0] for each in cursor.description or ()])
-        values = cursor.fetchall()
+        try:
+            values = cursor.fetchall()
+        except sqlite3.Error as error:
+            raise InvalidSql(_explained(source.text, str(error))) from None
     columns = tuple(
         Column(name, _type_of([row[at] for row in values])) for at, name in enumerate(names)
     )

@@ -131,6 +131,7 @@ class NewRun:
     :param report_parameters: as they were sent.
     :param source: where the rows come from.
     :param fails_with: the ``error_code`` of each run of this report; None if its runs succeed.
+    :param refreshed_at: the end of the data that the run sees, if the run tells it.
     """
 
     report: str
@@ -139,6 +140,7 @@ class NewRun:
     source: Selection | Sql
     compress_file: bool = False
     fails_with: str | None = None
+    refreshed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from abc import abstractmethod
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from starlette.responses import JSONResponse, Response
@@ -13,7 +16,8 @@ from starlette.responses import JSONResponse, Response
 from airflow_provider_reportrun.sandbox.generations.interface import Call, Generation, Served
 from airflow_provider_reportrun.sandbox.idempotency import KeyInUse, KeyReused
 from airflow_provider_reportrun.sandbox.problems import Problem, invalid_fields, not_found
-from airflow_provider_reportrun.sandbox.state import NoRoom
+from airflow_provider_reportrun.sandbox.sql import InvalidSql
+from airflow_provider_reportrun.sandbox.state import NoRoom, failure_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -25,9 +29,35 @@ IDEMPOTENCY_SECONDS = 30 * 24 * 3600
 """How long a key attaches to its first run."""
 LONGEST_KEY = 255
 """Characters of an idempotency key."""
+USUAL_LIMIT = 10
+"""How many items a page has, unless the request says otherwise."""
 
 _VERSION = re.compile(r"\d{4}-\d\d-\d\d(\.[a-z_]+)?")
 _INCLUDE = re.compile(r"include\[\d*\]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A part of a list, by its first index."""
+
+    start: int = 0
+    limit: int = USUAL_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """
+    What a request for a run asks for.
+
+    :param version: of the API.
+    :param included: what ``include[0]=...`` names.
+    :param page: of inline rows.
+    """
+
+    request: Request
+    version: str
+    included: AbstractSet[str] = frozenset()
+    page: Page = Page()
 
 
 class V2(Generation):
@@ -57,20 +87,15 @@ class V2(Generation):
         """
 
     @abstractmethod
-    async def run_answer(
-        self, request: Request, run: Run, version: str, query: dict[str, Any]
-    ) -> dict[str, Any]:
-        """
-        Write a run with its result.
-
-        :param query: as ``read_query`` returns it; empty for the answer of a create.
-        """
+    async def run_answer(self, run: Run, status: str, asked: Asked) -> dict[str, Any]:
+        """Write a run with its result, if it has one in this status."""
 
     @abstractmethod
-    def read_query(self, request: Request) -> dict[str, Any]:
+    def read_query(self, request: Request) -> tuple[set[str], Page]:
         """
         Read the query of a GET of a run.
 
+        :return: what to include, and the page of inline rows.
         :raises Problem: if something in it is unknown.
         """
 
@@ -123,7 +148,8 @@ class V2(Generation):
             raise _in_use() from None
         if claim.run is not None:
             claim.run.attached += 1
-            return JSONResponse(await self.run_answer(call.request, claim.run, version, {}))
+            asked = Asked(call.request, version)
+            return JSONResponse(await self._current(claim.run, asked))
         # Only success is remembered: a refused request is executed again.
         try:
             new = self.new_run(body, caller, version)
@@ -133,7 +159,7 @@ class V2(Generation):
             except NoRoom:
                 raise self.no_room() from None
             # A new run is still running in the answer to its create, even if it takes no time.
-            answer = self.describe(run, "running")
+            answer = await self.run_answer(run, "running", Asked(call.request, version))
             await call.at_end()
             return JSONResponse(answer)
         finally:
@@ -142,14 +168,24 @@ class V2(Generation):
     async def _get_run(self, call: Call) -> Response:
         caller, version = self.caller(call)
         caller.must("read", self.read_permission)
-        query = self.read_query(call.request)
+        included, page = self.read_query(call.request)
         run = self.backend.state.find(caller, self.kind, call.request.path_params["id"])
         if run is None:
             raise not_found()
         await call.at_start()
-        answer = await self.run_answer(call.request, run, version, query)
+        asked = Asked(call.request, version, included, page)
+        answer = await self._current(run, asked)
         await call.at_end()
         return JSONResponse(answer)
+
+    async def _current(self, run: Run, asked: Asked) -> dict[str, Any]:
+        """Write a run as it is now; some SQL fails only when it runs."""
+        if run.status == "succeeded":
+            try:
+                await asyncio.to_thread(self.backend.files.path_of, run)
+            except InvalidSql as error:
+                run.failure = failure_of("query_run_invalid_sql", str(error))
+        return await self.run_answer(run, run.status, asked)
 
 
 def wrong_version(message: str) -> Problem:

@@ -19,7 +19,13 @@ from airflow_provider_reportrun.sandbox.checks import (
 from airflow_provider_reportrun.sandbox.clock import in_words, with_milliseconds, with_nanoseconds
 from airflow_provider_reportrun.sandbox.files import content_type_of
 from airflow_provider_reportrun.sandbox.generations.interface import Call, Served, report_line
-from airflow_provider_reportrun.sandbox.generations.v2 import V2, no_query, read_includes
+from airflow_provider_reportrun.sandbox.generations.v2 import (
+    V2,
+    Asked,
+    Page,
+    no_query,
+    read_includes,
+)
 from airflow_provider_reportrun.sandbox.problems import Problem, invalid_fields, not_found
 from airflow_provider_reportrun.sandbox.state import Kind, NewRun, Run
 
@@ -28,7 +34,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_reportrun.sandbox.keys import Caller
 
-_SCHEMA = "result.file.schema"
+SCHEMA = "result.file.schema"
+"""What a GET of a run may include."""
 
 
 class V2Reporting(V2):
@@ -92,18 +99,12 @@ class V2Reporting(V2):
             "rate_limit",
         )
 
-    def read_query(self, request: Request) -> dict[str, Any]:
+    def read_query(self, request: Request) -> tuple[set[str], Page]:
         """Read the query of a GET of a run."""
-        return {"include": read_includes(request, (_SCHEMA,))}
+        return read_includes(request, (SCHEMA,)), Page()
 
     def describe(self, run: Run, status: str) -> dict[str, Any]:
         """Write a run without its result."""
-        details = {}
-        if status == "failed" and run.failure is not None:
-            details["failed"] = {
-                "error_code": run.failure.error_code,
-                "error_message": run.failure.error_message,
-            }
         return {
             "id": run.id,
             "object": "v2.reporting.report_run",
@@ -114,41 +115,37 @@ class V2Reporting(V2):
             "result": None,
             "result_options": {"compress_file": run.compress_file},
             "status": status,
-            "status_details": details,
+            "status_details": failed_details(run, status),
             "livemode": False,
         }
 
-    async def run_answer(
-        self,
-        request: Request,
-        run: Run,
-        version: str,  # noqa: ARG002
-        query: dict[str, Any],
-    ) -> dict[str, Any]:
-        """Write a run with its result."""
-        status = run.status
+    async def run_answer(self, run: Run, status: str, asked: Asked) -> dict[str, Any]:
+        """Write a run with its result, if it has one in this status."""
         answer = self.describe(run, status)
         if status == "succeeded":
-            included = query.get("include", ())
-            answer["result"] = await file_result(
-                self, request, run, with_schema=_SCHEMA in included
-            )
+            answer["result"] = await file_result(self, run, asked)
         return answer
 
 
-async def file_result(
-    generation: V2, request: Request, run: Run, *, with_schema: bool
-) -> dict[str, Any]:
+def failed_details(run: Run, status: str) -> dict[str, Any]:
+    """Write ``status_details``: empty unless the run failed."""
+    if status != "failed" or run.failure is None:
+        return {}
+    code, message = run.failure.error_code, run.failure.error_message
+    return {"failed": {"error_code": code, "error_message": message}}
+
+
+async def file_result(generation: V2, run: Run, asked: Asked) -> dict[str, Any]:
     """Write the result of a run, with a new URL."""
     files = generation.backend.files
     path = await asyncio.to_thread(files.path_of, run)
-    url, expires_ns = generation.backend.urls.issue(request, run)
+    url, expires_ns = generation.backend.urls.issue(asked.request, run)
     file: dict[str, Any] = {
         "content_type": content_type_of(run),
         "download_url": {"expires_at": with_nanoseconds(expires_ns), "url": url},
         "size": str(path.stat().st_size),
     }
-    if with_schema:
+    if SCHEMA in asked.included:
         columns = await asyncio.to_thread(files.columns, run)
         file["schema"] = [{"name": each.name, "type": each.type} for each in columns]
     return {"type": "file", "file": file}
