@@ -448,12 +448,16 @@ _PARAMETERS: dict[str, Callable[[Any, str], Any]] = {
     "columns": _strings,
     "currency": _currency,
     "timezone": _timezone,
+    "connected_account": _not_empty,
+    "payout": _not_empty,
+    "reporting_category": _not_empty,
 }
 
 
 def _parameter(name: str, value: Any) -> Any:
-    check = _PARAMETERS.get(name) or _not_empty
-    return check(value, f"parameters[{name}]")
+    """Check a value; a name that no type takes is refused later, with the type."""
+    check = _PARAMETERS.get(name)
+    return value if check is None else check(value, f"parameters[{name}]")
 
 
 def _check_expand(value: Any) -> None:
