@@ -88,8 +88,29 @@ def test_port_taken(sandbox, capsys):
 
 
 @pytest.mark.parametrize(
+    ("api", "line"),
+    [
+        ("v1", "payout_reconciliation.by_id.itemized.4 (no interval_start, no interval_end, "),
+        ("v2.data", "ending_balance_reconciliation.summary (no interval_start)"),
+        ("v2.reporting", "ending_balance_reconciliation_summary (no interval_start)"),
+    ],
+)
+def test_api(api, line):
+    """The printed connection and reports are those of the generation that was asked for."""
+    with start("--port", "0", "--api", api) as process:
+        connection = json.loads(process.stdout.readline().partition("=")[2].strip()[1:-1])
+        rest = [process.stdout.readline() for _ in range(9)]
+        process.terminate()
+        assert process.wait(10) == 0
+    assert connection.get("extra", {"api": "v2.reporting"}) == {"api": api}
+    assert f"with these reports of {api}:" in rest[0]
+    assert any(line in each for each in rest)
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
+        ["--api", "v3"],
         ["--port", "x"],
         ["--port", "70000"],
         ["--run-seconds", "-1"],
