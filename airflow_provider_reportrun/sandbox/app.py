@@ -92,18 +92,22 @@ class Api:
                 return Dropped(connection)
 
             async def handle(at_start: Hook = nothing, at_end: Hook = nothing) -> Response:
+                call = Call(
+                    request=request,
+                    body=body,
+                    connection=connection,
+                    at_start=at_start,
+                    at_end=at_end,
+                )
                 try:
-                    return await served.handle(
-                        Call(
-                            request=request,
-                            body=body,
-                            connection=connection,
-                            at_start=at_start,
-                            at_end=at_end,
-                        )
-                    )
+                    if served.operation == "create":
+                        return await served.handle(call)
+                    await at_start()
+                    response = await served.handle(call)
+                    await at_end()
                 except Problem as problem:
                     return refuse(problem)
+                return response
 
             seen = self._seen(request, body, served, generation)
             fault = self._faults.take(served.operation, seen.target, body)

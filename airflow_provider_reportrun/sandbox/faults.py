@@ -52,7 +52,7 @@ class Handle(Protocol):
         """
         Answer the request.
 
-        :param at_start: awaited once the request is accepted, before it has any effect.
+        :param at_start: awaited before the request has any effect.
         :param at_end: awaited after its effect, before its answer is settled.
         """
 

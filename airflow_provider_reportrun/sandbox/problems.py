@@ -20,7 +20,7 @@ class Problem(Exception):
     def __init__(
         self,
         status: int,
-        code: str,
+        code: str | None,
         message: str,
         kind: str | None = None,
         *,

@@ -104,8 +104,8 @@ def test_equal_names(client):
         ("insert into payouts values (1)", "line 1:1: "),
         ("attach 'x' as y", "line 1:1: "),
         ("pragma user_version", "line 1:1: "),
-        ("explain", "line 1:8: "),
-        ("-- nothing", "line 1:1: "),
+        ("explain select 1", "line 1:1: mismatched input 'explain'"),
+        ("-- nothing", "line 1:11: mismatched input '<EOF>'"),
         ("select '\0'", "line 1:1: "),
     ],
 )

@@ -38,8 +38,8 @@ class Call:
     """
     One request, read to its end.
 
-    :param at_start: to be awaited once the request is accepted, before it has any effect.
-    :param at_end: to be awaited after its effect, before its answer is settled.
+    :param at_start: awaited by a create that holds its idempotency key, before it has any effect.
+    :param at_end: awaited by a create after its effect, before its answer is settled.
     """
 
     request: Request

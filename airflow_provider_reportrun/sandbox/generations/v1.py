@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from zoneinfo import available_timezones
 
 from starlette.responses import JSONResponse, Response
 
 from airflow_provider_reportrun.sandbox.catalog import (
-    CURRENCIES,
     FIRST_DATA_AT,
     Column,
     Window,
@@ -27,12 +24,24 @@ from airflow_provider_reportrun.sandbox.catalog import (
 from airflow_provider_reportrun.sandbox.clock import NANOSECONDS, from_seconds, in_words
 from airflow_provider_reportrun.sandbox.downloads import serve
 from airflow_provider_reportrun.sandbox.files import content_type_of
-from airflow_provider_reportrun.sandbox.forms import BadForm, parse_form
 from airflow_provider_reportrun.sandbox.generations.interface import (
     Call,
     Generation,
     Served,
     report_line,
+)
+from airflow_provider_reportrun.sandbox.generations.v1_requests import (
+    checked_form,
+    created_filter,
+    idempotency_key,
+    invalid,
+    is_version,
+    limit_of,
+    missing,
+    no_such,
+    read_form,
+    read_query,
+    unknown_parameter,
 )
 from airflow_provider_reportrun.sandbox.generations.v1_types import REPORT_TYPES, ReportType
 from airflow_provider_reportrun.sandbox.idempotency import KeyInUse, KeyReused, SavedAnswer
@@ -46,19 +55,12 @@ if TYPE_CHECKING:
 
 IDEMPOTENCY_SECONDS = 24 * 3600
 """How long an answer is saved under its key."""
-LONGEST_KEY = 255
-"""Characters of an idempotency key."""
 READ_PERMISSION = "report_runs_and_report_types_read"
 """Enough to create runs too."""
 FILES_PERMISSION = "files_read"
 
 _RUNS = "/v1/reporting/report_runs"
 _TYPES = "/v1/reporting/report_types"
-_FORM = "application/x-www-form-urlencoded"
-_OLDEST_NAMED_VERSION = "2024-09-30"
-_RELEASES = frozenset({"acacia", "basil", "clover", "dahlia", "endive", "preview"})
-_VERSION = re.compile(r"(\d{4}-\d\d-\d\d)(?:\.([a-z]+))?")
-_INTEGER = re.compile(r"-?\d{1,15}")
 _CODES = frozenset(
     {
         "idempotency_key_in_use",
@@ -71,7 +73,6 @@ _CODES = frozenset(
     }
 )
 """The codes that v1 has for what the sandbox refuses; other errors of v1 have none."""
-_SMALLEST_LIMIT, _USUAL_LIMIT, _LARGEST_LIMIT = 1, 10, 100
 
 
 class V1(Generation):
@@ -117,9 +118,9 @@ class V1(Generation):
     async def _create(self, call: Call) -> Response:
         caller = self._caller(call)
         caller.must("read", READ_PERMISSION)
-        _read_query(call.request, ())
-        form = _read_form(call)
-        key = _idempotency_key(call.request)
+        read_query(call.request, ())
+        form = read_form(call)
+        key = idempotency_key(call.request)
         scope = None if key is None else (self.name, caller.account, key)
         state = self.backend.state
         try:
@@ -134,7 +135,7 @@ class V1(Generation):
             return _replayed(claim.answer)
         try:
             # What is refused before the endpoint begins is not saved.
-            report_type, parameters = _checked_form(form)
+            report_type, parameters = checked_form(form)
             try:
                 new = self._new_run(caller, report_type, parameters)
                 await call.at_start()
@@ -159,10 +160,10 @@ class V1(Generation):
         report_type = self._type(caller, type_id, param="report_type")
         for name in given:
             if name not in (*report_type.required, *report_type.optional):
-                raise _unknown_parameter(f"parameters[{name}]")
+                raise unknown_parameter(f"parameters[{name}]")
         for name in report_type.required:
             if name not in given:
-                raise _missing(f"parameters[{name}]")
+                raise missing(f"parameters[{name}]")
         return NewRun(
             report=report_type.id,
             name=report_type.name,
@@ -184,69 +185,55 @@ class V1(Generation):
     async def _get_run(self, call: Call) -> Response:
         caller = self._caller(call)
         caller.must("read", READ_PERMISSION)
-        _read_query(call.request, ("expand",))
+        read_query(call.request, ("expand",))
         run_id = call.request.path_params["id"]
         run = self.backend.state.find(caller, self.kind, run_id)
         if run is None:
-            raise _no_such("report run", run_id)
-        await call.at_start()
-        answer = await self._with_result(call.request, run)
-        await call.at_end()
-        return JSONResponse(answer)
+            raise no_such("report run", run_id)
+        return JSONResponse(await self._with_result(call.request, run))
 
     async def _list_runs(self, call: Call) -> Response:
         caller = self._caller(call)
         caller.must("read", READ_PERMISSION)
-        query = _read_query(
+        query = read_query(
             call.request, ("created", "ending_before", "expand", "limit", "starting_after")
         )
-        limit = _limit(query.get("limit"))
-        is_wanted = _created_filter(query.get("created"))
+        limit = limit_of(query.get("limit"))
+        is_wanted = created_filter(query.get("created"))
         newest_first = self.backend.state.runs_of(caller, self.kind)[::-1]
-        newest_first = [run for run in newest_first if is_wanted(_seconds(run.created_ns))]
-        page, has_more = _page(newest_first, query, limit)
-        await call.at_start()
+        part = _part_of(newest_first, query)
+        wanted = [run for run in part if is_wanted(_seconds(run.created_ns))]
+        page = wanted[-limit:] if "ending_before" in query else wanted[:limit]
+        has_more = len(wanted) > limit
         data = [await self._with_result(call.request, run) for run in page]
-        await call.at_end()
         return JSONResponse({"object": "list", "data": data, "has_more": has_more, "url": _RUNS})
 
     async def _list_types(self, call: Call) -> Response:
         caller = self._caller(call)
         caller.must("read", READ_PERMISSION)
-        _read_query(call.request, ("expand",))
-        await call.at_start()
+        read_query(call.request, ("expand",))
         data = [
             self._describe_type(caller, each)
             for each in REPORT_TYPES.values()
             if caller.key.is_live or not each.live_only
         ]
-        await call.at_end()
         return JSONResponse({"object": "list", "data": data, "has_more": False, "url": _TYPES})
 
     async def _get_type(self, call: Call) -> Response:
         caller = self._caller(call)
         caller.must("read", READ_PERMISSION)
-        _read_query(call.request, ("expand",))
+        read_query(call.request, ("expand",))
         report_type = self._type(caller, call.request.path_params["id"])
-        await call.at_start()
-        answer = self._describe_type(caller, report_type)
-        await call.at_end()
-        return JSONResponse(answer)
+        return JSONResponse(self._describe_type(caller, report_type))
 
     async def _get_file(self, call: Call) -> Response:
         run = self._run_of_file(call)
-        _read_query(call.request, ("expand",))
-        await call.at_start()
-        answer = await self._file(call.request, run)
-        await call.at_end()
-        return JSONResponse(answer)
+        read_query(call.request, ("expand",))
+        return JSONResponse(await self._file(call.request, run))
 
     async def _download(self, call: Call) -> Response:
         run = self._run_of_file(call)
-        await call.at_start()
-        response = await serve(call, self.backend.files, self.backend.urls, run)
-        await call.at_end()
-        return response
+        return await serve(call, self.backend.files, self.backend.urls, run)
 
     async def _unknown(self, call: Call) -> Response:
         raise unknown_url(call.request.method, call.request.url.path)
@@ -258,19 +245,19 @@ class V1(Generation):
         run_id = file_id.replace("file_", "frr_", 1)
         run = self.backend.state.find(caller, self.kind, run_id)
         if run is None or run.status != "succeeded":
-            raise _no_such("file upload", file_id)
+            raise no_such("file upload", file_id)
         return run
 
     # -- writing ---------------------------------------------------------------------------
 
     def describe(self, run: Run, status: str) -> dict[str, Any]:
         """Write a run without its result."""
-        is_failed = status == "failed" and run.failure is not None
+        failure = run.failure if status == "failed" else None
         return {
             "id": run.id,
             "object": "reporting.report_run",
             "created": _seconds(run.created_ns),
-            "error": run.failure.error_message if is_failed and run.failure else None,
+            "error": None if failure is None else failure.error_message,
             "livemode": run.livemode,
             "parameters": run.report_parameters,
             "report_type": run.report,
@@ -332,18 +319,18 @@ class V1(Generation):
         headers = call.request.headers
         caller = self.backend.keyring.identify(headers)
         version = headers.get("stripe-version")
-        if version is not None and not _is_version(version):
-            raise _invalid(f"Invalid Stripe API version: {version[:64]}")
+        if version is not None and not is_version(version):
+            raise invalid(f"Invalid Stripe API version: {version[:64]}")
         return caller
 
     def _type(self, caller: Caller, type_id: str, param: str | None = None) -> ReportType:
         report_type = REPORT_TYPES.get(type_id)
         if report_type is None:
-            raise _no_such("report type", type_id, param)
+            raise no_such("report type", type_id, param)
         if report_type.live_only and not caller.key.is_live:
             raise Problem(
                 404,
-                "",
+                None,
                 "This report type is only available for live data and requires a live mode key.",
             )
         return report_type
@@ -354,170 +341,18 @@ class V1(Generation):
         return window_at(state.clock.now(), lag)
 
 
-# -- forms and queries -------------------------------------------------------------------------
-
-
-def _read_form(call: Call) -> dict[str, Any]:
-    media_type = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if call.body and media_type != _FORM:
-        raise _invalid(f"Invalid request (check that your POST content type is {_FORM}).")
-    try:
-        return parse_form(call.body.decode())
-    except BadForm as error:
-        raise _invalid(str(error)) from None
-    except UnicodeDecodeError:
-        raise _invalid("Invalid request: the body is not UTF-8.") from None
-
-
-def _read_query(request: Request, known: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        query = parse_form(request.url.query)
-    except BadForm as error:
-        raise _invalid(str(error)) from None
-    for name in query:
-        if name not in known:
-            raise _unknown_parameter(name)
-    _check_expand(query.get("expand", []))
-    return query
-
-
-def _checked_form(form: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Check what needs no knowledge of report types, and convert integers."""
-    for name in form:
-        if name not in ("report_type", "parameters", "expand"):
-            raise _unknown_parameter(name)
-    _check_expand(form.get("expand", []))
-    report_type = form.get("report_type")
-    if report_type is None:
-        raise _missing("report_type")
-    if not isinstance(report_type, str):
-        raise _invalid("Invalid string: report_type", "report_type")
-    given = form.get("parameters", {})
-    if not isinstance(given, dict):
-        raise _invalid("Invalid object: parameters", "parameters")
-    return _not_empty(report_type, "report_type"), {
-        name: _parameter(name, value) for name, value in given.items()
-    }
-
-
-def _not_empty(value: Any, param: str) -> str:
-    if not isinstance(value, str):
-        raise _invalid(f"Invalid string: {param}", param)
-    if not value:
-        raise Problem(
-            400,
-            "parameter_invalid_empty",
-            f"You passed an empty string for '{param}'. Remove it or give it a value.",
-            param=param,
-        )
-    return value
-
-
-def _integer(value: Any, param: str) -> int:
-    text = _not_empty(value, param)
-    if not _INTEGER.fullmatch(text):
-        raise Problem(
-            400, "parameter_invalid_integer", f"Invalid integer: {text[:64]}", param=param
-        )
-    return int(text)
-
-
-def _strings(value: Any, param: str) -> list[str]:
-    if not isinstance(value, list):
-        raise _invalid(f"Invalid array: {param}", param)
-    return [_not_empty(each, param) for each in value]
-
-
-def _currency(value: Any, param: str) -> str:
-    text = _not_empty(value, param)
-    if text not in CURRENCIES:
-        raise _invalid(f"Invalid currency: {text[:64]}", param)
-    return text
-
-
-def _timezone(value: Any, param: str) -> str:
-    text = _not_empty(value, param)
-    if text not in available_timezones():
-        raise _invalid(f"Invalid {param}: must be an IANA time zone, not {text[:64]}", param)
-    return text
-
-
-_PARAMETERS: dict[str, Callable[[Any, str], Any]] = {
-    "interval_start": _integer,
-    "interval_end": _integer,
-    "columns": _strings,
-    "currency": _currency,
-    "timezone": _timezone,
-    "connected_account": _not_empty,
-    "payout": _not_empty,
-    "reporting_category": _not_empty,
-}
-
-
-def _parameter(name: str, value: Any) -> Any:
-    """Check a value; a name that no type takes is refused later, with the type."""
-    check = _PARAMETERS.get(name)
-    return value if check is None else check(value, f"parameters[{name}]")
-
-
-def _check_expand(value: Any) -> None:
-    expandable = {"result", "parameters", "data", "data.result", "data.parameters"}
-    if not isinstance(value, list) or not set(value) <= expandable:
-        raise _invalid("This property cannot be expanded.", "expand")
-
-
-def _limit(value: Any) -> int:
-    if value is None:
-        return _USUAL_LIMIT
-    limit = _integer(value, "limit")
-    if not _SMALLEST_LIMIT <= limit <= _LARGEST_LIMIT:
-        raise Problem(
-            400,
-            "parameter_invalid_integer",
-            f"`limit` must be from {_SMALLEST_LIMIT} to {_LARGEST_LIMIT}, not {limit}.",
-            param="limit",
-        )
-    return limit
-
-
-def _created_filter(value: Any) -> Callable[[int], bool]:
-    if value is None:
-        return lambda _: True
-    if not isinstance(value, dict):
-        exact = _integer(value, "created")
-        return lambda created: created == exact
-    bounds = {name: _integer(each, f"created[{name}]") for name, each in value.items()}
-    tests: dict[str, Callable[[int, int], bool]] = {
-        "gt": lambda created, bound: created > bound,
-        "gte": lambda created, bound: created >= bound,
-        "lt": lambda created, bound: created < bound,
-        "lte": lambda created, bound: created <= bound,
-    }
-    for name in bounds:
-        if name not in tests:
-            raise _unknown_parameter(f"created[{name}]")
-    return lambda created: all(tests[name](created, bound) for name, bound in bounds.items())
-
-
-def _page(runs: list[Run], query: dict[str, Any], limit: int) -> tuple[list[Run], bool]:
-    """
-    Cut a page out of a list.
-
-    :param runs: newest first.
-    :return: the page, and whether there is more in the same direction.
-    """
+def _part_of(runs: list[Run], query: dict[str, Any]) -> list[Run]:
+    """Return the runs before or after the one that a query names; all if it names none."""
     ids = [run.id for run in runs]
     if "starting_after" in query and "ending_before" in query:
-        raise _invalid("Send either starting_after or ending_before, not both.")
+        raise invalid("Send either starting_after or ending_before, not both.")
     for name in ("starting_after", "ending_before"):
         if name in query and query[name] not in ids:
             message = f"No such report run: '{str(query[name])[:255]}'"
             raise Problem(400, "resource_missing", message, param=name)
     if "ending_before" in query:
-        before = runs[: ids.index(query["ending_before"])]
-        return before[-limit:], len(before) > limit
-    after = runs[ids.index(query["starting_after"]) + 1 :] if "starting_after" in query else runs
-    return after[:limit], len(after) > limit
+        return runs[: ids.index(query["ending_before"])]
+    return runs[ids.index(query["starting_after"]) + 1 :] if "starting_after" in query else runs
 
 
 # -- report types --------------------------------------------------------------------------------
@@ -530,7 +365,7 @@ def _columns(report_type: ReportType, given: dict[str, Any]) -> tuple[Column, ..
     by_name = {column.name: column for column in report_type.columns}
     for name in wanted:
         if name not in by_name and not is_metadata(name):
-            raise _invalid(
+            raise invalid(
                 f"Invalid column for the report type {report_type.id}: {name[:255]}",
                 "parameters[columns]",
             )
@@ -543,16 +378,16 @@ def _interval(report_type: ReportType, given: dict[str, Any], window: Window) ->
     end = from_seconds(given["interval_end"])
     start = from_seconds(given["interval_start"]) if "interval_start" in given else None
     if start is not None and start >= end:
-        raise _invalid("interval_start must be before interval_end.", "parameters[interval_end]")
+        raise invalid("interval_start must be before interval_end.", "parameters[interval_end]")
     about = f"Data for the report type {report_type.id} is only available"
     if (start or end) < window.start:
         name, moment = ("interval_start", start) if start else ("interval_end", end)
-        raise _invalid(
+        raise invalid(
             f"{about} starting at {in_words(window.start)}; "
             f"you requested `{name}` = {in_words(moment)}."
         )
     if end > window.end:
-        raise _invalid(
+        raise invalid(
             f"{about} through {in_words(window.end)}; "
             f"you requested `interval_end` = {in_words(end)}."
         )
@@ -573,43 +408,10 @@ def _seconds(epoch_ns: int) -> int:
     return epoch_ns // NANOSECONDS
 
 
-def _is_version(version: str) -> bool:
-    found = _VERSION.fullmatch(version)
-    if found is None:
-        return False
-    day, release = found[1], found[2]
-    return release in _RELEASES if release else day < _OLDEST_NAMED_VERSION
-
-
-def _idempotency_key(request: Request) -> str | None:
-    key: str | None = request.headers.get("idempotency-key")
-    if key is not None and not 0 < len(key) <= LONGEST_KEY:
-        raise _invalid(f"The idempotency key must have 1 to {LONGEST_KEY} characters.")
-    return key
-
-
-def _invalid(message: str, param: str | None = None) -> Problem:
-    return Problem(400, "", message, param=param)
-
-
-def _missing(param: str) -> Problem:
-    return Problem(400, "parameter_missing", f"Missing required param: {param}.", param=param)
-
-
-def _unknown_parameter(param: str) -> Problem:
-    message = f"Received unknown parameter: {param[:255]}"
-    return Problem(400, "parameter_unknown", message, param=param[:255])
-
-
-def _no_such(noun: str, name: str, param: str | None = None) -> Problem:
-    message = f"No such {noun}: '{name[:255]}'"
-    return Problem(404, "resource_missing", message, param=param or "id")
-
-
 def _other_parameters() -> Problem:
     return Problem(
         400,
-        "",
+        None,
         "Keys for idempotent requests can only be used with the same parameters they were first "
         "used with.",
         "idempotency_error",

@@ -33,7 +33,8 @@ USUAL_LIMIT = 10
 """How many items a page has, unless the request says otherwise."""
 
 _VERSION = re.compile(r"\d{4}-\d\d-\d\d(\.[a-z_]+)?")
-_INCLUDE = re.compile(r"include\[\d*\]")
+_PREVIEW = re.compile(r"\d{4}-\d\d-\d\d\.preview")
+_INCLUDE = re.compile(r"include\[\d+\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,8 @@ class V2(Generation):
     read_permission: ClassVar[str]
     create_right: ClassVar[Right]
     create_permission: ClassVar[str]
+    since: ClassVar[str | None] = None
+    """The first preview that has these paths; None if any version will do."""
 
     def operations(self) -> Iterator[Served]:
         """Yield the operations on runs."""
@@ -79,7 +82,7 @@ class V2(Generation):
         return problem.as_json()
 
     @abstractmethod
-    def new_run(self, body: dict[str, Any], caller: Caller, version: str) -> NewRun:
+    def new_run(self, body: dict[str, Any], version: str) -> NewRun:
         """
         Check the body of a create request.
 
@@ -103,13 +106,6 @@ class V2(Generation):
     def no_room(self) -> Problem:
         """Return the refusal of a run above the limit of concurrent runs."""
 
-    def check_version(self, version: str) -> None:
-        """
-        Refuse a version that this generation does not take.
-
-        :raises Problem: 400.
-        """
-
     def caller(self, call: Call) -> tuple[Caller, str]:
         """
         Identify the sender of a request.
@@ -128,8 +124,12 @@ class V2(Generation):
                 "invalid_request_error",
             )
         if not _VERSION.fullmatch(version):
-            raise wrong_version(f"Invalid Stripe API version: {version[:64]}")
-        self.check_version(version)
+            raise _wrong_version(f"Invalid Stripe API version: {version[:64]}")
+        if self.since is not None and not (_PREVIEW.fullmatch(version) and version >= self.since):
+            raise _wrong_version(
+                f"The Stripe-Version {version[:64]} does not have {self.runs_path}. "
+                f"Send a preview version from {self.since} on."
+            )
         return caller, version
 
     async def _create(self, call: Call) -> Response:
@@ -152,7 +152,7 @@ class V2(Generation):
             return JSONResponse(await self._current(claim.run, asked))
         # Only success is remembered: a refused request is executed again.
         try:
-            new = self.new_run(body, caller, version)
+            new = self.new_run(body, version)
             await call.at_start()
             try:
                 run = claim.run = state.start(caller, self.kind, new, key)
@@ -172,11 +172,8 @@ class V2(Generation):
         run = self.backend.state.find(caller, self.kind, call.request.path_params["id"])
         if run is None:
             raise not_found()
-        await call.at_start()
         asked = Asked(call.request, version, included, page)
-        answer = await self._current(run, asked)
-        await call.at_end()
-        return JSONResponse(answer)
+        return JSONResponse(await self._current(run, asked))
 
     async def _current(self, run: Run, asked: Asked) -> dict[str, Any]:
         """Write a run as it is now; some SQL fails only when it runs."""
@@ -188,7 +185,7 @@ class V2(Generation):
         return await self.run_answer(run, run.status, asked)
 
 
-def wrong_version(message: str) -> Problem:
+def _wrong_version(message: str) -> Problem:
     """Return the refusal of a ``Stripe-Version``."""
     return Problem(400, "stripe_version_invalid", message, "invalid_request_error")
 
@@ -263,20 +260,24 @@ def no_query(request: Request) -> None:
 
 
 def read_includes(
-    request: Request, allowed: tuple[str, ...], others: tuple[str, ...] = ()
+    request: Request,
+    allowed: tuple[str, ...],
+    others: tuple[str, ...] = (),
+    pattern: re.Pattern[str] = _INCLUDE,
 ) -> set[str]:
     """
     Read ``include[0]=...`` of a query.
 
     :param allowed: what may be included.
     :param others: the names of further parameters.
+    :param pattern: how an include is spelled.
     :raises Problem: 400 ``invalid_fields`` for anything else.
     """
     included = set()
     for name, value in request.query_params.multi_items():
         if name in others:
             continue
-        if not allowed or not _INCLUDE.fullmatch(name):
+        if not allowed or not pattern.fullmatch(name):
             hint = " Arrays in a query are indexed: include[0]=..." if name == "include" else ""
             raise invalid_fields(f"Unknown query parameter `{name}`.{hint}")
         if value not in allowed:

@@ -45,7 +45,6 @@ from airflow_provider_reportrun.sandbox.generations.v2 import (
     Asked,
     Page,
     read_includes,
-    wrong_version,
 )
 from airflow_provider_reportrun.sandbox.problems import Problem, invalid_fields, not_found
 from airflow_provider_reportrun.sandbox.state import Kind, NewRun, Run
@@ -55,11 +54,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_reportrun.sandbox.keys import Caller
 
-FIRST_VERSION = "2026-10-14.preview"
-"""The first version that has these paths."""
 COMPRESSION_SINCE = "2026-10-28.preview"
 """The first version that has ``compression`` in place of ``compress_file``."""
-PREVIEW = re.compile(r"\d{4}-\d\d-\d\d\.preview")
+_INCLUDE = re.compile(r"include\[\d*\]")
+"""The changelog writes ``include[]``, the guides ``include[0]``."""
 
 _INLINE, _SQL, _PARAMETERS, _DEFAULT_SQL = "result.inline", "sql", "parameters", "default_sql"
 _LARGEST_LIMIT = 1000
@@ -72,19 +70,14 @@ class V2DataRuns(V2):
     """What report runs and query runs of ``/v2/data`` have in common."""
 
     create_right = "read"
+    since = "2026-10-14.preview"
     includes: tuple[str, ...] = (_INLINE,)
-
-    def check_version(self, version: str) -> None:
-        """Refuse a version without these paths."""
-        if not PREVIEW.fullmatch(version) or version < FIRST_VERSION:
-            raise wrong_version(
-                f"The Stripe-Version {version[:64]} does not have {self.runs_path}. "
-                f"Send a preview version, such as {COMPRESSION_SINCE}."
-            )
 
     def read_query(self, request: Request) -> tuple[set[str], Page]:
         """Read the query of a GET of a run."""
-        return read_includes(request, self.includes, ("limit", "page")), _read_page(request)
+        return read_includes(request, self.includes, ("limit", "page"), _INCLUDE), _read_page(
+            request
+        )
 
     @abstractmethod
     def about(self, run: Run) -> dict[str, Any]:
@@ -164,7 +157,7 @@ class V2Data(V2DataRuns):
             required = tuple(name for name, takes in each.takes.items() if takes.required)
             yield report_line(each.name, required, tuple(each.takes))
 
-    def new_run(self, body: dict[str, Any], caller: Caller, version: str) -> NewRun:  # noqa: ARG002
+    def new_run(self, body: dict[str, Any], version: str) -> NewRun:
         """Check the body of a create request."""
         check_fields(body, ("report", "parameters", "format", "result_options"))
         report = _named(body.get("report"))
@@ -214,31 +207,28 @@ class V2Data(V2DataRuns):
         caller, _ = self.caller(call)
         caller.must("read", self.read_permission)
         request = call.request
-        included = read_includes(request, (_PARAMETERS, _DEFAULT_SQL), ("limit", "name", "page"))
+        included = read_includes(
+            request, (_PARAMETERS, _DEFAULT_SQL), ("limit", "name", "page"), _INCLUDE
+        )
         page = _read_page(request)
         name = request.query_params.get("name")
         found = [each for each in REPORTS if name in (None, each.name)]
-        await call.at_start()
         stop = page.start + page.limit
         answer = {
             "data": [each.as_json(included, caller) for each in found[page.start : stop]],
             **_page_urls(request, page, has_more=stop < len(found)),
         }
-        await call.at_end()
         return JSONResponse(answer)
 
     async def _get_report(self, call: Call) -> Response:
         caller, _ = self.caller(call)
         caller.must("read", self.read_permission)
-        included = read_includes(call.request, (_PARAMETERS, _DEFAULT_SQL))
+        included = read_includes(call.request, (_PARAMETERS, _DEFAULT_SQL), pattern=_INCLUDE)
         report_id = call.request.path_params["id"]
         report = next((each for each in REPORTS if each.id == report_id), None)
         if report is None:
             raise not_found()
-        await call.at_start()
-        answer = report.as_json(included, caller)
-        await call.at_end()
-        return JSONResponse(answer)
+        return JSONResponse(report.as_json(included, caller))
 
 
 # -- reports -------------------------------------------------------------------------------------

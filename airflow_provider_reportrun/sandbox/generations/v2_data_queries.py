@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_reportrun.sandbox import sql
 from airflow_provider_reportrun.sandbox.checks import check_fields
 from airflow_provider_reportrun.sandbox.generations.v2_data import (
     V2DataRuns,
     check_format,
     is_compressed,
 )
-from airflow_provider_reportrun.sandbox.problems import Problem, invalid_fields
-from airflow_provider_reportrun.sandbox.state import Kind, NewRun, Run, Sql
+from airflow_provider_reportrun.sandbox.generations.v2_queries import (
+    checked_sql,
+    too_many_queries,
+)
+from airflow_provider_reportrun.sandbox.problems import invalid_fields
+from airflow_provider_reportrun.sandbox.state import Kind, NewRun, Run
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from airflow_provider_reportrun.sandbox.keys import Caller
+    from airflow_provider_reportrun.sandbox.problems import Problem
 
 
 class V2DataQueries(V2DataRuns):
@@ -35,7 +36,7 @@ class V2DataQueries(V2DataRuns):
         """Yield nothing: queries need no report."""
         yield from ()
 
-    def new_run(self, body: dict[str, Any], caller: Caller, version: str) -> NewRun:  # noqa: ARG002
+    def new_run(self, body: dict[str, Any], version: str) -> NewRun:
         """Check the body of a create request."""
         check_fields(body, ("dataset", "format", "query", "result_options"))
         _check_dataset(body.get("dataset"))
@@ -61,35 +62,6 @@ class V2DataQueries(V2DataRuns):
     def about(self, run: Run) -> dict[str, Any]:
         """Write what the run is about."""
         return {"dataset": "analytical", "format": "csv", "query": {"sql": run.sql}}
-
-
-def checked_sql(text: object, field: str, today: datetime) -> Sql:
-    """
-    Check the SQL of a query.
-
-    :param field: the name of the field that has it.
-    :param today: the end of the data.
-    :raises Problem: 400, for invalid SQL with the position of the error.
-    """
-    if text is None:
-        raise invalid_fields(f"Missing required field `{field}`.")
-    if not isinstance(text, str) or not text.strip():
-        raise invalid_fields(f"`{field}` must be a string with SQL.")
-    try:
-        sql.check(text)
-    except sql.InvalidSql as error:
-        raise Problem(400, "query_run_invalid_sql", str(error)) from None
-    return Sql(text, today)
-
-
-def too_many_queries() -> Problem:
-    """Return the refusal of a query run above the limit of concurrent ones."""
-    return Problem(
-        429,
-        "query_run_rate_limit_exceeded",
-        "This API key has reached its limit of concurrently running queries. "
-        "Wait for one to finish before you retry.",
-    )
 
 
 def _check_dataset(value: object) -> None:

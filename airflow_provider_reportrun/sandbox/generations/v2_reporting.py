@@ -32,8 +32,6 @@ from airflow_provider_reportrun.sandbox.state import Kind, NewRun, Run
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from airflow_provider_reportrun.sandbox.keys import Caller
-
 SCHEMA = "result.file.schema"
 """What a GET of a run may include."""
 
@@ -69,12 +67,9 @@ class V2Reporting(V2):
         definition = _accessible(call.request.path_params["id"])
         if definition is None:
             raise not_found()
-        await call.at_start()
-        answer = definition.as_json(self.backend.state.window())
-        await call.at_end()
-        return JSONResponse(answer)
+        return JSONResponse(definition.as_json(self.backend.state.window()))
 
-    def new_run(self, body: dict[str, Any], caller: Caller, version: str) -> NewRun:  # noqa: ARG002
+    def new_run(self, body: dict[str, Any], version: str) -> NewRun:  # noqa: ARG002
         """Check the body of a create request."""
         check_fields(body, ("report", "report_parameters", "result_options"))
         definition = _definition(body.get("report"))

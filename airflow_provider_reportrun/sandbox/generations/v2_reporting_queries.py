@@ -7,15 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_reportrun.sandbox.checks import check_fields, compress_file
 from airflow_provider_reportrun.sandbox.clock import with_milliseconds
-from airflow_provider_reportrun.sandbox.generations.v2 import (
-    V2,
-    Asked,
-    Page,
-    read_includes,
-    wrong_version,
-)
-from airflow_provider_reportrun.sandbox.generations.v2_data import PREVIEW
-from airflow_provider_reportrun.sandbox.generations.v2_data_queries import (
+from airflow_provider_reportrun.sandbox.generations.v2 import V2, Asked, Page, read_includes
+from airflow_provider_reportrun.sandbox.generations.v2_queries import (
     checked_sql,
     too_many_queries,
 )
@@ -29,11 +22,7 @@ from airflow_provider_reportrun.sandbox.state import Kind, NewRun, Run
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from airflow_provider_reportrun.sandbox.keys import Caller
     from airflow_provider_reportrun.sandbox.problems import Problem
-
-FIRST_VERSION = "2026-04-22.preview"
-"""The first version that has this path."""
 
 
 class V2ReportingQueries(V2):
@@ -43,6 +32,7 @@ class V2ReportingQueries(V2):
     api = "v2.reporting"
     kind = Kind(generation=name, prefix="qryrun_test_", is_query=True)
     runs_path = "/v2/data/reporting/query_runs"
+    since = "2026-04-22.preview"
     create_right = "read"
     read_permission = create_permission = "financial_reports_read"
 
@@ -51,15 +41,7 @@ class V2ReportingQueries(V2):
         """Yield nothing: queries need no report."""
         yield from ()
 
-    def check_version(self, version: str) -> None:
-        """Refuse a version without this path."""
-        if not PREVIEW.fullmatch(version) or version < FIRST_VERSION:
-            raise wrong_version(
-                f"The Stripe-Version {version[:64]} does not have {self.runs_path}. "
-                f"Send a preview version, such as {FIRST_VERSION}."
-            )
-
-    def new_run(self, body: dict[str, Any], caller: Caller, version: str) -> NewRun:  # noqa: ARG002
+    def new_run(self, body: dict[str, Any], version: str) -> NewRun:  # noqa: ARG002
         """Check the body of a create request."""
         check_fields(body, ("sql", "result_options"))
         today = self.backend.state.window().end
