@@ -220,7 +220,7 @@ def _with_size(result, size):
 WRONG = {
     "surplus": lambda run: run | {"colour": "red"},
     "misspelt": lambda run: {
-        name.replace("result", "resutl") if name == "result" else name: value
+        name.replace("result", "resultt") if name == "result" else name: value
         for name, value in run.items()
     },
     "missing": lambda run: {name: value for name, value in run.items() if name != "result"},

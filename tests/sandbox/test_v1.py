@@ -378,7 +378,7 @@ def test_refused_bodies(client, sandbox, body, code, param):
         ("columns", "currency", None),
         ("columns", ["nothing"], None),
         ("columns", {"2": "currency"}, None),
-        ("colums", ["currency"], "parameter_unknown"),
+        ("column", ["currency"], "parameter_unknown"),
     ],
 )
 def test_refused_values(client, sandbox, name, value, code):

@@ -122,7 +122,7 @@ RIGHT = {"report": {"name": "balance.summary"}, "format": "csv", "parameters": W
         ({"report": {"name": "Balance.summary"}}, "`report.name`"),
         ({"report": {"id": "balance.summary"}}, "`report.id`"),
         ({"report": {"name": 1}}, "`report.name`"),
-        ({"report": {"nam": "balance.summary"}}, "`report.nam`"),
+        ({"report": {"title": "balance.summary"}}, "`report.title`"),
         ({"format": None}, "`format`"),
         ({"format": "zip"}, "`format`"),
         ({"parameters": None}, "`parameters`"),
