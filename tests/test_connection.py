@@ -42,7 +42,7 @@ def test_a_key_is_enough():
         conn_id="stripe",
         api_key=KEY,
         base_url="https://api.stripe.com",
-        stripe_version="2026-04-22.dahlia",
+        stripe_version=None,
         stripe_context=None,
         max_requests_per_second=20.0,
         request_timeout_seconds=60.0,

@@ -21,7 +21,7 @@ CONNECTION_TYPE = "reportrun"
 DEFAULT_BASE_URL = "https://api.stripe.com"
 DASHBOARD_URL = "https://dashboard.stripe.com"
 DEFAULT_STRIPE_VERSION = "2026-04-22.dahlia"
-"""The version that the API reference of report runs shows."""
+"""The version of a request that names none: the one in the API reference of report runs."""
 DEFAULT_REQUESTS_PER_SECOND = 20.0
 """Below the 25 requests per second and endpoint that https://docs.stripe.com/rate-limits names."""
 DEFAULT_REQUEST_TIMEOUT_SECONDS = 60.0
@@ -81,7 +81,8 @@ class ApiAccess:
     api_key: Secret = field(repr=False)
     base_url: str = DEFAULT_BASE_URL
     """Scheme, host and port; no trailing slash."""
-    stripe_version: str = DEFAULT_STRIPE_VERSION
+    stripe_version: str | None = None
+    """Overrides the version of each request; None keeps that."""
     stripe_context: str | None = None
     max_requests_per_second: float = DEFAULT_REQUESTS_PER_SECOND
     request_timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS
@@ -188,7 +189,7 @@ def _read(connection: AirflowConnection) -> ApiAccess:
         conn_id=connection.conn_id,
         api_key=api_key,
         base_url=base_url,
-        stripe_version=fields.header("stripe_version") or DEFAULT_STRIPE_VERSION,
+        stripe_version=fields.header("stripe_version"),
         stripe_context=fields.header("stripe_context"),
         max_requests_per_second=fields.number(
             "max_requests_per_second", DEFAULT_REQUESTS_PER_SECOND

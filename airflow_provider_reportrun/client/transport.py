@@ -20,8 +20,9 @@ from urllib.request import getproxies, proxy_bypass
 
 from airflow_provider_reportrun import __version__
 from airflow_provider_reportrun.client import telemetry
+from airflow_provider_reportrun.client.access import DEFAULT_STRIPE_VERSION
 from airflow_provider_reportrun.errors import InvalidInput, TransportError
-from airflow_provider_reportrun.protocol.messages import Request, Response
+from airflow_provider_reportrun.protocol.messages import STRIPE_CONTEXT, Request, Response
 
 if TYPE_CHECKING:
     import ssl
@@ -69,13 +70,13 @@ def api_headers(access: ApiAccess) -> dict[str, str]:
     Source: https://docs.stripe.com/api-v2-overview
     """
     headers = {
-        "Stripe-Version": access.stripe_version,
+        "Stripe-Version": access.stripe_version or DEFAULT_STRIPE_VERSION,
         "Accept": "application/json",
         "Accept-Encoding": "identity",
         "User-Agent": USER_AGENT,
     }
     if access.stripe_context:
-        headers["Stripe-Context"] = access.stripe_context
+        headers[STRIPE_CONTEXT] = access.stripe_context
     return headers
 
 
@@ -187,8 +188,8 @@ def _send(session: requests.Session, access: ApiAccess, request: Request) -> Res
             answer = session.request(
                 request.method,
                 access.base_url + request.path,
-                data=request.encoded_body(),
-                headers=_headers(request),
+                data=request.body and request.body.content,
+                headers=_headers(access, request, session.headers),
                 stream=True,
                 **network(access),
             )
@@ -465,8 +466,10 @@ async def _asend(
         async with session.request(
             request.method,
             access.base_url + request.path,
-            data=request.encoded_body(),
-            headers={**headers, **_headers(request), "Authorization": _bearer(access)},
+            data=request.body and request.body.content,
+            headers=_without_none(
+                {**headers, **_headers(access, request, headers), "Authorization": _bearer(access)}
+            ),
             allow_redirects=False,
             timeout=timeout,
         ) as answer:
@@ -498,10 +501,30 @@ _READ_HEADERS: Final = ("Request-Id", "Content-Type", "Stripe-Should-Retry", "Re
 """The headers of an answer that are read."""
 
 
-def _headers(request: Request) -> Mapping[str, str]:
-    if request.body is None:
-        return request.headers
-    return {**request.headers, "Content-Type": "application/json"}
+def _headers(
+    access: ApiAccess, request: Request, shared: Mapping[str, str | bytes]
+) -> dict[str, str | None]:
+    """
+    Return a request's own headers; the connection's version overrides the request's.
+
+    :param shared: the headers that all requests of the session have.
+    :return: None for one of those that the request does not have.
+    """
+    headers: dict[str, str | None] = dict(request.headers)
+    if version := access.stripe_version or request.stripe_version:
+        headers["Stripe-Version"] = version
+    if request.body is not None:
+        headers["Content-Type"] = request.body.content_type
+    account = str(shared.get(STRIPE_CONTEXT) or "")
+    # A path of several accounts, acct_1/acct_2, has no other header.
+    if request.account_header != STRIPE_CONTEXT and account and "/" not in account:
+        headers |= {request.account_header: account, STRIPE_CONTEXT: None}
+    return headers
+
+
+def _without_none(headers: Mapping[str, str | None]) -> dict[str, str]:
+    """Leave out what aiohttp, unlike requests, would not."""
+    return {name: value for name, value in headers.items() if value is not None}
 
 
 def _response(access: ApiAccess, body: _Body) -> Response:

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from airflow_provider_reportrun.errors import InvalidInput, UnexpectedAnswer
+from airflow_provider_reportrun.protocol.encoding import as_json
 from airflow_provider_reportrun.protocol.messages import Request
 from airflow_provider_reportrun.protocol.models import (
     Report,
@@ -59,7 +60,7 @@ def create_report_run(
             template=REPORT_RUNS,
             names={"report": report},
             headers={"Idempotency-Key": checked_key(idempotency_key)},
-            body=create_body(report, report_parameters, result_options),
+            body=as_json(create_body(report, report_parameters, result_options)),
         ),
         read=read_report_run,
         tried=f"create a report run of {report}",

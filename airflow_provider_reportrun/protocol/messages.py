@@ -10,10 +10,9 @@ dataclasses, and every DAG file pays for this import.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from airflow_provider_reportrun.protocol.metrics import Metric
 from airflow_provider_reportrun.text import WORD, one_line
@@ -23,17 +22,29 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+STRIPE_CONTEXT = "Stripe-Context"
+
+
+class Body(NamedTuple):
+    """The body of a request, as it is sent."""
+
+    content: bytes
+    content_type: str
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request to the API; the sender adds host, key and version."""
+    """One request to the API; the sender adds host and key."""
 
     method: str
     path: str
     """Begins with a slash, already percent-encoded."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: Any = None
-    """JSON values, or None for no body."""
+    body: Body | None = None
+    stripe_version: str | None = None
+    """The API's version that paths and fields are of; the connection's overrides it."""
+    account_header: str = STRIPE_CONTEXT
+    """The header that names the account, if the connection or the task names one."""
     template: str = ""
     """The path with names in place of ids, for traces."""
     names: Mapping[str, str] = field(default_factory=dict)
@@ -46,12 +57,6 @@ class Request:
     """
     seconds_left: float = field(default=float("inf"), compare=False)
     """How long the request may take in total; the connection may allow less."""
-
-    def encoded_body(self) -> bytes | None:
-        """Return the body as JSON in UTF-8; equal values give equal bytes."""
-        if self.body is None:
-            return None
-        return json.dumps(self.body, sort_keys=True, separators=(",", ":")).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

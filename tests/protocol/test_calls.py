@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from protocol.script import answer
 
 from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.protocol import calls
-from airflow_provider_reportrun.protocol.messages import Request, Response
+from airflow_provider_reportrun.protocol.messages import Response
 
 
 def create(report="balance_summary", result_options=None):
@@ -18,6 +20,11 @@ def create(report="balance_summary", result_options=None):
         result_options=result_options,
         idempotency_key="k",
     )
+
+
+def sent(call):
+    """Decode the body of a call."""
+    return json.loads(call.request.body.content)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +45,7 @@ def create(report="balance_summary", result_options=None):
 def test_an_id_is_one_segment_of_the_path(path, call):
     """Whatever an id holds, it cannot lead to another resource."""
     assert (call.request.method, call.request.path) == ("GET", path)
-    assert call.request.encoded_body() is None
+    assert call.request.body is None
 
 
 @pytest.mark.parametrize("value", ["", "  ", "\n", "a b", "a\tb", None, 5, True, ["a"]], ids=repr)
@@ -72,12 +79,12 @@ def test_what_is_no_id_is_refused(argument, ask, value):
 )
 def test_options_are_sent(expected, given):
     """Flags may be text, which is what a template renders to."""
-    assert expected == create(result_options=given).request.body["result_options"]
+    assert expected == sent(create(result_options=given))["result_options"]
 
 
 def test_no_options_are_not_sent():
     """None leaves the field out, so that it is part of no key."""
-    assert "result_options" not in create().request.body
+    assert "result_options" not in sent(create())
 
 
 @pytest.mark.parametrize(
@@ -98,14 +105,6 @@ def test_options_that_the_api_does_not_have_are_refused(named, given):
     """The error names the field."""
     with pytest.raises(InvalidInput, match=rf"^{named} "):
         create(result_options=given)
-
-
-def test_the_same_values_are_the_same_bytes():
-    """A repeat of an idempotency key must not differ, however its mapping is ordered."""
-    one = Request(method="POST", path="/", body={"a": ["é", None], "b": {"d": 1, "c": True}})
-    two = Request(method="POST", path="/", body={"b": {"c": True, "d": 1}, "a": ["é", None]})
-    assert one.encoded_body() == two.encoded_body()
-    assert one.encoded_body() == b'{"a":["\\u00e9",null],"b":{"c":true,"d":1}}'
 
 
 @pytest.mark.parametrize(

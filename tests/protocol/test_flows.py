@@ -175,7 +175,7 @@ def test_an_unknown_status_is_unfinished(world):
     assert world.carry_out(flow, run("queued"), run("paused"), run("succeeded")).is_finished
     bounded = flows.await_finished("reprun_1", patience=patience(600), **world.here)
     with pytest.raises(DeadlinePassed):
-        world.carry_out(bounded, then=run("canceled"))
+        world.carry_out(bounded, then=run("queued"))
 
 
 def test_each_status_is_told_once(world, caplog):
@@ -302,7 +302,9 @@ def test_an_order_is_one_post(world):
     assert (found.id, found.status) == ("reprun_1", "running")
     assert (request.method, request.path) == ("POST", "/v2/reporting/report_runs")
     assert request.headers == {"Idempotency-Key": "first"}
-    assert request.body == {"report": "balance_summary", "report_parameters": {"currency": "eur"}}
+    assert request.body.content == (
+        b'{"report":"balance_summary","report_parameters":{"currency":"eur"}}'
+    )
 
 
 @pytest.mark.parametrize("said", [FULL, BUSY], ids=["capacity", "limiter"])
