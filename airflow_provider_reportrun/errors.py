@@ -20,6 +20,7 @@ All errors of this package, as one tree that does not depend on Airflow.
     ├── DataNotAvailable        the API does not hold the interval's data yet
     ├── DataWindowUnknown       the API does not say which data a report has
     ├── ReportRunFailed         the report run ended in ``failed``
+    │   └── ReportRunCanceled   or in ``canceled``
     ├── DeadlinePassed          the wait reached its deadline
     ├── DownloadRefused         a result URL must not be followed
     ├── ResultCorrupt           a result file differs from what was announced
@@ -201,6 +202,10 @@ class ReportRunFailed(ReportRunError):
     """``status_details.failed.error_code``, such as ``internal_error``."""
     error_message: str | None = None
     """``status_details.failed.error_message``."""
+
+
+class ReportRunCanceled(ReportRunFailed):
+    """A report run was canceled at Stripe, on purpose: no other one is created in its place."""
 
 
 class DeadlinePassed(ReportRunError):

@@ -60,7 +60,7 @@ def test_a_key_that_is_repeated_is_cut_out(body):
         with transport.new_session(access) as session:
             response = transport.send(session, access, calls.get_report("r").request)
     with pytest.raises(ApiError) as caught:
-        read_json(response, "get a report")
+        read_json(response, "get a report", "more")
     assert "400 Key *** is unlucky." in str(caught.value)
     assert caught.value.request_id == "req_***"
 

@@ -34,7 +34,13 @@ from airflow_provider_reportrun.text import MESSAGE, WORD, one_line, sentence
 if TYPE_CHECKING:
     from airflow_provider_reportrun.protocol.messages import Response
 
-CAPACITY_CODE = "report_run_rate_limit_exceeded"
+CAPACITY_CODES = "_rate_limit_exceeded"
+"""
+How the codes end that say that there are too many runs at once: ``report_run_rate_limit_exceeded``,
+``query_run_rate_limit_exceeded``. Too many requests have the codes ``rate_limit`` or none.
+"""
+SQL_CODE = "query_run_invalid_sql"
+"""Of a query, whose text may hold any words."""
 IDEMPOTENCY_CODE = "idempotency_error"
 """v2 sends it as ``code``, v1 as ``type``."""
 KEY_IN_USE_CODE = "idempotency_key_in_use"
@@ -70,7 +76,7 @@ _BY_STATUS: Mapping[int, tuple[type[ApiError], str]] = {
     HTTPStatus.FORBIDDEN: (
         PermissionDenied,
         (
-            "A restricted key needs reporting_read to read and reporting_write to create; "
+            "A restricted key needs {needs}; "
             "a key of an organisation or platform also needs a Stripe-Context "
             "(stripe_context of the connection or the task)."
         ),
@@ -108,12 +114,13 @@ _AT_WORK = (ServerError, "An earlier request under this key is still in progress
 _SERVER = (ServerError, "The API failed; try again later.")
 
 
-def read_json(response: Response, tried: str) -> Any:
+def read_json(response: Response, tried: str, needs: str) -> Any:
     """
     Read a successful answer.
 
     :param tried: what was tried, on what, for the error's message: ``"create a report run of
         balance_summary"``.
+    :param needs: what a restricted key needs, for the error's message: ``Call.needs``.
     :return: decoded JSON.
     :raises ApiError: if the API refused; the subclass says why.
     :raises DataNotAvailable: if it refused an interval that ends after its data.
@@ -125,7 +132,7 @@ def read_json(response: Response, tried: str) -> Any:
     said = _said(data)
     is_refusal = response.status >= HTTPStatus.BAD_REQUEST
     if is_refusal and (said is not None or response.status in _OUTAGE):
-        raise _refusal(response, said or _Said(), tried)
+        raise _refusal(response, said or _Said(), tried, needs)
     content_type = one_line(response.headers.get("Content-Type") or "no content type", 100)
     came = "other JSON than the API's" if isinstance(data, dict) else f"{content_type}, not JSON"
     raise UnexpectedAnswer(
@@ -170,12 +177,13 @@ def _said(data: Any) -> _Said | None:
     )
 
 
-def _refusal(response: Response, said: _Said, tried: str) -> ReportRunError:
+def _refusal(response: Response, said: _Said, tried: str, needs: str) -> ReportRunError:
     kind, advice = _meaning(response.status, said)
+    if kind is PermissionDenied:
+        advice = advice.format(needs=needs)
     words = ": ".join(filter(None, (said.code, said.message))) or "no message"
     told = f"Tried to {tried}: the API answered {response.status} {sentence(words[:MESSAGE])}"
-    is_of_data = _OF_DATA.search(f"{said.param} {said.message}") is not None
-    if kind is InvalidRequest and is_of_data and _NOT_YET.search(said.message):
+    if kind is InvalidRequest and _is_not_yet(said):
         return DataNotAvailable(
             f"{told} Wait with wait_for_data=True or a ReportDataSensor.",
             available_through=_through(said.message),
@@ -197,13 +205,19 @@ def _refusal(response: Response, said: _Said, tried: str) -> ReportRunError:
     return kind(f"{told} {advice}", **facts)
 
 
+def _is_not_yet(said: _Said) -> bool:
+    is_of_data = _OF_DATA.search(f"{said.param} {said.message}") is not None
+    is_late = _NOT_YET.search(said.message) is not None
+    return said.code != SQL_CODE and is_of_data and is_late
+
+
 def _meaning(status: int, said: _Said) -> tuple[type[ApiError], str]:
     if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT}:
         if _is_in_use(said):
             return _AT_WORK
         if IDEMPOTENCY_CODE in {said.code, said.type}:
             return _IDEMPOTENCY
-    if status == HTTPStatus.TOO_MANY_REQUESTS and said.code == CAPACITY_CODE:
+    if status == HTTPStatus.TOO_MANY_REQUESTS and said.code.endswith(CAPACITY_CODES):
         return _CAPACITY
     is_missing = status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}
     if is_missing and said.message.lower().startswith(_UNKNOWN_PATH):

@@ -94,7 +94,7 @@ def ask(
 
 def _read(call: Call[T], response: Response) -> T:
     """Read an answer; an error about its content names the request and its id at Stripe."""
-    data = read_json(response, call.tried)
+    data = read_json(response, call.tried, call.needs)
     try:
         return call.read(data)
     except UnexpectedAnswer as error:

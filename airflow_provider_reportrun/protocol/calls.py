@@ -1,8 +1,7 @@
 """
-The operations of the API: what is sent, and how the answer is read.
+The operations of the API, the same for every generation: what is sent, and how it is read.
 
-Together with ``models.py`` this is where other generations of the API (``/v2/data``, ``/v1``) would
-be added, because they differ only in paths and shapes.
+What differs between generations is asked of a ``Generation``.
 """
 
 from __future__ import annotations
@@ -10,23 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from airflow_provider_reportrun.errors import InvalidInput, UnexpectedAnswer
-from airflow_provider_reportrun.protocol.encoding import as_json
+from airflow_provider_reportrun.protocol.encoding import item_path, with_query
+from airflow_provider_reportrun.protocol.generations import DEFAULT, named
 from airflow_provider_reportrun.protocol.messages import Request
-from airflow_provider_reportrun.protocol.models import (
-    Report,
-    ReportRun,
-    read_report,
-    read_report_run,
+from airflow_provider_reportrun.protocol.requests import (
+    QueryRequest,
+    ReportRequest,
+    RunRequest,
+    checked_flags,
 )
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from airflow_provider_reportrun.protocol.generation import Generation, ReportPage, RunPage
+    from airflow_provider_reportrun.protocol.models import Report, ReportRun
 
 T = TypeVar("T")
 
-REPORT_RUNS = "/v2/reporting/report_runs"
-REPORTS = "/v2/reporting/reports"
+NEVER = float("inf")
 LONGEST_KEY = 255
 """The most characters that the API accepts in an idempotency key."""
 
@@ -39,108 +43,161 @@ class Call(Generic[T]):
     read: Callable[[Any], T]
     tried: str
     """Continues "Tried to ..." in error messages."""
+    needs: str
+    """What a restricted key needs; continues "A restricted key needs" in error messages."""
 
 
-def create_report_run(
-    *,
-    report: str,
-    report_parameters: Mapping[str, Any],
-    result_options: Mapping[str, Any] | None,
-    idempotency_key: str,
-) -> Call[ReportRun]:
+def create_run(api: Generation, request: RunRequest, key: str) -> Call[ReportRun]:
     """
-    Create a report run, or get the one that the key already belongs to.
+    Create a run, or get the one that the key already belongs to.
 
-    Source: https://docs.stripe.com/api/v2/reporting/report-runs/create
+    Whether the answer is the run as it is now, says ``api.idempotency``.
+
+    :param key: the idempotency key.
+    :raises InvalidInput: if the key or the request is not valid, or is not one for this generation.
     """
+    body = api.encode(api.create_body(request))
+    names = {} if isinstance(request, QueryRequest) else {"report": request.report}
+    of = "".join(f" of {report}" for report in names.values())
     return Call(
         request=Request(
             method="POST",
-            path=REPORT_RUNS,
-            template=REPORT_RUNS,
-            names={"report": report},
-            headers={"Idempotency-Key": checked_key(idempotency_key)},
-            body=as_json(create_body(report, report_parameters, result_options)),
+            path=api.runs_path,
+            template=api.runs_path,
+            names=names,
+            headers={"Idempotency-Key": checked_key(key)},
+            stripe_version=api.stripe_version,
+            account_header=api.account_header,
+            body=body,
         ),
-        read=read_report_run,
-        tried=f"create a report run of {report}",
+        read=api.read_run,
+        tried=f"create a {api.noun}{of}",
+        needs=api.permissions.needs,
     )
 
 
-def create_body(
-    report: str, report_parameters: Mapping[str, Any], result_options: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def get_run(api: Generation, run_id: str, *, columns: bool = False) -> Call[ReportRun]:
     """
-    Build the body of a create, as JSON values.
+    Get a run as it is now; the URL of a succeeded one is fresh.
 
-    :raises InvalidInput: if the report id or ``result_options`` is not valid.
+    :param columns: whether to request the result's columns too, if the generation does not always
+        return them. Some versions of the API refuse the request.
+    :raises InvalidInput: if the id is not valid.
     """
-    body = {"report": checked_id(report, "report"), "report_parameters": dict(report_parameters)}
-    if result_options is not None:
-        body["result_options"] = checked_options(result_options)
-    return body
-
-
-def get_report_run(report_run_id: str, *, with_schema: bool = False) -> Call[ReportRun]:
-    """
-    Get a report run as it is now; a succeeded one has a fresh URL.
-
-    :param with_schema: whether to request the result's columns too. Previews of the API support
-        this since June 2026; other versions may refuse the request.
-
-    Source: https://docs.stripe.com/api/v2/reporting/report-runs/retrieve; Stripe OpenAPI,
-    ``GetV2ReportingReportRunsId``, ``include``.
-    """
-    report_run_id = checked_id(report_run_id, "report_run_id")
-    query = f"?{urlencode({'include[0]': 'result.file.schema'})}" if with_schema else ""
-    return Call(
-        request=Request(
-            method="GET",
-            path=f"{REPORT_RUNS}/{quote(report_run_id, safe='')}{query}",
-            template=f"{REPORT_RUNS}/{{report_run_id}}",
-            names={"report_run_id": report_run_id},
-        ),
-        read=partial(_read_report_run, report_run_id),
-        tried=f"get report run {report_run_id}",
+    name = f"{api.noun.replace(' ', '_')}_id"
+    run_id = checked_id(run_id, name)
+    return _get(
+        api,
+        item_path(api.runs_path, run_id, api.columns_query if columns else None),
+        read=partial(_read_run, api, run_id),
+        tried=f"get {api.noun} {run_id}",
+        template=f"{api.runs_path}/{{{name}}}",
+        names={name: run_id},
     )
 
 
-def _read_report_run(report_run_id: str, data: Any) -> ReportRun:
+def _read_run(api: Generation, run_id: str, data: Any) -> ReportRun:
     """
-    Read the report run that was requested.
+    Read the run that was requested.
 
     :raises UnexpectedAnswer: if it is another one, whose file would land under the wrong name.
     """
-    run = read_report_run(data)
-    if run.id != report_run_id:
+    run = api.read_run(data)
+    if run.id != run_id:
         raise UnexpectedAnswer(
-            f"the answer is about another report run, {run.id!r}. "
+            f"the answer is about another {api.noun}, {run.id!r}. "
             "Check the connection's host, and any proxy or cache on the way."
         )
     return run
 
 
-def get_report(report_id: str, *, fresh_since: float = float("inf")) -> Call[Report]:
+def list_runs(api: Generation, *, since: datetime, after: str | None = None) -> Call[RunPage]:
     """
-    Get a report template: its parameters, and which data it has.
+    Get a page of the runs of an account, newest first.
+
+    :param since: aware; the creation of the oldest run that is wanted.
+    :param after: ``next_after`` of the page before; None for the first page.
+    :raises InvalidInput: if this generation has no list of runs.
+    """
+    if api.run_listing is None:
+        raise InvalidInput(f"api={api.name!r} has no list of {api.noun}s: get each by its id.")
+    return _get(
+        api,
+        with_query(api.runs_path, api.run_listing.query(since, after)),
+        read=api.run_listing.read,
+        tried=f"list {api.noun}s",
+        template=api.runs_path,
+    )
+
+
+def get_report(
+    api: Generation | str, report: str = "", *, fresh_since: float = NEVER
+) -> Call[Report]:
+    """
+    Get a report's definition: its parameters, and which data it has.
 
     :param fresh_since: monotonic seconds; another conversation's answer of that time or later will
         do. By default none will.
-
-    Source: https://docs.stripe.com/api/v2/reporting/reports/retrieve
+    :raises InvalidInput: if the report is not valid, or this generation has no reports.
+    :raises NotFound: by ``read``, if the report is named and there is none of this name.
     """
-    report_id = checked_id(report_id, "report")
-    return Call(
-        request=Request(
-            method="GET",
-            path=f"{REPORTS}/{quote(report_id, safe='')}",
-            template=f"{REPORTS}/{{report}}",
-            names={"report": report_id},
-            fresh_since=fresh_since,
-        ),
-        read=read_report,
-        tried=f"get report {report_id}",
+    from airflow_provider_reportrun.protocol.generation import Generation
+
+    if not isinstance(api, Generation):  # then it is a report of v2.reporting
+        return get_report(named(DEFAULT), api, fresh_since=fresh_since)
+    if api.lookup is None:
+        raise InvalidInput(f"api={api.name!r} has no report definitions: use another api.")
+    found = api.lookup(report)
+    return _get(
+        api,
+        found.path,
+        read=found.read,
+        tried=f"get report {report.strip()}",
+        template=found.template,
+        names={"report": report.strip()},
+        fresh_since=fresh_since,
     )
+
+
+def list_reports(api: Generation, page: str | None = None) -> Call[ReportPage]:
+    """
+    Get a page of the reports that an account may run.
+
+    :param page: ``next_page`` of the page before; None for the first page.
+    :raises InvalidInput: if this generation has no list of reports.
+    """
+    if api.report_listing is None:
+        raise InvalidInput(f"api={api.name!r} has no list of reports: see {api.docs}.")
+    path = api.report_listing.path(page)
+    return _get(
+        api,
+        path,
+        read=api.report_listing.read,
+        tried="list reports",
+        template=path.partition("?")[0],
+    )
+
+
+def _get(
+    api: Generation,
+    path: str,
+    *,
+    read: Callable[[Any], T],
+    tried: str,
+    template: str,
+    names: Mapping[str, str] | None = None,
+    fresh_since: float = NEVER,
+) -> Call[T]:
+    request = Request(
+        method="GET",
+        path=path,
+        template=template,
+        names=names or {},
+        stripe_version=api.stripe_version,
+        account_header=api.account_header,
+        fresh_since=fresh_since,
+    )
+    return Call(request=request, read=read, tried=tried, needs=api.permissions.needs)
 
 
 def is_nothing(value: Any) -> bool:
@@ -208,21 +265,37 @@ def key_if_any(value: Any, name: str) -> str | None:  # noqa: ARG001 - the signa
     return None if is_nothing(value) else checked_key(value)
 
 
+# For those who know no generation yet; all of it is about v2.reporting.
+
+
+def create_report_run(
+    *,
+    report: str,
+    report_parameters: Mapping[str, Any],
+    result_options: Mapping[str, Any] | None,
+    idempotency_key: str,
+) -> Call[ReportRun]:
+    """Create a report run as ``create_run`` does."""
+    request = ReportRequest(report, report_parameters, result_options)
+    return create_run(named(DEFAULT), request, idempotency_key)
+
+
+def create_body(
+    report: str, report_parameters: Mapping[str, Any], result_options: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Build the body of a create, as ``Generation.create_body`` does."""
+    return named(DEFAULT).create_body(ReportRequest(report, report_parameters, result_options))
+
+
+def get_report_run(report_run_id: str, *, with_schema: bool = False) -> Call[ReportRun]:
+    """Get a report run as ``get_run`` does."""
+    return get_run(named(DEFAULT), report_run_id, columns=with_schema)
+
+
 def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     Check ``result_options`` before they are sent.
 
     :raises InvalidInput: if there is another option, or its value is not a flag.
     """
-    if not isinstance(options, Mapping) or set(options) - {"compress_file"}:
-        raise InvalidInput(f"result_options accepts only compress_file, not {options!r}.")
-    checked = {name: _FLAGS.get(str(value).lower()) for name, value in options.items()}
-    if None in checked.values():
-        raise InvalidInput(
-            f"compress_file must be True or False, not {options['compress_file']!r}."
-        )
-    return checked
-
-
-_FLAGS = {"true": True, "false": False}
-"""Also as text, because templates render to text."""
+    return checked_flags(options, "compress_file")

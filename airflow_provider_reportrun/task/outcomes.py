@@ -140,7 +140,7 @@ def _clear_the_create(error: ReportRunFailed) -> ReportRunFailed:
     message = (
         f"{error.message} Trying again does not help: clear the task that created the report run."
     )
-    again = ReportRunFailed(message, **{**error.facts, "transient": False})
+    again = type(error)(message, **{**error.facts, "transient": False})
     return again.with_traceback(error.__traceback__)
 
 

@@ -41,7 +41,7 @@ NO_ACCESS = "Permission denied. Api key does not have permission to access accou
 def error_of(response):
     """Give the error that an answer means."""
     with pytest.raises((ApiError, UnexpectedAnswer)) as raised:
-        read_json(response, "get report run reprun_1")
+        read_json(response, "get report run reprun_1", "more")
     return raised.value
 
 
@@ -52,7 +52,7 @@ def v1(kind):
 
 def test_a_good_answer_is_its_json():
     """Whatever fields it has."""
-    assert read_json(answer(200, {"id": "a", "new": [1]}), "ask") == {"id": "a", "new": [1]}
+    assert read_json(answer(200, {"id": "a", "new": [1]}), "ask", "more") == {"id": "a", "new": [1]}
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,7 @@ def test_a_good_answer_is_its_json():
         (ServerError, refusal(409, "idempotency_conflict")),
         (ServerError, answer(409, v1("invalid_request_error"))),
         (CapacityExceeded, refusal(429, CAPACITY)),
+        (CapacityExceeded, refusal(429, "query_run_rate_limit_exceeded")),
         (RateLimited, refusal(429, "lock_timeout")),
         (RateLimited, answer(429, v1("rate_limit"))),
         (RateLimited, answer(429, b"")),
@@ -224,7 +225,7 @@ def test_data_that_are_not_there_yet_in_words(through, words):
     """The API has no code for it."""
     said = {"error": {"code": "invalid_fields", "message": f"Data for the report type x {words}"}}
     with pytest.raises(DataNotAvailable, match="wait_for_data=True") as raised:
-        read_json(answer(400, said, Request_Id="req_1"), "create a report run of x")
+        read_json(answer(400, said, Request_Id="req_1"), "create a report run of x", "more")
     assert through == raised.value.available_through
     assert raised.value.request_id == "req_1"
 
@@ -242,6 +243,23 @@ def test_a_feature_that_is_not_available_does_not_come_by_waiting(words):
     error = error_of(answer(400, {"error": {"code": "invalid_fields", "message": words}}))
     assert type(error) is InvalidRequest
     assert not error.transient
+
+
+def test_wrong_sql_does_not_come_right_by_waiting():
+    """Its words are the user's own, so they mean nothing here."""
+    message = "line 1:8: Column 'data available through 2026-11-02T00:00:00Z' cannot be resolved"
+    error = {"code": "query_run_invalid_sql", "message": message}
+    with pytest.raises(InvalidRequest, match="line 1:8") as raised:
+        read_json(answer(400, {"error": error}), "create a query run", "more")
+    assert not raised.value.transient
+
+
+@pytest.mark.parametrize("needs", ["data_reports_read to read and to create", "{odd} 50 %"])
+def test_a_refused_key_learns_what_it_needs(needs):
+    """By the names that the generation's permissions have at Stripe."""
+    with pytest.raises(PermissionDenied) as raised:
+        read_json(refusal(403), "get report run rrun_1", needs)
+    assert f"A restricted key needs {needs}; a key of an organisation" in raised.value.message
 
 
 def test_an_interval_before_the_first_data_is_refused_for_good():

@@ -12,7 +12,8 @@ from airflow_provider_reportrun.errors import ReportRunError, from_json, to_json
 from airflow_provider_reportrun.protocol import calls
 from airflow_provider_reportrun.protocol.answers import read_json
 from airflow_provider_reportrun.protocol.checks import check_parameters
-from airflow_provider_reportrun.protocol.models import read_report, read_report_run
+from airflow_provider_reportrun.protocol.generations.v2_reporting import read_report
+from airflow_provider_reportrun.protocol.generations.v2_reporting import read_run as read_report_run
 from airflow_provider_reportrun.triggers.report_run import resumed_after_data, resumed_report_run_id
 
 CASES = 3000
@@ -102,7 +103,7 @@ def refused(rng, data):
     status = rng.choice([200, 201, 302, 400, 401, 403, 404, 405, 409, 422, 429, 500, 503])
     headers = {"Request_Id": rng.choice(["req_1", "\udc80", "x" * 5000]), "Retry_After": "1e99"}
     response = answer(status, json.dumps(data).encode(), Content_Type="\udcff\n", **headers)
-    return read_json(response, "ask") and None
+    return read_json(response, "ask", "more") and None
 
 
 def fits(value):

@@ -24,7 +24,7 @@ from airflow_provider_reportrun.protocol.checks import (
     not_available,
 )
 from airflow_provider_reportrun.protocol.flows import Patience
-from airflow_provider_reportrun.protocol.models import read_report
+from airflow_provider_reportrun.protocol.generations.v2_reporting import read_report
 from airflow_provider_reportrun.protocol.retry import Pace
 
 FIRST = datetime(2020, 1, 1, tzinfo=timezone.utc)

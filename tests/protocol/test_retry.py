@@ -28,7 +28,7 @@ def error_of(response):
     if isinstance(response, ReportRunError):
         return response
     with pytest.raises(ReportRunError) as raised:
-        read_json(response, "ask")
+        read_json(response, "ask", "more")
     return raised.value
 
 

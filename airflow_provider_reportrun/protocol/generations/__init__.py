@@ -1,0 +1,42 @@
+"""The generations of the API, by name; each is imported when it is first needed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from airflow_provider_reportrun.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from airflow_provider_reportrun.protocol.generation import Generation
+
+DEFAULT: Final = "v2.reporting"
+"""The generation of a connection that names none, and of a trigger row without one, for ever."""
+NAMES: Final = (DEFAULT, "v2.data", "v1")
+"""What ``api`` takes."""
+_QUERY_RUNS: Final = ("v2.data.query_runs", "v2.reporting.query_runs")
+"""``Generation.queries`` of others; trigger rows hold them too."""
+
+
+def named(name: str) -> Generation:
+    """
+    Return a generation.
+
+    :param name: one of ``NAMES``, or the ``queries`` of such a generation.
+    :raises InvalidInput: if there is none of this name; names those that there are.
+    """
+    if name not in NAMES and name not in _QUERY_RUNS:
+        raise InvalidInput(f"api must be {', '.join(NAMES[:-1])} or {NAMES[-1]}, not {name!r}.")
+    found: Generation = import_module(f"{__name__}.{name.replace('.', '_')}").GENERATION
+    return found
+
+
+def queries_of(api: Generation) -> Generation:
+    """
+    Return the generation of a generation's query runs.
+
+    :raises InvalidInput: if it has none.
+    """
+    if api.queries is None:
+        raise InvalidInput(f"api={api.name!r} has no SQL queries: use api='v2.data'.")
+    return named(api.queries)
