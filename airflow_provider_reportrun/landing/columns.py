@@ -21,19 +21,24 @@ log = logging.getLogger(__name__)
 
 TEXT: Final = "varchar"
 DECIMAL: Final = "decimal(38,18)"
-"""The type that an announced ``double`` lands as: 20 digits before the point and 18 after it."""
+"""The type that announced money lands as: 20 digits before the point and 18 after it."""
 TYPES: Final = ("bigint", "boolean", "date", "decimal", "double", "timestamp", "timestamptz", TEXT)
 _ANNOUNCED: Final = {
     "bigint": "bigint",
     "boolean": "boolean",
+    "date": "date",
+    "datetime": "timestamp",
+    "decimal": DECIMAL,
     "double": DECIMAL,  # used for money, and a float cannot represent 0.10
+    "integer": "bigint",
     "timestamp": "timestamp",
     "varchar": TEXT,
 }
 """
 The type that the API announces: the type that it lands as.
 
-Source: Stripe OpenAPI, ``v2.reporting.report_run``, ``result.file.schema[].type``.
+Source: Stripe OpenAPI, ``v2.reporting.report_run``, ``result.file.schema[].type``; stripe-python
+16.1.0a4, ``v2/data/_report_run.py``, ``Result.File.Column.type``.
 """
 _LOOKS: Final = {"<": "XML or HTML", "{": "JSON", "[": "JSON"}
 """First character: the format that such a file probably is."""

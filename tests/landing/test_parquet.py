@@ -156,6 +156,10 @@ def test_a_text_at_the_edge_of_a_block(convert, text, monkeypatch):
         ),
         (Decimal("0.30000000000000004"), "0.30000000000000004", "double"),
         (Decimal("0.00001"), "1E-5", "double"),
+        (Decimal("0.1"), "0.10", "decimal"),
+        (-9223372036854775808, "-9223372036854775808", "integer"),
+        (date(2026, 10, 26), "2026-10-26", "date"),
+        (datetime(2026, 10, 26), "2026-10-26 00:00:00", "datetime"),  # noqa: DTZ001
         (datetime(2026, 10, 26), "2026-10-26 00:00:00", "timestamp"),  # noqa: DTZ001
         (datetime(2026, 10, 26, 1, 2, 3, 456000), "2026-10-26T01:02:03.456", "timestamp"),  # noqa: DTZ001
         ("1", "1", "varchar"),
