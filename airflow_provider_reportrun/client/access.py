@@ -10,11 +10,14 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from airflow_provider_reportrun.errors import InvalidInput
+from airflow_provider_reportrun.protocol.generations import DEFAULT as DEFAULT_API
+from airflow_provider_reportrun.protocol.generations import NAMES as APIS
 from airflow_provider_reportrun.secret import Secret
 
 CONNECTION_TYPE = "reportrun"
@@ -46,6 +49,7 @@ class AirflowConnection(Protocol):
 
 
 EXTRAS = (
+    "api",
     "stripe_version",
     "stripe_context",
     "max_requests_per_second",
@@ -81,6 +85,8 @@ class ApiAccess:
     api_key: Secret = field(repr=False)
     base_url: str = DEFAULT_BASE_URL
     """Scheme, host and port; no trailing slash."""
+    api: str = DEFAULT_API
+    """The generation of the API, as in ``protocol.generations``, unless a task names another."""
     stripe_version: str | None = None
     """Overrides the version of each request; None keeps that."""
     stripe_context: str | None = None
@@ -189,6 +195,7 @@ def _read(connection: AirflowConnection) -> ApiAccess:
         conn_id=connection.conn_id,
         api_key=api_key,
         base_url=base_url,
+        api=fields.choice("api", APIS) or DEFAULT_API,
         stripe_version=fields.header("stripe_version"),
         stripe_context=fields.header("stripe_context"),
         max_requests_per_second=fields.number(
@@ -371,6 +378,13 @@ class _Fields:
         text = self.text(name)
         if text is not None and not text.isascii():
             raise self.bad(name, "must be ASCII text, because it is sent as a header")
+        return text
+
+    def choice(self, name: str, choices: Sequence[str]) -> str | None:
+        text = self.text(name)
+        if text is not None and text not in choices:
+            words = f"{', '.join(choices[:-1])} or {choices[-1]}"
+            raise self.bad(name, f"must be {words}; it is another text of {len(text)} characters")
         return text
 
     def proxy(self, name: str) -> Secret | None:

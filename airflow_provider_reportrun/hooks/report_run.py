@@ -40,6 +40,7 @@ from airflow_provider_reportrun.protocol import asking, calls, flows
 from airflow_provider_reportrun.protocol.asking import Patience, ask
 from airflow_provider_reportrun.protocol.calls import is_nothing, required
 from airflow_provider_reportrun.protocol.drivers import WouldWait, adrive, drive
+from airflow_provider_reportrun.protocol.generations import named
 from airflow_provider_reportrun.protocol.interval import INTERVAL_END, half_open, missed_midnight
 from airflow_provider_reportrun.protocol.interval import report_parameters as checked_parameters
 from airflow_provider_reportrun.protocol.messages import (
@@ -51,6 +52,7 @@ from airflow_provider_reportrun.protocol.messages import (
     TakeTurn,
     WaitBegins,
 )
+from airflow_provider_reportrun.protocol.requests import ReportRequest
 from airflow_provider_reportrun.protocol.retry import Pace
 from airflow_provider_reportrun.task.waiting import DAY_SECONDS, POLL_INTERVAL_SECONDS, seconds
 
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from airflow_provider_reportrun.client.transport import Stream
+    from airflow_provider_reportrun.protocol.generation import Generation
     from airflow_provider_reportrun.protocol.messages import Flow, Pause, Request, Response
     from airflow_provider_reportrun.protocol.models import (
         Report,
@@ -101,7 +104,10 @@ class ReportRunHook(BaseHook):
     :param reportrun_conn_id: the connection.
     :param stripe_context: the account that the reports are about; overrides the connection's. None,
         or what a template renders to without a value, keeps that.
-    :raises InvalidInput: if ``reportrun_conn_id`` is empty, or ``stripe_context`` cannot be used.
+    :param api: the generation of the API, ``"v2.reporting"``, ``"v2.data"`` or ``"v1"``; overrides
+        the connection's.
+    :raises InvalidInput: if ``reportrun_conn_id`` is empty, or ``stripe_context`` or ``api`` cannot
+        be used.
     """
 
     conn_name_attr = "reportrun_conn_id"
@@ -114,11 +120,13 @@ class ReportRunHook(BaseHook):
         reportrun_conn_id: str = default_conn_name,
         *,
         stripe_context: str | None = None,
+        api: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.reportrun_conn_id: str = required(reportrun_conn_id, "reportrun_conn_id")
         self.stripe_context = _checked_context(stripe_context)
+        self._api = None if is_nothing(api) else named(str(api))
         self._session: requests.Session | None = None
 
     @classmethod
@@ -170,6 +178,11 @@ class ReportRunHook(BaseHook):
         except Exception as error:  # noqa: BLE001 - whatever Airflow's side raises
             failure = _no_connection(self.reportrun_conn_id, type(error).__name__)
         raise failure
+
+    @property
+    def api(self) -> Generation:
+        """The generation of the API: the hook's, or the connection's."""
+        return self._api or named(self.access.api)
 
     @property
     def effective_context(self) -> str | None:
@@ -265,7 +278,9 @@ class ReportRunHook(BaseHook):
 
         Source: https://docs.stripe.com/api/v2/reporting/report-runs/create
         """
-        return self.converse(_creation(report, report_parameters, result_options, idempotency_key))
+        return self.converse(
+            _creation(self.api, report, report_parameters, result_options, idempotency_key)
+        )
 
     async def acreate_report_run(
         self,
@@ -277,7 +292,7 @@ class ReportRunHook(BaseHook):
     ) -> ReportRun:
         """Create a report run as ``create_report_run`` does, awaiting."""
         return await self.aconverse(
-            _creation(report, report_parameters, result_options, idempotency_key)
+            _creation(self.api, report, report_parameters, result_options, idempotency_key)
         )
 
     def get_report_run(self, report_run_id: str) -> ReportRun:
@@ -287,11 +302,11 @@ class ReportRunHook(BaseHook):
         :raises NotFound: if the key's account has no report run with this id.
         :raises ReportRunError: see the tree in ``errors.py``.
         """
-        return self.converse(ask(calls.get_report_run(report_run_id)))
+        return self.converse(ask(calls.get_run(self.api, report_run_id)))
 
     async def aget_report_run(self, report_run_id: str) -> ReportRun:
         """Get a report run as ``get_report_run`` does, awaiting."""
-        return await self.aconverse(ask(calls.get_report_run(report_run_id)))
+        return await self.aconverse(ask(calls.get_run(self.api, report_run_id)))
 
     def get_result_file(self, report_run_id: str) -> ResultFile | None:
         """
@@ -302,7 +317,7 @@ class ReportRunHook(BaseHook):
         :raises ReportRunError: see the tree in ``errors.py``.
         """
         try:
-            run = self.converse(ask(calls.get_report_run(report_run_id, with_schema=True)))
+            run = self.converse(ask(calls.get_run(self.api, report_run_id, columns=True)))
         except InvalidRequest as error:
             log.warning("The API does not return the columns of results: %s", error)
             run = self.get_report_run(report_run_id)
@@ -315,11 +330,11 @@ class ReportRunHook(BaseHook):
         :raises NotFound: if there is no such report.
         :raises ReportRunError: see the tree in ``errors.py``.
         """
-        return self.converse(ask(calls.get_report(report_id)))
+        return self.converse(ask(calls.get_report(self.api, report_id)))
 
     async def aget_report(self, report_id: str) -> Report:
         """Get a report template as ``get_report`` does, awaiting."""
-        return await self.aconverse(ask(calls.get_report(report_id)))
+        return await self.aconverse(ask(calls.get_report(self.api, report_id)))
 
     def wait_for_report_run(
         self,
@@ -384,7 +399,7 @@ class ReportRunHook(BaseHook):
         :return: whether the key can read report runs, and what to do if it cannot.
         """
         try:
-            probe = calls.get_report_run("reprun_connection_test")
+            probe = calls.get_run(self.api, "reprun_connection_test")
             self.converse(ask(probe, policy=asking.ONE_OF_MANY))
         except NotFound as error:
             if error.unknown_path or error.code not in _NO_SUCH_RUN:
@@ -397,14 +412,14 @@ class ReportRunHook(BaseHook):
             return False, str(error)
         finally:
             self.close()
-        return True, _works(self.access, self.effective_context)
+        return True, _works(self.access, self.api.permissions.needs, self.effective_context)
 
 
-def _works(access: ApiAccess, context: str | None) -> str:
+def _works(access: ApiAccess, needs: str, context: str | None) -> str:
     account = f"the account {context}" if context else "its account"
     return (
         f"The API at {access.base_url} knows this key, which may read report runs of {account}. "
-        "Only a create can show whether it may create them (reporting_write)."
+        f"Only a create can show whether it may create them: a restricted key needs {needs}."
     )
 
 
@@ -423,8 +438,7 @@ def _denied(error: PermissionDenied, context: str | None) -> str:
     or_account = ", or correct the field stripe_context" if context else ""
     return (
         f"The API knows this key, which may not read report runs{of_account}: give it the "
-        "permission reporting_read, and reporting_write to create them"
-        f"{or_account}. {error}"
+        f"permissions that are named below{or_account}. {error}"
     )
 
 
@@ -472,6 +486,7 @@ def _no_connection(
 
 
 def _creation(
+    api: Generation,
     report: str,
     report_parameters: Mapping[str, Any],
     result_options: Mapping[str, Any] | None,
@@ -482,11 +497,10 @@ def _creation(
     if midnight is not None:
         log.warning("%s", half_open(checked[INTERVAL_END], midnight))
     return ask(
-        calls.create_report_run(
-            report=report,
-            report_parameters=checked,
-            result_options=result_options,
-            idempotency_key=idempotency_key or str(uuid.uuid4()),
+        calls.create_run(
+            api,
+            ReportRequest(report, checked, result_options),
+            idempotency_key or str(uuid.uuid4()),
         ),
         policy=asking.UNTIL_DONE,
     )
