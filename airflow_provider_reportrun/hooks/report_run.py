@@ -184,6 +184,12 @@ class ReportRunHook(BaseHook):
         """The generation of the API: the hook's, or the connection's."""
         return self._api or named(self.access.api)
 
+    async def _aapi(self) -> Generation:
+        """Return ``api`` without blocking the event loop."""
+        if self._api is None:
+            self._api = named((await self._aaccess()).api)
+        return self._api
+
     @property
     def effective_context(self) -> str | None:
         """The account that the reports are about: the hook's, the connection's, or None."""
@@ -292,7 +298,9 @@ class ReportRunHook(BaseHook):
     ) -> ReportRun:
         """Create a report run as ``create_report_run`` does, awaiting."""
         return await self.aconverse(
-            _creation(self.api, report, report_parameters, result_options, idempotency_key)
+            _creation(
+                await self._aapi(), report, report_parameters, result_options, idempotency_key
+            )
         )
 
     def get_report_run(self, report_run_id: str) -> ReportRun:
@@ -306,7 +314,7 @@ class ReportRunHook(BaseHook):
 
     async def aget_report_run(self, report_run_id: str) -> ReportRun:
         """Get a report run as ``get_report_run`` does, awaiting."""
-        return await self.aconverse(ask(calls.get_run(self.api, report_run_id)))
+        return await self.aconverse(ask(calls.get_run(await self._aapi(), report_run_id)))
 
     def get_result_file(self, report_run_id: str) -> ResultFile | None:
         """
@@ -334,7 +342,7 @@ class ReportRunHook(BaseHook):
 
     async def aget_report(self, report_id: str) -> Report:
         """Get a report template as ``get_report`` does, awaiting."""
-        return await self.aconverse(ask(calls.get_report(self.api, report_id)))
+        return await self.aconverse(ask(calls.get_report(await self._aapi(), report_id)))
 
     def wait_for_report_run(
         self,
@@ -407,7 +415,7 @@ class ReportRunHook(BaseHook):
         except AuthenticationError as error:
             return False, f"The API at {self.access.base_url} does not know this key. {error}"
         except PermissionDenied as error:
-            return False, _denied(error, self.effective_context)
+            return False, _denied(error, self.api.permissions.needs, self.effective_context)
         except ReportRunError as error:
             return False, str(error)
         finally:
@@ -423,7 +431,7 @@ def _works(access: ApiAccess, needs: str, context: str | None) -> str:
     )
 
 
-def _denied(error: PermissionDenied, context: str | None) -> str:
+def _denied(error: PermissionDenied, needs: str, context: str | None) -> str:
     if error.context_missing and not context:
         return (
             "The API knows this key, which needs a Stripe-Context: fill in the field "
@@ -438,7 +446,7 @@ def _denied(error: PermissionDenied, context: str | None) -> str:
     or_account = ", or correct the field stripe_context" if context else ""
     return (
         f"The API knows this key, which may not read report runs{of_account}: give it the "
-        f"permissions that are named below{or_account}. {error}"
+        f"permission it needs ({needs}){or_account}. {error}"
     )
 
 
