@@ -3,7 +3,7 @@ Turn a ``Request`` into a ``Response``: blocking with requests, or awaiting with
 
 Only this module and ``guarded.py`` import these libraries. They do so only inside functions,
 because importing the operators must stay cheap. Redirects are never followed here, so the key is
-sent to the API's host only.
+sent only to the host of the request.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
     import aiohttp
     import requests
+    from requests.structures import CaseInsensitiveDict
 
     from airflow_provider_reportrun.client.access import ApiAccess
+    from airflow_provider_reportrun.protocol.generation import Generation
     from airflow_provider_reportrun.secret import Secret
 
 CHUNK_BYTES: Final = 1 << 16
@@ -96,18 +98,42 @@ def new_session(access: ApiAccess) -> requests.Session:
     if bundle and os.path.isfile(bundle):  # noqa: PTH113 - requests accepts folders too
         _trusting(bundle)
     session = new_bare_session()
-
-    def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = _bearer(access)
-        return request
-
-    session.auth = authorize
+    session.auth = _authorizing(access)
     session.headers.update(api_headers(access))
     return session
 
 
+def _authorizing(
+    access: ApiAccess,
+) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
+    def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = _bearer(access)
+        return request
+
+    return authorize
+
+
+def new_file_session(access: ApiAccess, api: Generation, account: str | None) -> requests.Session:
+    """
+    Open a blocking session with the key, for result files that need it.
+
+    :param account: the account that the report is about; None for the key's own.
+    :return: a session that the caller closes. It sends the key, so use it for one host only.
+
+    Source: https://docs.stripe.com/reports/api
+    """
+    session = new_bare_session()
+    session.auth = _authorizing(access)
+    shared = {STRIPE_CONTEXT: account} if account else {}
+    question = Request(
+        method="GET", path="", stripe_version=api.stripe_version, account_header=api.account_header
+    )
+    session.headers.update(_without_none({**shared, **_headers(access, question, shared)}))
+    return session
+
+
 def new_bare_session() -> requests.Session:
-    """Open a blocking session without the key, for result files."""
+    """Open a blocking session without the key, for result files whose URL is enough."""
     from http.cookiejar import DefaultCookiePolicy
 
     from airflow_provider_reportrun.client import guarded
@@ -258,7 +284,8 @@ def open_stream(
     """
     Request a result file and stream its bytes as they arrive, undecoded.
 
-    :param session: from ``new_bare_session``.
+    :param session: from ``new_bare_session``, or from ``new_file_session`` for a host that may get
+        the key.
     :param url: a credential: it appears in no error and no log line.
     :raises TransportError: if no answer arrived, or if the body is cut off while it is read.
     """
@@ -313,7 +340,7 @@ def _open_stream(
                 length = answer.raw.length_remaining
                 stream = Stream(
                     status=answer.status_code,
-                    headers=answer.headers,
+                    headers=_without_key(access, answer.headers),
                     chunks=chunks(),
                     length=length,
                     is_end_certain=length is not None or answer.raw.chunked,
@@ -322,6 +349,11 @@ def _open_stream(
         finally:
             with _unlogged():
                 answer.close()
+
+
+def _without_key(access: ApiAccess, headers: CaseInsensitiveDict[str]) -> CaseInsensitiveDict[str]:
+    """Cut the key out of headers in case the server echoes it."""
+    return type(headers)((name, access.api_key.cut(value)) for name, value in headers.items())
 
 
 def _host(url: str) -> str:

@@ -385,17 +385,23 @@ class ReportRunHook(BaseHook):
         return download_to_file(self, report_run_id, path)
 
     @contextmanager
-    def open_result(self, url: Secret, headers: Mapping[str, str]) -> Iterator[Stream]:
+    def open_result(
+        self, url: Secret, headers: Mapping[str, str], *, with_key: bool = False
+    ) -> Iterator[Stream]:
         """
-        Open a result file over a session without the key.
+        Open a result file over a session of its own.
 
         :param url: a credential, which is never logged; the caller has checked its host.
+        :param with_key: whether to send the API key, the version and the account; only for a host
+            that may get the key.
         :raises TransportError: if no answer arrived.
         """
         from airflow_provider_reportrun.client import transport
 
         with (
-            transport.new_bare_session() as session,
+            transport.new_file_session(self.access, self.api, self.effective_context)
+            if with_key
+            else transport.new_bare_session() as session,
             transport.open_stream(session, self.access, url, headers) as stream,
         ):
             yield stream

@@ -1,9 +1,12 @@
 """
 Fetch a result into a local file, and verify it against what the API announced.
 
-Each attempt gets the report run again, with a fresh URL, because URLs expire after five minutes. An
+Each attempt gets the report run again, with a fresh URL, because most URLs expire in minutes. An
 interrupted download is resumed if the server proves that the file is unchanged; otherwise it starts
 again.
+
+Some generations' files need the API key. It goes only to the API's own address and to the hosts
+that the generation names, which is decided for each redirect anew.
 """
 
 from __future__ import annotations
@@ -17,12 +20,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Protocol, TypeAlias
 from urllib.parse import urljoin
 
 from airflow_provider_reportrun.client.access import is_host
 from airflow_provider_reportrun.errors import (
+    AuthenticationError,
     DownloadRefused,
+    PermissionDenied,
     ReportRunError,
     ResultCorrupt,
     ResultGone,
@@ -42,6 +47,7 @@ from airflow_provider_reportrun.secret import Secret
 if TYPE_CHECKING:
     from airflow_provider_reportrun.client.access import ApiAccess
     from airflow_provider_reportrun.client.transport import Stream
+    from airflow_provider_reportrun.protocol.generation import Generation
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +64,8 @@ _PLAIN_URL: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 """A URL whose host all parsers agree on: no login, backslash, blank or escape before the path."""
+_PORTS: Final = {"http": 80, "https": 443}
+"""By scheme, the port of a URL that names none."""
 _STRONG_ETAG: Final = re.compile(r'"[\x21\x23-\x7e\x80-\xff]{0,256}"')
 """A validator that proves equality of all bytes; its length is bounded, because it is sent back."""
 _CONTENT_RANGE: Final = re.compile(
@@ -74,6 +82,10 @@ class ResultSource(Protocol):
     def access(self) -> ApiAccess:
         """What the connection says: address, key and allowed hosts."""
 
+    @property
+    def api(self) -> Generation:
+        """The generation of the API that the report run is of."""
+
     def get_report_run(self, report_run_id: str) -> ReportRun:
         """Get a report run with a fresh URL."""
 
@@ -81,9 +93,9 @@ class ResultSource(Protocol):
         """Get the result's facts with its columns, which only a conversion needs."""
 
     def open_result(
-        self, url: Secret, headers: Mapping[str, str]
+        self, url: Secret, headers: Mapping[str, str], *, with_key: bool
     ) -> AbstractContextManager[Stream]:
-        """Open a result file."""
+        """Open a result file, sending the API key only if told to."""
 
 
 def download(
@@ -105,6 +117,8 @@ def download(
     :raises ReportRunFailed: if the report run has no result because it failed.
     :raises ResultCorrupt: if the file is not what the API announced.
     :raises DownloadRefused: if the file would come from a host that is not allowed.
+    :raises AuthenticationError: if the file needs the API key, and its host does not accept it.
+    :raises PermissionDenied: if the file needs the API key, which may not read files.
     :raises LandingFailed: if the file cannot be written.
     :raises ReportRunError: if the API or the host of the file cannot be reached.
     """
@@ -303,16 +317,19 @@ class _Progress:
 def _opened(source: ResultSource, url: Secret, headers: Mapping[str, str]) -> Iterator[Stream]:
     """Open a result file, following redirects to allowed hosts."""
     for _ in range(MOST_REDIRECTS + 1):
-        host = _allowed_host(source.access, url)
-        with source.open_result(url, headers) as stream:
+        origin = _allowed_origin(source, url)
+        with_key = _gets_key(source, origin)
+        with source.open_result(url, headers, with_key=with_key) as stream:
             if stream.status not in _REDIRECTS:
+                if with_key:
+                    _check_key(source, origin.host, stream)
                 yield stream
                 return
             url = _redirected(url, Secret(stream.headers.get("Location", "")))
     raise DownloadRefused(
         f"The result file was redirected more than {MOST_REDIRECTS} times. Nothing was published; "
         "check any proxy on the way.",
-        host=host,
+        host=origin.host,
     )
 
 
@@ -324,33 +341,91 @@ def _redirected(url: Secret, location: Secret) -> Secret:
         return Secret("")
 
 
-def _allowed_host(access: ApiAccess, url: Secret) -> str:
-    """
-    Return the host of a result's URL.
+class _Origin(NamedTuple):
+    """Where a URL leads."""
 
-    :raises DownloadRefused: if the host is not allowed; names only the host, because the URL is a
+    scheme: str
+    host: str
+    """Lower case, IPv6 without brackets."""
+    port: int
+
+
+def _origin(url: Secret) -> _Origin | None:
+    """Read the origin of a URL; None if it is uncertain."""
+    parts = _PLAIN_URL.match(url.reveal())
+    if parts is None:
+        return None
+    scheme, host = parts["scheme"].lower(), parts["host"].strip("[]").lower()
+    if not is_host(host.rstrip("."), parts["port"]):
+        return None
+    return _Origin(scheme, host, int(parts["port"] or _PORTS[scheme]))
+
+
+def _gets_key(source: ResultSource, origin: _Origin) -> bool:
+    """
+    Tell whether a request for a file sends the API key.
+
+    It does only if files of this generation need the key, and then only to the API's own scheme,
+    host and port, or to a host of the generation over https.
+    """
+    hosts = source.api.key_hosts
+    if not hosts:
+        return False
+    is_named = origin.host in hosts and (origin.scheme, origin.port) == ("https", _PORTS["https"])
+    return is_named or origin == _origin(Secret(source.access.base_url))
+
+
+def _check_key(source: ResultSource, host: str, stream: Stream) -> None:
+    """
+    Refuse an answer to the API key that does not accept it.
+
+    :raises AuthenticationError: for 401.
+    :raises PermissionDenied: for 403.
+    """
+    refusals = {
+        HTTPStatus.UNAUTHORIZED: (AuthenticationError, "is not accepted for result files"),
+        HTTPStatus.FORBIDDEN: (PermissionDenied, "may not read result files"),
+    }
+    if stream.status not in refusals:
+        return
+    kind, words = refusals[HTTPStatus(stream.status)]
+    raise kind(
+        f"The API key {words} (HTTP {stream.status}): it needs {source.api.permissions.file}. Give "
+        f"the key of the connection {source.access.conn_id!r} this permission besides that for "
+        f"report runs, and check stripe_context if there is one. The refusal came from {host}.",
+        status=stream.status,
+        request_id=_plain(stream.headers.get("Request-Id", "")) or None,
+    )
+
+
+def _allowed_origin(source: ResultSource, url: Secret) -> _Origin:
+    """
+    Return the origin of a result's URL.
+
+    :raises DownloadRefused: if its host is not allowed; names only the host, because the URL is a
         credential.
     """
-    parts = _PLAIN_URL.match(url.reveal())
-    if parts is None or not is_host(parts["host"].strip("[]").lower().rstrip("."), parts["port"]):
+    access, origin = source.access, _origin(url)
+    if origin is None:
         raise DownloadRefused(
             "The result file would come from an address that is not a plain https://host/path, so "
             "its host is uncertain. No request was sent; check any proxy on the way."
         )
-    host, scheme = parts["host"].strip("[]").lower(), parts["scheme"].lower()
+    host, scheme = origin.host, origin.scheme
     if not access.allows_download_from(host):
         raise DownloadRefused(
             f"The result file would come from {host}, which is not allowed. If the host is right, "
             f"add it to download_hosts of the connection {access.conn_id!r}.",
             host=host,
         )
-    if scheme != "https" and not access.is_plain_loopback:
+    # An address that may get the key over http may serve the file over http too.
+    if scheme != "https" and not (access.is_plain_loopback or _gets_key(source, origin)):
         raise DownloadRefused(
             f"The result file would come from {host} over {scheme}, not https. No request was "
             "sent; check any proxy on the way.",
             host=host,
         )
-    return host
+    return origin
 
 
 def _check_kind(stream: Stream) -> None:

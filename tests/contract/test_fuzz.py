@@ -17,6 +17,7 @@ from airflow_provider_reportrun.errors import ReportRunError
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.landing.download import download
 from airflow_provider_reportrun.protocol.calls import get_report
+from airflow_provider_reportrun.protocol.generations import named
 from airflow_provider_reportrun.protocol.models import ReportRun, ResultFile
 from airflow_provider_reportrun.secret import Secret
 
@@ -126,7 +127,7 @@ class Source:
     """A report run whose file the junk server has."""
 
     def __init__(self, to):
-        self.access = to
+        self.access, self.api = to, named("v2.reporting")
 
     def get_report_run(self, report_run_id):
         """Give a report run that has succeeded."""
@@ -137,11 +138,11 @@ class Source:
             id=report_run_id, status="succeeded", report="r", report_parameters={}, file=file
         )
 
-    def open_result(self, url, headers):
+    def open_result(self, url, headers, *, with_key):
         """Open it as the hook does."""
         hook = ReportRunHook()
         hook.__dict__["access"] = self.access
-        return hook.open_result(url, headers)
+        return hook.open_result(url, headers, with_key=with_key)
 
 
 def test_downloads(junk, tmp_path):

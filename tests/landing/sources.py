@@ -16,11 +16,13 @@ from requests.structures import CaseInsensitiveDict
 from airflow_provider_reportrun.client import transport
 from airflow_provider_reportrun.client.access import ApiAccess
 from airflow_provider_reportrun.client.transport import Stream
+from airflow_provider_reportrun.protocol.generations import named
 from airflow_provider_reportrun.protocol.models import ReportRun, ResultFile
 from airflow_provider_reportrun.secret import Secret
 
 if TYPE_CHECKING:
     from airflow_provider_reportrun.landing.download import ResultSource
+    from airflow_provider_reportrun.protocol.generation import Generation
 
 RUN_ID = "reprun_1"
 URL = "https://files.stripe.com/r.csv?X-Amz-Signature=0123456789abcdef0123456789abcdef"
@@ -63,7 +65,10 @@ class Script:
     access: ApiAccess = field(
         default_factory=lambda: ApiAccess(conn_id="reportrun_default", api_key="rk_test_1")
     )
+    api: Generation = field(default_factory=lambda: named("v2.reporting"))
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    keyed: list[str] = field(default_factory=list)
+    """The URLs that were requested with the key."""
 
     def get_report_run(self, report_run_id: str) -> ReportRun:
         """Return a report run that has succeeded."""
@@ -76,9 +81,13 @@ class Script:
         return ReportRun(id=report_run_id, status="succeeded", report="r", file=file)
 
     @contextmanager
-    def open_result(self, url: Secret, headers: Mapping[str, str]) -> Iterator[Stream]:
+    def open_result(
+        self, url: Secret, headers: Mapping[str, str], *, with_key: bool
+    ) -> Iterator[Stream]:
         """Return the next answer, and record the request."""
         self.asked.append((url.reveal(), dict(headers)))
+        if with_key:
+            self.keyed.append(url.reveal())
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         yield answer()
 
@@ -96,8 +105,11 @@ class Spoken(Script):
     requests: list[bytes] = field(default_factory=list)
 
     @contextmanager
-    def open_result(self, url: Secret, headers: Mapping[str, str]) -> Iterator[Stream]:
-        """Send the request to the server, as the hook does."""
+    def open_result(
+        self, url: Secret, headers: Mapping[str, str], *, with_key: bool
+    ) -> Iterator[Stream]:
+        """Send the request to the server, as the hook does without the key."""
+        assert not with_key
         answer = self.spoken.pop(0) if len(self.spoken) > 1 else self.spoken[0]
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(5)
@@ -145,10 +157,17 @@ class Meanwhile:
         """Return the hook's answer."""
         return self.hook.get_report_run(report_run_id)
 
+    @property
+    def api(self) -> Generation:
+        """Return the hook's."""
+        return self.hook.api
+
     @contextmanager
-    def open_result(self, url: Secret, headers: Mapping[str, str]) -> Iterator[Stream]:
+    def open_result(
+        self, url: Secret, headers: Mapping[str, str], *, with_key: bool
+    ) -> Iterator[Stream]:
         """Open it with the hook, and call ``happens``."""
-        with self.hook.open_result(url, headers) as opened:
+        with self.hook.open_result(url, headers, with_key=with_key) as opened:
             self.happens()
             yield opened
 
