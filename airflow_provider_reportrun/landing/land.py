@@ -21,6 +21,7 @@ from airflow_provider_reportrun.landing.landed import Landing, Member, Received
 from airflow_provider_reportrun.landing.metrics import measure_landing
 from airflow_provider_reportrun.landing.spool import Spool
 from airflow_provider_reportrun.landing.targets import Target, open_target
+from airflow_provider_reportrun.protocol.generations import spoken_name
 from airflow_provider_reportrun.protocol.interval import INTERVAL_END, INTERVAL_START
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def land(
         )
         files = _verified(destination, spool, staged, facts)
         if destination.if_empty != LAND and is_empty(staged, facts.content_type):
-            return _without_rows(destination, target, facts)
+            return _without_rows(destination, target, source, facts)
         if types is not None:
             files = _converted(destination, spool, files, types)
         members = _publish(destination, target, spool, files)
@@ -89,7 +90,7 @@ def land(
     if landing.skipped:
         return landing
     measure_landing(facts.report, sum(member.size for member in members if member.sha256))
-    return _with_facts(landing, facts, files)
+    return _with_facts(landing, source, facts, files)
 
 
 # Look
@@ -173,7 +174,9 @@ def _file_name(text: str) -> str:
     return re.sub(r"[^\w-]", "_", text) or "result"
 
 
-def _without_rows(destination: Destination, target: Target, facts: ResultFacts) -> Landing:
+def _without_rows(
+    destination: Destination, target: Target, source: ResultSource, facts: ResultFacts
+) -> Landing:
     """
     Leave everything as it is, because the result has no rows.
 
@@ -189,7 +192,7 @@ def _without_rows(destination: Destination, target: Target, facts: ResultFacts) 
             uri=uri,
         )
     landing = Landing(uri=uri, size=0, sha256=None, skipped=True, is_empty=True)
-    return _with_facts(landing, facts, [])
+    return _with_facts(landing, source, facts, [])
 
 
 # Convert
@@ -301,7 +304,9 @@ def _sum(counts: list[int | None]) -> int | None:
     return sum(known) if known and len(known) == len(counts) else None
 
 
-def _with_facts(landing: Landing, facts: ResultFacts, files: list[LocalFile]) -> Landing:
+def _with_facts(
+    landing: Landing, source: ResultSource, facts: ResultFacts, files: list[LocalFile]
+) -> Landing:
     """Add the facts of the report run, and those of a conversion."""
     of_files = {file.columns for file in files}
     columns = next(iter(of_files)) if len(of_files) == 1 else None
@@ -312,6 +317,7 @@ def _with_facts(landing: Landing, facts: ResultFacts, files: list[LocalFile]) ->
         report=facts.report,
         report_parameters=dict(facts.report_parameters),
         livemode=facts.livemode,
+        api=spoken_name(source.api),
         interval_start=facts.report_parameters.get(INTERVAL_START),
         interval_end=facts.report_parameters.get(INTERVAL_END),
         columns=None if columns is None else list(columns),

@@ -55,6 +55,8 @@ class Landing:
     stripe_context: str | None = None
     """The account that the task named; None for the key's own."""
     livemode: bool | None = None
+    api: str | None = None
+    """The generation of the API, as in the argument ``api``; None if all files were kept."""
     interval_start: str | None = None
     interval_end: str | None = None
     members: list[Member] = field(default_factory=list)

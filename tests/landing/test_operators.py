@@ -59,6 +59,7 @@ def facts(store, name, run_id):
         "report_parameters": INTERVAL,
         "stripe_context": None,
         "livemode": False,
+        "api": "v2.reporting",
         "interval_start": START,
         "interval_end": END,
         "members": [],

@@ -538,6 +538,7 @@ def test_the_tasks_tell_what_they_landed(folder, make, sandbox):
         },
         "stripe_context": None,
         "livemode": False,
+        "api": "v2.reporting",
         "interval_start": "2026-10-26T00:00:00.000Z",
         "interval_end": "2026-11-02T00:00:00.000Z",
         "members": [],

@@ -40,3 +40,8 @@ def queries_of(api: Generation) -> Generation:
     if api.queries is None:
         raise InvalidInput(f"api={api.name!r} has no SQL queries: use api='v2.data'.")
     return named(api.queries)
+
+
+def spoken_name(api: Generation) -> str:
+    """Return what users write in ``api`` for a generation, or for the one whose queries it runs."""
+    return next(name for name in NAMES if api.name in {name, named(name).queries})
