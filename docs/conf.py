@@ -39,9 +39,8 @@ include_patterns = [
 myst_heading_anchors = 3
 myst_fence_as_directive = ["mermaid"]
 
-autodoc_default_options = {"members": True, "show-inheritance": True, "member-order": "bysource"}
+autodoc_default_options = {"member-order": "bysource"}
 autodoc_typehints = "none"  # the fields say what matters
-autodoc_class_signature = "separated"
 nitpick_ignore_regex = [("py:.*", r"(?!airflow_provider_reportrun\.).*")]  # of other packages
 
 mermaid_output_format = "svg"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import json
 import re
@@ -24,6 +25,7 @@ from support.dag_authors import run_tests
 
 from airflow_provider_reportrun.client.access import read_connection
 from airflow_provider_reportrun.errors import InvalidInput
+from airflow_provider_reportrun.get_provider_info import get_provider_info
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
@@ -259,6 +261,35 @@ def test_the_tests_of_the_guide_to_testing_pass(tmp_path):
     (tests / "test_guide.py").write_text(code, encoding="utf-8")
     said = run_tests(tests / "test_guide.py", tmp_path)
     assert f"{len(re.findall(r'^def test_', code, re.MULTILINE))} passed" in said
+
+
+@pytest.mark.parametrize("kind", ["operators", "sensors", "triggers"])
+def test_the_reference_has_every_public_class(kind):
+    """Each operator, sensor and trigger that the provider info tells Airflow of."""
+    from airflow.sdk import BaseOperator
+    from airflow.triggers.base import BaseTrigger
+
+    modules = [name for found in get_provider_info()[kind] for name in found["python-modules"]]
+    public = {
+        f"{name}.{each}"
+        for name in modules
+        for each, found in vars(importlib.import_module(name)).items()
+        if isinstance(found, type)
+        and issubclass(found, (BaseOperator, BaseTrigger))
+        and found.__module__ == name
+        and not each.startswith("_")
+    }
+    page = (ROOT / "docs" / "reference" / f"{kind}.md").read_text(encoding="utf-8")
+    described = set()
+    for directive, name in re.findall(
+        r"^\.\. (currentmodule|autoclass):: (\w.+)$", page, re.MULTILINE
+    ):
+        if directive == "currentmodule":
+            module = name
+        else:
+            described.add(f"{module}.{name}")
+    assert public
+    assert public <= described
 
 
 @pytest.mark.parametrize(
