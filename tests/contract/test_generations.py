@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 
 import pytest
+from support.cases import INTERVAL
 
 from airflow_provider_reportrun.errors import ReportRunError
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
@@ -73,3 +75,35 @@ def test_an_account_of_an_organisation_is_a_context(sandbox, form):
     request = sent(sandbox, form, calls.get_run(named("v1"), "r"), "acct_1/acct_2")
     assert request.headers["stripe-context"] == "acct_1/acct_2"
     assert "stripe-account" not in request.headers
+
+
+REPORTS = {
+    "v2.reporting": "balance_summary",
+    "v2.data": "name:balance.summary",
+    "v1": "balance.summary.1",
+}
+
+
+@pytest.mark.parametrize("where", ["connection", "hook"])
+@of_every_generation
+def test_a_result_is_downloaded(sandbox, api, connect, where, tmp_path):
+    """With the key only if the files of the generation need it."""
+    connect({"api": api.name} if where == "connection" else {})
+    with ReportRunHook(api=api.name if where == "hook" else None) as hook:
+        run_id = hook.create_report_run(REPORTS[api.name], INTERVAL).id
+        facts = hook.download_result(run_id, tmp_path / "report.csv")
+    body = (tmp_path / "report.csv").read_bytes()
+    assert body.startswith(b"category,")
+    assert (facts.size, facts.sha256) == (len(body), hashlib.sha256(body).hexdigest())
+    assert (facts.report_run_id, facts.content_type) == (run_id, "csv")
+    assert (facts.report_parameters["interval_start"]) == INTERVAL["interval_start"]
+    request = sandbox.requests[-1]
+    assert request.operation == "download"
+    assert ("authorization" in request.headers) is bool(api.key_hosts)
+    assert ("stripe-version" in request.headers) is bool(api.key_hosts)
+
+
+@of_every_generation
+def test_a_generation_whose_files_need_the_key_names_their_permission(api):
+    """A refusal of the key is about it."""
+    assert bool(api.permissions.file) is bool(api.key_hosts)
