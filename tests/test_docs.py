@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from importlib import metadata
 from itertools import pairwise, takewhile
 from pathlib import Path
@@ -204,7 +205,24 @@ COMMANDS = {
 }
 
 
-CHECKS = {"bash": check_bash, "json": json.loads, "python": ast.parse}
+def check_sql(text: str) -> None:
+    """Render its templates for a week, as Airflow does; instants must be in the form of SQL."""
+    from jinja2 import Environment, StrictUndefined, TemplateError
+
+    week = {
+        "data_interval_start": datetime(2026, 1, 5, tzinfo=timezone.utc),
+        "data_interval_end": datetime(2026, 1, 12, tzinfo=timezone.utc),
+    }
+    environment = Environment(undefined=StrictUndefined)  # noqa: S701 - as Airflow's, for SQL
+    try:
+        rendered = environment.from_string(text).render(week)
+    except TemplateError as error:
+        raise Wrong(str(error)) from error
+    if "T00:00" in rendered or "timestamp '2026-01-05 00:00:00'" not in rendered:
+        raise Wrong(f"the interval is not in SQL's form: {rendered}")
+
+
+CHECKS = {"bash": check_bash, "json": json.loads, "python": ast.parse, "sql": check_sql}
 
 
 def has_tests(page: Path) -> bool:
@@ -311,6 +329,8 @@ def test_the_reference_has_every_public_class(kind):
         ("bash", "export AIRFLOW_CONN_A='reportrun://:sk_a@?request_timeout=soon'"),
         ("bash", "A=1 airflow connections tset reportrun_default"),
         ("bash", "reprotrun"),
+        ("sql", "select '{{ data_interval }}'"),
+        ("sql", "select timestamp '{{ data_interval_start }}'"),
         ("toml", "a = 1"),
         ("nothing", "a"),
     ],
