@@ -59,21 +59,33 @@ def get_provider_info() -> dict[str, Any]:
                     "hidden-fields": ["schema", "login", "port"],
                     "relabeling": {"password": "API key", "host": "API address"},
                     "placeholders": {
-                        "password": "rk_live_... (reporting_read, and reporting_write to create)",
+                        "password": "rk_live_... (a restricted key; the API decides what it needs)",
                         "host": "https://api.stripe.com",
                     },
                 },
                 "conn-fields": {
+                    "api": {
+                        "label": "API",
+                        "description": (
+                            "The generation of the API: v2.reporting for /v2/reporting, v2.data "
+                            "for /v2/data, v1 for /v1/reporting. Default: v2.reporting."
+                        ),
+                        "schema": {
+                            "type": ["string", "null"],
+                            "enum": ["v2.reporting", "v2.data", "v1"],
+                        },
+                    },
                     "stripe_version": {
                         "label": "Stripe version",
-                        "description": "Sent as Stripe-Version. Default: 2026-04-22.dahlia.",
+                        "description": "Sent as Stripe-Version. Default: the generation's own.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "stripe_context": {
                         "label": "Stripe context",
                         "description": (
-                            "The account that the reports are about (Stripe-Context), such as "
-                            "acct_123. Organisation keys need it. Default: the key's own account."
+                            "The account that the reports are about, such as acct_123: sent as "
+                            "Stripe-Context, with v1 as Stripe-Account. Organisation keys need it. "
+                            "Default: the key's own account."
                         ),
                         "schema": {"type": ["string", "null"]},
                     },

@@ -10,6 +10,7 @@ from airflow.sdk import Connection
 from airflow_provider_reportrun._compat import BaseHook
 from airflow_provider_reportrun.client.access import ApiAccess, read_connection
 from airflow_provider_reportrun.errors import InvalidInput
+from airflow_provider_reportrun.protocol.generations import NAMES
 
 KEY = "rk_test_abc"
 
@@ -42,6 +43,7 @@ def test_a_key_is_enough():
         conn_id="stripe",
         api_key=KEY,
         base_url="https://api.stripe.com",
+        api="v2.reporting",
         stripe_version=None,
         stripe_context=None,
         max_requests_per_second=20.0,
@@ -56,6 +58,9 @@ def test_a_key_is_enough():
 @pytest.mark.parametrize(
     ("field", "expected", "name", "given"),
     [
+        ("api", "v2.reporting", "api", "v2.reporting"),
+        ("api", "v2.data", "api", " v2.data "),
+        ("api", "v1", "api", "v1"),
         ("stripe_version", "2026-10-14.preview", "stripe_version", "2026-10-14.preview"),
         ("stripe_context", "acct_1/acct_2", "stripe_context", " acct_1/acct_2 "),
         ("max_requests_per_second", 5.5, "max_requests_per_second", 5.5),
@@ -80,6 +85,7 @@ def test_a_field_that_is_filled_in(field, expected, name, given):
 @pytest.mark.parametrize(
     "name",
     [
+        "api",
         "stripe_version",
         "stripe_context",
         "max_requests_per_second",
@@ -99,6 +105,11 @@ def test_an_empty_field_is_its_default(name, empty):
 @pytest.mark.parametrize(
     ("name", "given"),
     [
+        ("api", 1),
+        ("api", ["v1"]),
+        ("api", "v2"),
+        ("api", "V1"),
+        ("api", "v2.data.query_runs"),
         ("stripe_version", 5),
         ("stripe_version", "a\nInjected: b"),
         ("stripe_version", "versão"),
@@ -139,6 +150,14 @@ def test_a_field_that_cannot_be_used_is_named(name, given):
     with pytest.raises(InvalidInput) as refused:
         read({name: given})
     assert f"The field '{name}' of the connection 'stripe'" in str(refused.value)
+
+
+def test_an_unknown_generation_is_answered_with_those_there_are():
+    """All of them, early enough to be read in a list of errors; the word itself is not shown."""
+    said = refusal({"api": "reports"})
+    assert said.startswith("The field 'api' of the connection 'stripe' must be ")
+    assert all(name in said[:100] for name in NAMES)
+    assert "reports" not in said
 
 
 @pytest.mark.parametrize("password", [None, "", "   "], ids=repr)
@@ -309,6 +328,7 @@ def test_the_sandbox_says_how_it_is_reached(sandbox, monkeypatch):
 
 MISPLACED = ["sk_live_5ec4e7", "SK_LIVE_5EC4E7", "x-rk_test_5ec4e7", "rk_5ec4e7", "ek_5ec4e7", KEY]
 TEXTS = [
+    "api",
     "stripe_version",
     "stripe_context",
     "download_hosts",

@@ -15,6 +15,7 @@ from airflow_provider_reportrun.operators.report_run import (
     CreateReportRunOperator,
     ReportRunToStorageOperator,
 )
+from airflow_provider_reportrun.protocol import generations
 from airflow_provider_reportrun.protocol.retry import Pace
 from airflow_provider_reportrun.sensors.report_run import ReportDataSensor, ReportRunSensor
 from airflow_provider_reportrun.task.waiting import DAY_SECONDS
@@ -22,7 +23,8 @@ from airflow_provider_reportrun.triggers.report_run import ReportRunTrigger
 
 DOCS = Path(__file__).parents[1] / "docs"
 OF_CONNECTIONS = {
-    "stripe_version": access.DEFAULT_STRIPE_VERSION,
+    "api": generations.DEFAULT,
+    "stripe_version": "the generation's own",
     "max_requests_per_second": f"{access.DEFAULT_REQUESTS_PER_SECOND:g}",
     "request_timeout": f"{access.DEFAULT_REQUEST_TIMEOUT_SECONDS:g}",
 }
@@ -47,6 +49,24 @@ def test_the_form_and_the_guide_name_the_defaults_of_a_connection(name, value):
     assert f"Default: {value}." in of_type["conn-fields"][name]["description"]
     (row,) = re.findall(rf"^\| `{name}` \|.*$", (DOCS / "connection.md").read_text(), re.MULTILINE)
     assert row.split("|")[-2].strip(" `") == value
+
+
+def test_the_form_offers_every_generation():
+    """As a choice of those there are, or none."""
+    (of_type,) = get_provider_info()["connection-types"]
+    field = of_type["conn-fields"]["api"]
+    assert tuple(field["schema"]["enum"]) == generations.NAMES
+    assert all(f"{name} for /" in field["description"] for name in generations.NAMES)
+
+
+@pytest.mark.parametrize("name", generations.NAMES)
+def test_the_guide_names_the_facts_of_each_generation(name):
+    """Its version and the permissions of a restricted key, in one row for each."""
+    api = generations.named(name)
+    guide = (DOCS / "generations.md").read_text()
+    (row,) = re.findall(rf"^\| `{name}` \|.*$", guide, re.MULTILINE)
+    for fact in (api.stripe_version, api.permissions.create, api.permissions.read):
+        assert f"`{fact}`" in row
 
 
 @pytest.mark.parametrize(

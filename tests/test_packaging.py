@@ -238,6 +238,7 @@ def test_the_connection_form_has_the_documented_fields(form):
     """The form shows every extra that a connection may hold, labelled and explained."""
     labels = {name: field["schema"]["title"] for name, field in form.extra_fields.items()}
     assert labels == {
+        "api": "API",
         "stripe_version": "Stripe version",
         "stripe_context": "Stripe context",
         "max_requests_per_second": "Requests per second",

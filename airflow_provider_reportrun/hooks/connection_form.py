@@ -15,7 +15,8 @@ def widgets() -> dict[str, Any]:
     """
     Return the form fields of the extras.
 
-    All are text fields, because those Airflow versions have no field for fractions or lists.
+    All are text fields, because those Airflow versions have no field for fractions, lists or
+    choices.
 
     :raises ImportError: if WTForms is not installed; Airflow expects that.
     """

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.browser
 (CONNECTION_TYPE,) = get_provider_info()["connection-types"]
 FIELDS = CONNECTION_TYPE["conn-fields"]
 FILLED = {
+    "api": "v2.data",
     "stripe_version": "2026-04-22.dahlia",
     "stripe_context": "acct_1",
     "max_requests_per_second": 12.5,
@@ -68,7 +69,10 @@ def test_form(airflow, page, picture):
     for name, described in FIELDS.items():
         assert described["label"] in said
         assert described["description"] in said
-        if FILLED[name] is not None:
+        if "enum" in described["schema"]:
+            form.locator(f"#element_{name}").click()
+            page.get_by_role("option", name=FILLED[name], exact=True).click()
+        elif FILLED[name] is not None:
             form.locator(f"[name=element_{name}]").fill(str(FILLED[name]))
     page.set_viewport_size({"width": 1280, "height": 1700})
     picture(form, "connection-extras")
