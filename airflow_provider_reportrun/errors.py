@@ -58,6 +58,8 @@ class ReportRunError(Exception):
     """The ``Request-Id`` of the answer, which Stripe's support asks for."""
     report_run_id: str | None = None
     """The report run that the error is about, if there is one."""
+    is_replay: bool = False
+    """Whether the API repeated the error of an earlier request with the same idempotency key."""
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(encodable(message))

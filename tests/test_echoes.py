@@ -15,6 +15,7 @@ from airflow_provider_reportrun.client.access import ApiAccess
 from airflow_provider_reportrun.errors import ApiError
 from airflow_provider_reportrun.protocol import calls
 from airflow_provider_reportrun.protocol.answers import read_json
+from airflow_provider_reportrun.protocol.generations import named
 from airflow_provider_reportrun.secret import Secret
 
 KEY = "rk_test_5ec4e7"
@@ -58,7 +59,9 @@ def test_a_key_that_is_repeated_is_cut_out(body):
     with speaking(head.encode() + body) as port:
         access = ApiAccess(conn_id="c", api_key=Secret(KEY), base_url=f"http://127.0.0.1:{port}")
         with transport.new_session(access) as session:
-            response = transport.send(session, access, calls.get_report("r").request)
+            response = transport.send(
+                session, access, calls.get_report(named("v2.reporting"), "r").request
+            )
     with pytest.raises(ApiError) as caught:
         read_json(response, "get a report", "more")
     assert "400 Key *** is unlucky." in str(caught.value)

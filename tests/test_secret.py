@@ -25,6 +25,7 @@ from airflow_provider_reportrun.errors import InvalidInput, ReportRunError
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.landing.download import download
 from airflow_provider_reportrun.protocol import asking, calls
+from airflow_provider_reportrun.protocol.generations import named
 from airflow_provider_reportrun.protocol.models import ReportRun, ResultFile
 from airflow_provider_reportrun.protocol.retry import RetryPolicy
 from airflow_provider_reportrun.sandbox import Answer, Delivery, Fault, Patch
@@ -250,7 +251,9 @@ def test_frames_hold_no_secret_where_nobody_answers(monkeypatch, is_awaiting):
     proxy = quote("http://user:5ec4e7@127.0.0.1:1", safe="")
     uri = f"reportrun://:rk_test_5ec4e7@127.0.0.1:1/http?proxy={proxy}"
     monkeypatch.setenv("AIRFLOW_CONN_REPORTRUN_DEFAULT", uri)
-    ask = asking.ask(calls.get_report_run("reprun_1"), policy=RetryPolicy(attempts=1))
+    ask = asking.ask(
+        calls.get_run(named("v2.reporting"), "reprun_1"), policy=RetryPolicy(attempts=1)
+    )
     with ReportRunHook() as hook, pytest.raises(ReportRunError) as caught:
         asyncio.run(hook.aconverse(ask)) if is_awaiting else hook.converse(ask)
     assert "5ec4e7" not in " ".join(recorded(caught.value))

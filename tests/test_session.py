@@ -15,9 +15,10 @@ from airflow_provider_reportrun.client.access import ApiAccess
 from airflow_provider_reportrun.client.session import LOOK_UP_SECONDS, shared_session
 from airflow_provider_reportrun.errors import InvalidInput, TransportError
 from airflow_provider_reportrun.protocol import calls
+from airflow_provider_reportrun.protocol.generations import named
 from airflow_provider_reportrun.sandbox import Answer, Fault, Hold
 
-ASK = calls.get_report("balance_summary").request
+ASK = calls.get_report(named("v2.reporting"), "balance_summary").request
 
 
 @dataclass

@@ -3,8 +3,8 @@ What all triggers of a triggerer share: sessions, request budgets and the line f
 
 A session and its budget are shared per (connection, event loop). The first user opens them. They
 are closed shortly after the last user has left, or at once if the loop is ending. The line is
-shared per (API host and key, event loop). Idempotency keys ensure correctness; the line only saves
-requests.
+shared per (API host, key, capacity group and event loop). Idempotency keys ensure correctness; the
+line only saves requests.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ HURRY: Final = 3.0
 _REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 """Answers that a replaced key or context may have caused."""
 
+Lines: TypeAlias = "dict[tuple[str, Secret, str], CapacityLine]"
+"""By API host, key and capacity group."""
 LookUp: TypeAlias = Callable[[], Awaitable[ApiAccess]]
 """Reads the connection, awaiting."""
 
@@ -128,7 +130,6 @@ class _Open:
     headers: dict[str, str]
     session: aiohttp.ClientSession
     budget: AsyncLimiter
-    line: CapacityLine
 
 
 class SharedSession:
@@ -139,7 +140,7 @@ class SharedSession:
     :param lines: the lines of all API keys in the event loop.
     """
 
-    def __init__(self, look_up: LookUp, lines: dict[tuple[str, Secret], CapacityLine]) -> None:
+    def __init__(self, look_up: LookUp, lines: Lines) -> None:
         self._look_up = look_up
         self._lines = lines
         self._looked_up_at = float("-inf")
@@ -168,15 +169,27 @@ class SharedSession:
             assert self._open is not None  # noqa: S101 - just renewed
             return self._open
 
-    @property
-    def is_room_wanted(self) -> bool:
-        """Whether a create with the current key waits for room."""
-        return self._open is not None and self._open.line.is_waited_in
+    async def line(self, group: str) -> CapacityLine:
+        """Return the line of the current key for a capacity group."""
+        access = (await self.current()).access
+        return self._lines.setdefault((access.base_url, access.api_key, group), CapacityLine())
 
-    def room_made(self) -> None:
-        """Record that a report run of the current key has ended."""
-        if self._open is not None:
-            self._open.line.room_made()
+    def is_room_wanted(self, group: str) -> bool:
+        """Tell whether a create with the current key waits for room in a capacity group."""
+        line = self._known_line(group)
+        return line is not None and line.is_waited_in
+
+    def room_made(self, group: str) -> None:
+        """Record that a run of the current key and a capacity group has ended."""
+        if (line := self._known_line(group)) is not None:
+            line.room_made()
+
+    def _known_line(self, group: str) -> CapacityLine | None:
+        """Return the line if a create has waited in it, without reading the connection."""
+        if self._open is None:
+            return None
+        access = self._open.access
+        return self._lines.get((access.base_url, access.api_key, group))
 
     async def _read_connection(self) -> ApiAccess:
         """Read the connection; if Airflow fails to return it, keep using what was last read."""
@@ -213,8 +226,7 @@ class SharedSession:
         else:
             # One request every 1/rate seconds, not a burst every second: this needs fewer sockets.
             budget = AsyncLimiter(1, 1 / access.max_requests_per_second)
-        line = self._lines.setdefault((access.base_url, access.api_key), CapacityLine())
-        self._open = _Open(access, transport.api_headers(access), session, budget, line)
+        self._open = _Open(access, transport.api_headers(access), session, budget)
 
     async def send(self, request: Request, *, stripe_context: str | None) -> Response:
         """
@@ -285,30 +297,37 @@ class Talk:
         """Send one request, as ``SharedSession.send`` does."""
         return await self._shared.send(request, stripe_context=self._stripe_context)
 
+    async def access(self) -> ApiAccess:
+        """Return what the connection said when it was last read."""
+        return (await self._shared.current()).access
+
     async def pause(self, step: Pause) -> None:
         """Carry out a step between the requests of a conversation."""
         match step:
             case Sleep() | Backoff():
                 await self._sleep(step)
             case TakeTurn():
-                line = (await self._shared.current()).line
-                if await line.take_turn(step.seconds):
-                    self._turn_in = line
+                await self._take_turn(step)
             case AwaitRoom():
                 await self._await_room(step.seconds)
             case LeaveLine():
                 self.leave_line()
             case RoomMade():
-                self._shared.room_made()
+                self._shared.room_made(step.group)
             case WaitBegins():
                 return
             case _:
                 assert_never(step)
 
+    async def _take_turn(self, step: TakeTurn) -> None:
+        line = await self._shared.line(step.group)
+        if await line.take_turn(step.seconds):
+            self._turn_in = line
+
     async def _sleep(self, step: Sleep | Backoff) -> None:
         seconds = step.seconds
         # A report run that ends makes room, but the line learns of it only at the next poll.
-        if isinstance(step, Sleep) and step.may_hurry and self._shared.is_room_wanted:
+        if isinstance(step, Sleep) and self._shared.is_room_wanted(step.hurries_for):
             seconds /= HURRY
         await asyncio.sleep(seconds)
 
@@ -343,7 +362,7 @@ class _Loop:
     """What is shared in one event loop."""
 
     sessions: dict[str, SharedSession]
-    lines: dict[tuple[str, Secret], CapacityLine]
+    lines: Lines
 
 
 _loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary()

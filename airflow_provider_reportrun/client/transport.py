@@ -529,7 +529,13 @@ def _awaiting_errors() -> tuple[type[Exception], ...]:
     return (*own, OSError, ValueError, LookupError, ArithmeticError)
 
 
-_READ_HEADERS: Final = ("Request-Id", "Content-Type", "Stripe-Should-Retry", "Retry-After")
+_READ_HEADERS: Final = (
+    "Request-Id",
+    "Content-Type",
+    "Stripe-Should-Retry",
+    "Retry-After",
+    "Idempotent-Replayed",
+)
 """The headers of an answer that are read."""
 
 

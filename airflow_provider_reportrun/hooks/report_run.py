@@ -40,7 +40,7 @@ from airflow_provider_reportrun.protocol import asking, calls, flows
 from airflow_provider_reportrun.protocol.asking import Patience, ask
 from airflow_provider_reportrun.protocol.calls import is_nothing, required
 from airflow_provider_reportrun.protocol.drivers import WouldWait, adrive, drive
-from airflow_provider_reportrun.protocol.generations import named
+from airflow_provider_reportrun.protocol.generations import named, queries_of
 from airflow_provider_reportrun.protocol.interval import INTERVAL_END, half_open, missed_midnight
 from airflow_provider_reportrun.protocol.interval import report_parameters as checked_parameters
 from airflow_provider_reportrun.protocol.messages import (
@@ -57,7 +57,7 @@ from airflow_provider_reportrun.protocol.retry import Pace
 from airflow_provider_reportrun.task.waiting import DAY_SECONDS, POLL_INTERVAL_SECONDS, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import timedelta
     from pathlib import Path
 
@@ -184,11 +184,21 @@ class ReportRunHook(BaseHook):
         """The generation of the API: the hook's, or the connection's."""
         return self._api or named(self.access.api)
 
-    async def _aapi(self) -> Generation:
-        """Return ``api`` without blocking the event loop."""
-        if self._api is None:
-            self._api = named((await self._aaccess()).api)
-        return self._api
+    def for_queries(self) -> ReportRunHook:
+        """
+        Return a hook for query runs, over the same connection.
+
+        Its methods about report runs are about query runs then.
+
+        :raises InvalidInput: if this generation of the API has no query runs.
+        """
+        hook = ReportRunHook(
+            self.reportrun_conn_id,
+            stripe_context=self.stripe_context,
+            api=queries_of(self.api).name,
+        )
+        hook.access = self.access
+        return hook
 
     @property
     def effective_context(self) -> str | None:
@@ -261,6 +271,19 @@ class ReportRunHook(BaseHook):
         async with talk(self.reportrun_conn_id, self._aaccess, self.stripe_context) as one:
             return await adrive(flow, send=one.send, pause=one.pause, measure=telemetry.measure)
 
+    async def _aconverse_with(self, flow_of: Callable[[Generation], Flow[T]]) -> T:
+        """
+        Run the conversation of a generation, awaiting.
+
+        The generation is read from the connection over the shared session, which outlives an outage
+        of Airflow.
+        """
+        from airflow_provider_reportrun.client.session import talk
+
+        async with talk(self.reportrun_conn_id, self._aaccess, self.stripe_context) as one:
+            flow = flow_of(self._api or named((await one.access()).api))
+            return await adrive(flow, send=one.send, pause=one.pause, measure=telemetry.measure)
+
     def create_report_run(
         self,
         report: str,
@@ -297,10 +320,8 @@ class ReportRunHook(BaseHook):
         idempotency_key: str | None = None,
     ) -> ReportRun:
         """Create a report run as ``create_report_run`` does, awaiting."""
-        return await self.aconverse(
-            _creation(
-                await self._aapi(), report, report_parameters, result_options, idempotency_key
-            )
+        return await self._aconverse_with(
+            lambda api: _creation(api, report, report_parameters, result_options, idempotency_key)
         )
 
     def get_report_run(self, report_run_id: str) -> ReportRun:
@@ -314,7 +335,7 @@ class ReportRunHook(BaseHook):
 
     async def aget_report_run(self, report_run_id: str) -> ReportRun:
         """Get a report run as ``get_report_run`` does, awaiting."""
-        return await self.aconverse(ask(calls.get_run(await self._aapi(), report_run_id)))
+        return await self._aconverse_with(lambda api: ask(calls.get_run(api, report_run_id)))
 
     def get_result_file(self, report_run_id: str) -> ResultFile | None:
         """
@@ -324,6 +345,8 @@ class ReportRunHook(BaseHook):
         :raises NotFound: if the key's account has no report run with this id.
         :raises ReportRunError: see the tree in ``errors.py``.
         """
+        if not self.api.columns_query:
+            return self.get_report_run(report_run_id).file
         try:
             run = self.converse(ask(calls.get_run(self.api, report_run_id, columns=True)))
         except InvalidRequest as error:
@@ -342,7 +365,7 @@ class ReportRunHook(BaseHook):
 
     async def aget_report(self, report_id: str) -> Report:
         """Get a report template as ``get_report`` does, awaiting."""
-        return await self.aconverse(ask(calls.get_report(await self._aapi(), report_id)))
+        return await self._aconverse_with(lambda api: ask(calls.get_report(api, report_id)))
 
     def wait_for_report_run(
         self,
@@ -366,7 +389,7 @@ class ReportRunHook(BaseHook):
             deadline=time.time() + span,
             pace=Pace(shortest_seconds=shortest, longest_seconds=10 * shortest),
         )
-        return self.converse(flows.await_finished(report_run_id, patience=patience))
+        return self.converse(flows.await_finished(self.api, report_run_id, patience=patience))
 
     def download_result(self, report_run_id: str, path: str | Path) -> ResultFacts:
         """

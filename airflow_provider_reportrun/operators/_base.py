@@ -25,13 +25,17 @@ class ApiOperator(BaseOperator):
     """How each argument is checked when the task runs."""
     reportrun_conn_id: str
     stripe_context: str | None
+    api: str | None
     # Airflow needs these after ``execute``: for lineage, and when it kills the task.
     found_run_id: str | None = None
     landed: Landing | None = None
+    sql: Any = None
 
     def hook(self) -> ReportRunHook:
         """Return a hook, which the caller closes."""
-        return ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context)
+        return ReportRunHook(
+            self.reportrun_conn_id, stripe_context=self.stripe_context, api=self.api
+        )
 
     def get_openlineage_facets_on_complete(
         self,
@@ -40,4 +44,4 @@ class ApiOperator(BaseOperator):
         """Describe what was done, for the OpenLineage provider: also for a task that failed."""
         from airflow_provider_reportrun.task.lineage import lineage_of
 
-        return lineage_of(self.found_run_id, self.landed)
+        return lineage_of(self.found_run_id, self.landed, self.sql)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from airflow_provider_reportrun._compat import AirflowSkipException
+from airflow_provider_reportrun.errors import ResultGone
 from airflow_provider_reportrun.landing import IfEmpty, IfExists, OutputFormat
 from airflow_provider_reportrun.landing.columns import checked_types
 from airflow_provider_reportrun.landing.places import (
@@ -14,9 +15,12 @@ from airflow_provider_reportrun.landing.places import (
     is_of_all_instances,
     is_path,
 )
-from airflow_provider_reportrun.protocol.calls import if_any, required
+from airflow_provider_reportrun.links.report_run import show_link
+from airflow_provider_reportrun.protocol.calls import checked_id, if_any, required
+from airflow_provider_reportrun.protocol.requests import is_compressed
 from airflow_provider_reportrun.task.arguments import (
     Check,
+    check_all,
     check_known,
     choice,
     file_name,
@@ -26,7 +30,9 @@ from airflow_provider_reportrun.task.arguments import (
     optional,
     whole_number,
 )
+from airflow_provider_reportrun.task.outcomes import created_elsewhere, operator_outcomes
 from airflow_provider_reportrun.task.outlets import tell_outlets
+from airflow_provider_reportrun.task.record import remember
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from airflow_provider_reportrun.landing.destination import Destination
     from airflow_provider_reportrun.landing.landed import Landing
     from airflow_provider_reportrun.operators._base import ApiOperator
+    from airflow_provider_reportrun.operators._running import Attempt, RunOperator
 
 
 def _column_types(value: Any, name: str) -> dict[str, str]:
@@ -159,3 +166,66 @@ def tell(task: ApiOperator, context: Context, landing: Landing) -> str | list[st
         )
     tell_outlets(task.outlets, context, facts)
     return landing.returned
+
+
+def download_result(task: ApiOperator, context: Context, argument: str) -> str | list[str]:
+    """
+    Land the result of a run that another task created.
+
+    :param argument: the name of the argument with the run's id.
+    :return: what the task returns.
+    """
+    with operator_outcomes(task):
+        check_all(task, task.argument_checks)
+        with created_elsewhere(), task.hook() as hook:
+            run_id = checked_id(getattr(task, argument), argument)
+            task.found_run_id = run_id
+            show_link(task, context, hook.access, run_id)
+            return land_result(task, context, hook, run_id)
+
+
+def kept_or_none(task: Any, context: Context) -> str | list[str] | None:
+    """
+    Look at the destination before a run is created.
+
+    :return: what a task returns that keeps the existing file; None to go on.
+    :raises LandingExists: if a file exists and ``if_exists`` is ``fail``.
+    :raises InvalidInput: if the result cannot be landed as the arguments say.
+    """
+    from airflow_provider_reportrun.landing.land import look
+
+    destination = destination_of(task, context)
+    existing = look(destination)
+    if existing is not None:
+        return tell(task, context, existing)
+    destination.check_result("zip" if is_compressed(task.result_options) else "csv")
+    return None
+
+
+def land_or_replace(
+    task: RunOperator, context: Context, hook: ReportRunHook, attempt: Attempt, run_id: str
+) -> Any:
+    """
+    Land the result of a run, or of another one if its file no longer exists.
+
+    The run may be one of an earlier try whose file is gone by now. If Airflow has no store for
+    tasks, only the attempt to land it shows that. Then this try gets another one.
+
+    :return: what the task returns.
+    :raises ResultGone: if the run is this try's own; the next try creates a new one.
+    """
+    try:
+        return land_result(task, context, hook, run_id)
+    except ResultGone as error:
+        gone = error
+    again = attempt.without(run_id)
+    remember(context, again.record)
+    noun = hook.api.noun
+    if attempt.order.runs_allowed > 1 and run_id not in attempt.order.gone:
+        task.log.info("The file of %s %s no longer exists: %s", noun, run_id, gone)
+        return task.fulfil(context, hook, again)
+    raise ResultGone(
+        f"The result file is gone (HTTP {gone.status}); the next try creates a new {noun}. "
+        f"If there is none, clear this task. It was of {noun} {run_id}.",
+        **{**gone.facts, "report_run_id": run_id, "transient": True},
+    )

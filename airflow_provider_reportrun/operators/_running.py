@@ -18,11 +18,14 @@ from airflow_provider_reportrun.protocol import flows
 from airflow_provider_reportrun.protocol.calls import checked_key
 from airflow_provider_reportrun.protocol.drivers import WouldWait
 from airflow_provider_reportrun.protocol.flows import Order
+from airflow_provider_reportrun.protocol.generations import argument_of
 from airflow_provider_reportrun.protocol.identity import TaskIdentity, body_digest, idempotency_key
+from airflow_provider_reportrun.protocol.requests import QueryRequest
 from airflow_provider_reportrun.task.arguments import check_all
 from airflow_provider_reportrun.task.outcomes import operator_outcomes, rendered_fields_kept
 from airflow_provider_reportrun.task.record import (
     Record,
+    began_at,
     clear_generation,
     continued,
     recall,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from airflow_provider_reportrun.protocol.asking import Patience
     from airflow_provider_reportrun.protocol.flows import Definition, Plan
     from airflow_provider_reportrun.protocol.models import ReportRun
+    from airflow_provider_reportrun.protocol.requests import RunRequest
     from airflow_provider_reportrun.task.arguments import Late
 
 NEW_RUN: Final = "new_run"
@@ -48,9 +52,9 @@ REUSE: Final = "reuse"
 
 
 class Settled(NamedTuple):
-    """What a task requests: the body of its create, and how it was decided."""
+    """What a task requests, and how it was decided."""
 
-    body: dict[str, Any]
+    request: RunRequest
     left_out: frozenset[str] = frozenset()
     """Default bounds of the interval that are not sent."""
     definition: Definition | None = None
@@ -96,7 +100,9 @@ class RunOperator(ApiOperator):
         """
         raise NotImplementedError
 
-    def settled_before(self, context: Context, left_out: frozenset[str]) -> Settled:
+    def settled_before(
+        self, context: Context, hook: ReportRunHook, left_out: frozenset[str]
+    ) -> Settled:
         """
         Return what was requested before the task was deferred.
 
@@ -187,8 +193,8 @@ class RunOperator(ApiOperator):
                     if corrected is None:
                         raise
                     return self.fulfil(context, hook, self._attempt(context, hook, corrected))
-                self.log.info("Resumed with report run %s", report_run_id)
-                settled = self.settled_before(context, frozenset(left_out))
+                self.log.info("Resumed with %s %s", hook.api.noun, report_run_id)
+                settled = self.settled_before(context, hook, frozenset(left_out))
                 attempt = self._attempt(context, hook, settled)
                 self._keep(context, hook, attempt, report_run_id)
                 return self.finish(context, hook, attempt, report_run_id)
@@ -214,10 +220,11 @@ class RunOperator(ApiOperator):
         """
         if attempt.plan.known_run_id is None:
             remember(context, attempt.record)
-        found: list[str] = []
+        found: str | None = None
 
         def created(run: ReportRun) -> None:
-            found.append(run.id)
+            nonlocal found
+            found = run.id
             self._keep(context, hook, attempt, run.id)
 
         conversation = flows.fulfil(
@@ -228,12 +235,15 @@ class RunOperator(ApiOperator):
         except WouldWait:
             run = None
         if run is None:
-            self._defer(context, attempt, found[0] if found else None)
+            if flows.may_need_another(hook.api, attempt.plan):
+                found = None  # the trigger finds it by its key, and looks at its data
+            self._defer(context, attempt, found)
         return self.finish(context, hook, attempt, run.id)
 
     def _attempt(self, context: Context, hook: ReportRunHook, settled: Settled) -> Attempt:
         """Plan this try, and continue what earlier tries began."""
-        ti, body, patience = context["ti"], settled.body, patience_of(self)
+        ti, patience = context["ti"], patience_of(self)
+        body = hook.api.create_body(settled.request)
         since_clear = clear_generation(self, context)
         reuses = self.on_clear == REUSE
         own = self.idempotency_key
@@ -250,6 +260,7 @@ class RunOperator(ApiOperator):
             ),
             deadline=patience.deadline,
             left_out=sorted(settled.left_out),
+            began=began_at(self, context),
         )
         earlier = recall(context)
         record = continued(new, earlier, reuses=reuses)
@@ -262,9 +273,10 @@ class RunOperator(ApiOperator):
         tries = max(ti.try_number - record.first_try + 1, 1)
         return Attempt(
             order=Order(
-                report=body["report"],
-                report_parameters=body["report_parameters"],
-                result_options=body.get("result_options"),
+                api=hook.api,
+                request=settled.request,
+                reattach=tries > 1,
+                since=None if hook.api.run_listing is None else record.began,
                 idempotency_key=record.idempotency_key,
                 runs_allowed=tries if self.wait_for_completion else 1,
                 gone=frozenset(record.gone),
@@ -306,18 +318,18 @@ class RunOperator(ApiOperator):
         wait: Any = {
             "reportrun_conn_id": self.reportrun_conn_id,
             "stripe_context": self.stripe_context or None,
+            "api": argument_of(order.api),
             "poll_interval": patience.pace.shortest_seconds,
             "max_poll_interval": patience.pace.longest_seconds,
             "deadline": patience.deadline,
         }
         if report_run_id is not None:
-            self.log.info("Waiting for report run %s in the triggerer", report_run_id)
+            self.log.info("Waiting for %s %s in the triggerer", order.api.noun, report_run_id)
             return ReportRunTrigger(report_run_id=report_run_id, **wait)
-        self.log.info("Waiting in the triggerer until the report run can be created")
+        self.log.info("Waiting in the triggerer until the %s can be created", order.api.noun)
         return CreateReportRunTrigger(
-            report=order.report,
-            report_parameters=order.report_parameters,
-            result_options=order.result_options,
+            **_of_trigger(order.request),
+            since=order.since,
             idempotency_key=order.idempotency_key,
             runs_allowed=order.runs_allowed,
             wait_for_completion=plan.wait_for_completion,
@@ -325,6 +337,18 @@ class RunOperator(ApiOperator):
             gone=sorted(order.gone),
             **wait,
         )
+
+
+def _of_trigger(request: RunRequest) -> dict[str, Any]:
+    """Return a request as arguments of a trigger."""
+    options = None if request.options is None else dict(request.options)
+    if isinstance(request, QueryRequest):
+        return {"sql": request.sql, "result_options": options}
+    return {
+        "report": request.report.strip(),
+        "report_parameters": dict(request.parameters),
+        "result_options": options,
+    }
 
 
 def _identity(ti: Any) -> TaskIdentity:

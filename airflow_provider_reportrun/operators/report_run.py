@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from airflow_provider_reportrun._compat import default_deferrable
-from airflow_provider_reportrun.errors import ReportRunError, ResultGone
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.landing import (
     LAND,
@@ -16,15 +15,15 @@ from airflow_provider_reportrun.landing import (
     IfExists,
     OutputFormat,
 )
-from airflow_provider_reportrun.links.report_run import ReportRunLink, show_link
+from airflow_provider_reportrun.links.report_run import ReportRunLink
 from airflow_provider_reportrun.operators._base import ApiOperator
 from airflow_provider_reportrun.operators._landing import (
     LANDING_CHECKS,
     LANDING_FIELDS,
-    destination_of,
-    land_result,
+    download_result,
+    kept_or_none,
+    land_or_replace,
     take_landing_arguments,
-    tell,
 )
 from airflow_provider_reportrun.operators._running import (
     NEW_RUN,
@@ -35,17 +34,15 @@ from airflow_provider_reportrun.operators._running import (
 )
 from airflow_provider_reportrun.protocol import flows
 from airflow_provider_reportrun.protocol.calls import (
-    checked_id,
-    checked_options,
     if_any,
     key_if_any,
 )
 from airflow_provider_reportrun.protocol.flows import Plan
 from airflow_provider_reportrun.protocol.interval import INTERVAL_END, INTERVAL_START
 from airflow_provider_reportrun.task.arguments import (
+    API_CHECKS,
     CONNECTION_CHECKS,
     Check,
-    check_all,
     check_known,
     choice,
     flag,
@@ -56,8 +53,7 @@ from airflow_provider_reportrun.task.arguments import (
 )
 from airflow_provider_reportrun.task.data_interval import DATA_INTERVAL_END, DATA_INTERVAL_START
 from airflow_provider_reportrun.task.draft import Draft, WrittenBounds
-from airflow_provider_reportrun.task.outcomes import created_elsewhere, operator_outcomes
-from airflow_provider_reportrun.task.record import recall, remember
+from airflow_provider_reportrun.task.record import recall
 from airflow_provider_reportrun.task.waiting import (
     DAY_SECONDS,
     MAX_POLL_INTERVAL_SECONDS,
@@ -72,9 +68,11 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context, ObjectStoragePath, XComArg
 
+    from airflow_provider_reportrun.errors import ReportRunError
     from airflow_provider_reportrun.protocol.flows import Definition
     from airflow_provider_reportrun.task.arguments import Late
 
+Api: TypeAlias = Literal["v2.reporting", "v2.data", "v1"]
 OnClear: TypeAlias = Literal["new_run", "reuse"]
 _CREATE_CHECKS: Final[Mapping[str, Check]] = {
     "timezone": optional(zone),
@@ -88,6 +86,7 @@ _CREATE_CHECKS: Final[Mapping[str, Check]] = {
     "poll_interval": seconds,
     "max_poll_interval": seconds,
     "timeout": seconds,
+    **API_CHECKS,
 }
 """Checked when the DAG file is parsed, if the value is known by then."""
 
@@ -133,6 +132,8 @@ class CreateReportRunOperator(RunOperator):
     :param reportrun_conn_id: the Airflow connection (templated).
     :param stripe_context: the account that the report is about; overrides the connection's
         (templated).
+    :param api: the generation of the API, ``"v2.reporting"``, ``"v2.data"`` or ``"v1"``; overrides
+        the connection's (templated).
     """
 
     template_fields: Sequence[str] = (
@@ -148,6 +149,7 @@ class CreateReportRunOperator(RunOperator):
         "wait_for_data",
         "wait_for_completion",
         "stripe_context",
+        "api",
         "reportrun_conn_id",
     )
     argument_checks = {**_CREATE_CHECKS, **CONNECTION_CHECKS, "result_options": if_any}  # noqa: RUF012 - of the base
@@ -176,6 +178,7 @@ class CreateReportRunOperator(RunOperator):
         timeout: float | timedelta = DAY_SECONDS,
         reportrun_conn_id: str = ReportRunHook.default_conn_name,
         stripe_context: str | None = None,
+        api: Api | Late | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -197,6 +200,7 @@ class CreateReportRunOperator(RunOperator):
         self.timeout = timeout
         self.reportrun_conn_id = reportrun_conn_id
         self.stripe_context = stripe_context
+        self.api: Any = api
         check_known(self, _CREATE_CHECKS)
 
     def settle(self, context: Context, hook: ReportRunHook) -> Settled:
@@ -209,23 +213,26 @@ class CreateReportRunOperator(RunOperator):
         :raises ReportRunError: if nothing can be sent without the definition, and it cannot be
             read at the moment.
         """
-        draft = Draft.of(self, context)
-        draft.body(draft.defaulted)  # refuse what the user passed before any request
+        draft = Draft.of(self, context, hook.api)
+        draft.request(draft.defaulted)  # refuse what the user passed before any request
         left_out, definition = draft.left_out_before(recall(context)), None
         if left_out is None and _is_definition_needed(self, draft):
-            definition = hook.converse(flows.define(self.report))
+            definition = hook.converse(flows.define(hook.api, self.report))
             if draft.lacks_interval:
                 _raise_if_it_may_pass(definition)
             left_out = draft.not_taken(definition)
             self._log_left_out(left_out)
-        settled = self._settled(draft, left_out or frozenset(), definition)
-        if (warning := draft.inclusive_end(settled.body)) is not None:
+        left_out = left_out or frozenset()
+        request = draft.request(left_out)
+        if (warning := draft.inclusive_end(request)) is not None:
             self.log.warning("%s", warning)
-        return settled
+        return self._settled(draft, left_out, definition)
 
-    def settled_before(self, context: Context, left_out: frozenset[str]) -> Settled:
+    def settled_before(
+        self, context: Context, hook: ReportRunHook, left_out: frozenset[str]
+    ) -> Settled:
         """Return what was requested before the task was deferred."""
-        return self._settled(Draft.of(self, context), left_out)
+        return self._settled(Draft.of(self, context, hook.api), left_out)
 
     def correct(
         self, context: Context, hook: ReportRunHook, left_out: frozenset[str]
@@ -237,10 +244,10 @@ class CreateReportRunOperator(RunOperator):
 
         :return: None if the definition lists all bounds that were sent.
         """
-        draft = Draft.of(self, context)
+        draft = Draft.of(self, context, hook.api)
         if not draft.defaulted - left_out:
             return None
-        definition = hook.converse(flows.define(self.report))
+        definition = hook.converse(flows.define(hook.api, self.report))
         _raise_if_it_may_pass(definition)
         not_taken = draft.not_taken(definition) - left_out
         if not not_taken:
@@ -251,11 +258,11 @@ class CreateReportRunOperator(RunOperator):
     def _settled(
         self, draft: Draft, left_out: frozenset[str], definition: Definition | None = None
     ) -> Settled:
-        body = draft.body(left_out)
+        request = draft.request(left_out)
         # Airflow shows these under Rendered Templates.
-        self.interval_start = _text_or_none(body["report_parameters"].get(INTERVAL_START))
-        self.interval_end = _text_or_none(body["report_parameters"].get(INTERVAL_END))
-        return Settled(body, left_out, definition)
+        self.interval_start = _text_or_none(request.parameters.get(INTERVAL_START))
+        self.interval_end = _text_or_none(request.parameters.get(INTERVAL_END))
+        return Settled(request, left_out, definition)
 
     def _log_left_out(self, left_out: frozenset[str]) -> None:
         if left_out:
@@ -328,12 +335,15 @@ class DownloadReportResultOperator(ApiOperator):
     :param reportrun_conn_id: the Airflow connection (templated).
     :param stripe_context: the account that the report is about; overrides the connection's
         (templated).
+    :param api: the generation of the API, ``"v2.reporting"``, ``"v2.data"`` or ``"v1"``; overrides
+        the connection's (templated).
     """
 
     template_fields: Sequence[str] = (
         "report_run_id",
         *LANDING_FIELDS,
         "stripe_context",
+        "api",
         "reportrun_conn_id",
     )
     argument_checks = {**LANDING_CHECKS, **CONNECTION_CHECKS}  # noqa: RUF012 - of the base
@@ -358,6 +368,7 @@ class DownloadReportResultOperator(ApiOperator):
         column_types: Mapping[str, str] | Late | None = None,
         reportrun_conn_id: str = ReportRunHook.default_conn_name,
         stripe_context: str | None = None,
+        api: Api | Late | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -365,6 +376,8 @@ class DownloadReportResultOperator(ApiOperator):
         self.report_run_id = report_run_id
         self.reportrun_conn_id = reportrun_conn_id
         self.stripe_context = stripe_context
+        self.api: Any = api
+        check_known(self, API_CHECKS)
 
     def execute(self, context: Context) -> Any:
         """
@@ -372,13 +385,7 @@ class DownloadReportResultOperator(ApiOperator):
 
         :return: see the class.
         """
-        with operator_outcomes(self):
-            check_all(self, self.argument_checks)
-            with created_elsewhere(), self.hook() as hook:
-                report_run_id = checked_id(self.report_run_id, "report_run_id")
-                self.found_run_id = report_run_id
-                show_link(self, context, hook.access, report_run_id)
-                return land_result(self, context, hook, report_run_id)
+        return download_result(self, context, "report_run_id")
 
 
 class ReportRunToStorageOperator(CreateReportRunOperator):
@@ -428,6 +435,7 @@ class ReportRunToStorageOperator(CreateReportRunOperator):
         column_types: Mapping[str, str] | Late | None = None,
         reportrun_conn_id: str = ReportRunHook.default_conn_name,
         stripe_context: str | None = None,
+        api: Api | Late | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -448,6 +456,7 @@ class ReportRunToStorageOperator(CreateReportRunOperator):
             timeout=timeout,
             reportrun_conn_id=reportrun_conn_id,
             stripe_context=stripe_context,
+            api=api,
             **kwargs,
         )
         take_landing_arguments(self, locals())
@@ -460,41 +469,17 @@ class ReportRunToStorageOperator(CreateReportRunOperator):
         :raises LandingExists: if a file exists and ``if_exists`` is ``fail``.
         :raises InvalidInput: if the result cannot be landed as the arguments say.
         """
-        from airflow_provider_reportrun.landing.land import look
-
-        destination = destination_of(self, context)
-        existing = look(destination)
-        if existing is not None:
-            return tell(self, context, existing)
-        options = checked_options(self.result_options or {})
-        destination.check_result("zip" if options.get("compress_file") else "csv")
-        return None
+        return kept_or_none(self, context)
 
     def finish(
         self, context: Context, hook: ReportRunHook, attempt: Attempt, report_run_id: str
     ) -> Any:
         """
-        Land the result.
-
-        The report run may be one of an earlier try whose file no longer exists. Only the attempt to
-        land it shows that, if Airflow has no store for tasks. Then this try gets another one.
+        Land the result, or that of another report run if its file no longer exists.
 
         :raises ResultGone: if the report run is this try's own; the next try creates a new one.
         """
-        try:
-            return land_result(self, context, hook, report_run_id)
-        except ResultGone as error:
-            gone = error
-        again = attempt.without(report_run_id)
-        remember(context, again.record)
-        if attempt.order.runs_allowed > 1 and report_run_id not in attempt.order.gone:
-            self.log.info("The file of report run %s no longer exists: %s", report_run_id, gone)
-            return self.fulfil(context, hook, again)
-        raise ResultGone(
-            f"The result file is gone (HTTP {gone.status}); the next try creates a new report run. "
-            f"If there is none, clear this task. It was of report run {report_run_id}.",
-            **{**gone.facts, "report_run_id": report_run_id, "transient": True},
-        )
+        return land_or_replace(self, context, hook, attempt, report_run_id)
 
 
 def _is_definition_needed(task: CreateReportRunOperator, draft: Draft) -> bool:

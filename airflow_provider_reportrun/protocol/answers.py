@@ -179,6 +179,7 @@ def _said(data: Any) -> _Said | None:
 
 def _refusal(response: Response, said: _Said, tried: str, needs: str) -> ReportRunError:
     kind, advice = _meaning(response.status, said)
+    replay = {"is_replay": True} if response.is_replay else {}
     if kind is PermissionDenied:
         advice = advice.format(needs=needs)
     words = ": ".join(filter(None, (said.code, said.message))) or "no message"
@@ -188,6 +189,7 @@ def _refusal(response: Response, said: _Said, tried: str, needs: str) -> ReportR
             f"{told} Wait with wait_for_data=True or a ReportDataSensor.",
             available_through=_through(said.message),
             request_id=response.request_id,
+            **replay,
         )
     facts: dict[str, Any] = {
         "status": response.status,
@@ -195,6 +197,7 @@ def _refusal(response: Response, said: _Said, tried: str, needs: str) -> ReportR
         "request_id": response.request_id,
         "should_retry": _flag(response.headers.get("Stripe-Should-Retry")),
         "retry_after": _seconds(response.headers.get("Retry-After")),
+        **replay,
     }
     if kind is PermissionDenied:
         facts["context_missing"] = "access account" in said.message

@@ -27,6 +27,8 @@ OUTAGE_TOLERANCE_SECONDS = 15 * 60.0
 """How long a wait goes on without a good answer."""
 SINGLE_REQUEST = RetryPolicy()
 """For a request that nothing but this policy repeats."""
+ERRORS_KEPT = RetryPolicy(repeats_server_errors=False)
+"""For a create whose key would only repeat an error of the server."""
 ONE_OF_MANY = RetryPolicy(attempts=2)
 """For a poll, because the next poll repeats it anyway."""
 UNTIL_DONE = RetryPolicy(conflict_attempts=40)
@@ -59,8 +61,8 @@ class Patience:
     outage_tolerance_seconds: float = OUTAGE_TOLERANCE_SECONDS
     waited_seconds: float = 0.0
     """How long the wait has taken before, in another process."""
-    shares_polls: bool = True
-    """Whether another wait's recent answer will do in place of a poll."""
+    shares_polls: bool = False
+    """Whether many waits of this process may share polls and lists of runs, as in a triggerer."""
 
 
 def ask(
@@ -94,15 +96,19 @@ def ask(
 
 def _read(call: Call[T], response: Response) -> T:
     """Read an answer; an error about its content names the request and its id at Stripe."""
+    if call.read in response.known:
+        known: T = response.known[call.read]
+        return known
     data = read_json(response, call.tried, call.needs)
     try:
-        return call.read(data)
+        found = response.known[call.read] = call.read(data)
     except UnexpectedAnswer as error:
         raise UnexpectedAnswer(
             f"Tried to {call.tried}: {error.message}",
             status=response.status,
             request_id=response.request_id,
         ) from None
+    return found
 
 
 def poll_metric(kind: str, outcome: str) -> Metric:

@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from airflow_provider_reportrun.errors import InvalidInput, UnexpectedAnswer
 from airflow_provider_reportrun.protocol.encoding import item_path, with_query
-from airflow_provider_reportrun.protocol.generations import DEFAULT, named
 from airflow_provider_reportrun.protocol.messages import Request
 from airflow_provider_reportrun.protocol.requests import (
     QueryRequest,
-    ReportRequest,
     RunRequest,
-    checked_flags,
 )
 
 if TYPE_CHECKING:
@@ -111,12 +108,19 @@ def _read_run(api: Generation, run_id: str, data: Any) -> ReportRun:
     return run
 
 
-def list_runs(api: Generation, *, since: datetime, after: str | None = None) -> Call[RunPage]:
+def list_runs(
+    api: Generation,
+    *,
+    since: datetime | None = None,
+    after: str | None = None,
+    fresh_since: float = NEVER,
+) -> Call[RunPage]:
     """
     Get a page of the runs of an account, newest first.
 
-    :param since: aware; the creation of the oldest run that is wanted.
+    :param since: aware; the creation of the oldest run that is wanted; None for no limit.
     :param after: ``next_after`` of the page before; None for the first page.
+    :param fresh_since: as of ``get_report``.
     :raises InvalidInput: if this generation has no list of runs.
     """
     if api.run_listing is None:
@@ -127,12 +131,11 @@ def list_runs(api: Generation, *, since: datetime, after: str | None = None) -> 
         read=api.run_listing.read,
         tried=f"list {api.noun}s",
         template=api.runs_path,
+        fresh_since=fresh_since,
     )
 
 
-def get_report(
-    api: Generation | str, report: str = "", *, fresh_since: float = NEVER
-) -> Call[Report]:
+def get_report(api: Generation, report: str, *, fresh_since: float = NEVER) -> Call[Report]:
     """
     Get a report's definition: its parameters, and which data it has.
 
@@ -141,10 +144,6 @@ def get_report(
     :raises InvalidInput: if the report is not valid, or this generation has no reports.
     :raises NotFound: by ``read``, if the report is named and there is none of this name.
     """
-    from airflow_provider_reportrun.protocol.generation import Generation
-
-    if not isinstance(api, Generation):  # then it is a report of v2.reporting
-        return get_report(named(DEFAULT), api, fresh_since=fresh_since)
     if api.lookup is None:
         raise InvalidInput(f"api={api.name!r} has no report definitions: use another api.")
     found = api.lookup(report)
@@ -263,39 +262,3 @@ def key_if_any(value: Any, name: str) -> str | None:  # noqa: ARG001 - the signa
     :raises InvalidInput: if the value is neither.
     """
     return None if is_nothing(value) else checked_key(value)
-
-
-# For those who know no generation yet; all of it is about v2.reporting.
-
-
-def create_report_run(
-    *,
-    report: str,
-    report_parameters: Mapping[str, Any],
-    result_options: Mapping[str, Any] | None,
-    idempotency_key: str,
-) -> Call[ReportRun]:
-    """Create a report run as ``create_run`` does."""
-    request = ReportRequest(report, report_parameters, result_options)
-    return create_run(named(DEFAULT), request, idempotency_key)
-
-
-def create_body(
-    report: str, report_parameters: Mapping[str, Any], result_options: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Build the body of a create, as ``Generation.create_body`` does."""
-    return named(DEFAULT).create_body(ReportRequest(report, report_parameters, result_options))
-
-
-def get_report_run(report_run_id: str, *, with_schema: bool = False) -> Call[ReportRun]:
-    """Get a report run as ``get_run`` does."""
-    return get_run(named(DEFAULT), report_run_id, columns=with_schema)
-
-
-def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    Check ``result_options`` before they are sent.
-
-    :raises InvalidInput: if there is another option, or its value is not a flag.
-    """
-    return checked_flags(options, "compress_file")

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import datetime, timezone
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_reportrun.errors import (
     AuthenticationError,
@@ -18,6 +20,7 @@ from airflow_provider_reportrun.errors import (
     DataNotAvailable,
     DataWindowUnknown,
     DeadlinePassed,
+    InvalidInput,
     InvalidRequest,
     NotFound,
     RateLimited,
@@ -27,6 +30,7 @@ from airflow_provider_reportrun.errors import (
 )
 from airflow_provider_reportrun.protocol import calls
 from airflow_provider_reportrun.protocol.asking import (
+    ERRORS_KEPT,
     ONE_OF_MANY,
     OUTAGE_TOLERANCE_SECONDS,
     REAL,
@@ -43,6 +47,7 @@ from airflow_provider_reportrun.protocol.checks import (
     is_covered,
     not_available,
 )
+from airflow_provider_reportrun.protocol.earlier import find_earlier
 from airflow_provider_reportrun.protocol.identity import key_after_failure
 from airflow_provider_reportrun.protocol.interval import (
     INTERVAL_END,
@@ -51,6 +56,7 @@ from airflow_provider_reportrun.protocol.interval import (
 )
 from airflow_provider_reportrun.protocol.messages import (
     AwaitRoom,
+    Backoff,
     Flow,
     LeaveLine,
     RoomMade,
@@ -74,14 +80,16 @@ from airflow_provider_reportrun.protocol.metrics import (
     REPORT_WAIT,
     Metric,
 )
-from airflow_provider_reportrun.protocol.models import read_instant
+from airflow_provider_reportrun.protocol.models import FAILED, SUCCEEDED, read_instant
+from airflow_provider_reportrun.protocol.requests import ReportRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime
 
     from airflow_provider_reportrun.protocol.calls import Call
+    from airflow_provider_reportrun.protocol.generation import Generation
     from airflow_provider_reportrun.protocol.models import Report, ReportRun
+    from airflow_provider_reportrun.protocol.requests import RunRequest
 
 log = logging.getLogger(__name__)
 
@@ -89,45 +97,91 @@ DEFINITION_SECONDS = 300.0
 """How old a report's definition may be for a check of parameters."""
 CONFLICT_SECONDS = 5.0
 """Longest pause of a create while an earlier request with the same key is still being handled."""
+REFRESH_SECONDS = 2 * 3600.0
+"""How old a run whose data are incomplete must be before another one may have more."""
+MOST_KEYS = 100
+"""How many keys of a chain one create may try, against an API that repeats errors for ever."""
+LISTED_PAGES = 3
+"""How many pages of the list are shared by waits; older runs are polled one by one."""
+QUERY = "query"
+"""How metrics name queries, which have no report."""
 CLOCKS_DIFFER_SECONDS = 2.0
-"""A report run that is older than its create by more than this existed before: see ``_made``."""
+"""A run that is older than its create by more than this existed before: see ``_made``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """
-    A report run to create, or to find again.
+    A run to create, or to find again.
 
-    :param runs_allowed: how many keys of the chain after failed report runs may be used: one in a
-        first try, one more in each later try. 1 accepts whatever the first key belongs to.
-    :param gone: report runs whose files no longer exist; they count as failed.
+    :param runs_allowed: how many keys of the chain after failed runs may be used: one in a first
+        try, one more in each later try. 1 accepts whatever the first key belongs to.
+    :param gone: runs whose files no longer exist; they count as failed.
+    :param since: epoch seconds when the order was first placed, if it is known. A run that was
+        created before is not this order's.
+    :param reattach: whether there may be a run whose key the API has forgotten: not in a first try.
+    :param complete_through: the instant up to which the data of a run must be complete, if runs say
+        so; a run with older data counts as failed.
     """
 
-    report: str
-    report_parameters: Mapping[str, Any]
-    result_options: Mapping[str, Any] | None
+    api: Generation
+    request: RunRequest
     idempotency_key: str
     runs_allowed: int = 1
     gone: frozenset[str] = frozenset()
+    since: float | None = None
+    reattach: bool = True
+    complete_through: datetime | None = None
+
+    @property
+    def report(self) -> str:
+        """The report, as metrics and logs name it."""
+        return self.request.report if isinstance(self.request, ReportRequest) else QUERY
+
+    @property
+    def parameters(self) -> Mapping[str, str | list[str]]:
+        """The parameters of the report; a query has none."""
+        return self.request.parameters if isinstance(self.request, ReportRequest) else {}
 
     @property
     def interval_end(self) -> datetime | None:
         """The instant after the last of the interval, if one is sent."""
-        return read_instant(self.report_parameters.get(INTERVAL_END))
+        return read_instant(self.parameters.get(INTERVAL_END))
+
+    def is_stale(self, run: ReportRun) -> bool:
+        """Tell whether a run succeeded before the data of the interval were complete."""
+        needed, has = self.complete_through, run.refreshed_at
+        return run.status == SUCCEEDED and None not in (needed, has) and has < needed  # type: ignore[operator]
 
     def is_lost(self, run: ReportRun) -> bool:
-        """Tell whether a report run failed, or lost its file, in a way that a new one may not."""
+        """Tell whether a run failed, or lost its file, in a way that a new one may not."""
         failure = run.failure
         return run.id in self.gone or (failure is not None and failure.transient)
 
     def call(self, key: str) -> Call[ReportRun]:
         """Return the create under one key of the chain."""
-        return calls.create_report_run(
-            report=self.report,
-            report_parameters=self.report_parameters,
-            result_options=self.result_options,
-            idempotency_key=key,
-        )
+        return calls.create_run(self.api, self.request, key)
+
+
+class _Chain:
+    """
+    The keys of an order, one after the other.
+
+    Every try walks it from the beginning, because each key follows from the one before and from
+    what became of it.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.key = order.idempotency_key
+        self.runs_left = order.runs_allowed - 1
+
+    def after_run(self, run: ReportRun) -> None:
+        """Go on to the key after a run that is not the one."""
+        self.key = key_after_failure(self.key, run.id)
+
+    def after_error(self) -> None:
+        """Go on to the key after one that would only repeat an error."""
+        self.key = key_after_failure(self.key, "error")
 
 
 class Definition(NamedTuple):
@@ -180,20 +234,48 @@ def fulfil(
     :raises DeadlinePassed: if one of the waits reaches the deadline.
     :raises ReportRunError: the last error, if an outage is too long or repeating does not help.
     """
+    if may_need_another(order.api, plan):
+        order = replace(order, complete_through=order.interval_end)
+        plan = replace(plan, wait_for_completion=True)
     began = environment.monotonic()
     run = yield from _attach(order, plan, environment)
-    if run is None:
-        missing = yield from _check(order, plan, patience, environment)
-        run = yield from _create_with_data(order, plan, missing, patience, environment)
-    on_created(run)
-    if not plan.wait_for_completion:
-        return run
+    missing = None if run else (yield from _check(order, plan, patience, environment))
+    chain = _Chain(order)
+    while True:
+        if run is None:
+            run = yield from _create_with_data(
+                order, chain, plan, missing, patience, environment=environment
+            )
+        on_created(run)
+        if not plan.wait_for_completion:
+            return run
+        took = environment.monotonic() - began
+        run = yield from _complete(order, run, took, patience, environment)
+        if not order.is_stale(run):
+            return run
+        run = None  # the create comes to the next key by itself
+
+
+def may_need_another(api: Generation, plan: Plan) -> bool:
+    """Tell whether only a finished run shows that its data are complete, and another may follow."""
+    return plan.wait_for_data and api.shows_data_on_run
+
+
+def _complete(
+    order: Order, run: ReportRun, took: float, patience: Patience, environment: Environment
+) -> Flow[ReportRun]:
+    """
+    Wait until a run has succeeded.
+
+    :param took: seconds that the create took.
+    """
     if run.is_finished:
         return finished(run)
     yield WaitBegins()
-    took = environment.monotonic() - began
     try:
-        return (yield from await_finished(run.id, patience=patience, environment=environment))
+        return (
+            yield from await_finished(order.api, run.id, patience=patience, environment=environment)
+        )
     except DeadlinePassed as error:
         raise DeadlinePassed(
             f"{error.message} Before that, the create took {took:.0f} s, most of it waiting for "
@@ -211,32 +293,35 @@ def _attach(order: Order, plan: Plan, environment: Environment) -> Flow[ReportRu
     if plan.known_run_id is None:
         return None
     try:
-        run = yield from ask(calls.get_report_run(plan.known_run_id), environment=environment)
+        call = calls.get_run(order.api, plan.known_run_id)
+        run = yield from ask(call, environment=environment)
     except NotFound:
         return None
-    if plan.wait_for_completion and order.is_lost(run):
+    if plan.wait_for_completion and (order.is_lost(run) or order.is_stale(run)):
         return None
     yield Metric(ATTACHES, {"report": run.report})
     log.info(
-        "Attached to report run %s of %s, from an earlier try: %s", run.id, run.report, run.status
+        "Attached to %s %s of %s, from an earlier try: %s",
+        order.api.noun,
+        run.id,
+        order.report,
+        run.status,
     )
     return run
 
 
-def define(
-    report_id: str, *, max_age_seconds: float | None = None, environment: Environment = REAL
-) -> Flow[Definition]:
+def define(api: Generation, report_id: str, *, environment: Environment = REAL) -> Flow[Definition]:
     """
     Look up a report's definition.
 
     A failure is part of the result, because a report run can be created without the definition.
 
-    :param max_age_seconds: of a copy that another conversation got; None for five minutes.
+    A copy that another conversation got in the last five minutes will do.
+
     :raises AuthenticationError: if the API does not know the key, because a create would fail too.
     """
     now = environment.monotonic()
-    oldest = now - (DEFINITION_SECONDS if max_age_seconds is None else max_age_seconds)
-    call = calls.get_report(report_id, fresh_since=oldest)
+    call = calls.get_report(api, report_id, fresh_since=now - DEFINITION_SECONDS)
     try:
         report = yield from ask(call, policy=ONE_OF_MANY, environment=environment)
     except AuthenticationError:
@@ -258,33 +343,48 @@ def _check(
     :raises InvalidInput: if parameters are wrong; names all problems at once.
     :raises DataNotAvailable: if the interval ends after the data and the plan does not wait.
     """
-    if not plan.validate:
-        if plan.wait_for_data:
-            return (yield from _await_known_data(order, patience, environment))
-        return None
-    known = plan.definition or (yield from define(order.report, environment=environment))
-    failure = known.failure
-    if known.report is not None:
-        check_parameters(known.report, order.report_parameters)
-        try:
-            if order.interval_end is None or is_covered(known.report, order.interval_end):
-                return None
-        except DataWindowUnknown as error:
-            failure = error
-    if failure is not None and not (plan.wait_for_data and failure.transient):
-        log.warning("Going on without the definition of the report: %s", failure)
-        return failure
-    if plan.wait_for_data:
+    waits = plan.wait_for_data and not order.api.shows_data_on_run
+    failure = None
+    if plan.validate:
+        known = plan.definition or (
+            yield from define(order.api, order.report, environment=environment)
+        )
+        failure, is_there = _compare(order, known)
+        if is_there:
+            return None
+        if failure is not None and not (waits and failure.transient):
+            log.warning("Going on without the definition of the report: %s", failure)
+            return failure
+        if not waits:
+            return (yield from _check_data_again(order, known.asked_at, environment))
         yield WaitBegins()
-        return (yield from _await_known_data(order, patience, environment))
-    return (yield from _check_data_again(order, known.asked_at, environment))
+    return (yield from _await_known_data(order, patience, environment)) if waits else None
+
+
+def _compare(order: Order, known: Definition) -> tuple[ReportRunError | None, bool]:
+    """
+    Compare an order with what is known of the report's definition.
+
+    :return: why the definition, or how far its data reach, cannot be read; and whether the data are
+        there, or need not be.
+    :raises InvalidInput: if parameters are wrong.
+    """
+    if known.report is None:
+        return known.failure, False
+    check_parameters(known.report, order.parameters)
+    if order.interval_end is None or order.api.shows_data_on_run:
+        return None, True
+    try:
+        return None, is_covered(known.report, order.interval_end)
+    except DataWindowUnknown as error:
+        return error, False
 
 
 def _check_data_again(
     order: Order, since: float, environment: Environment
 ) -> Flow[ReportRunError | None]:
     """Check the data without an older copy of the definition, which does not show new data."""
-    call = calls.get_report(order.report, fresh_since=since)
+    call = calls.get_report(order.api, order.report, fresh_since=since)
     try:
         report = yield from ask(call, policy=ONE_OF_MANY, environment=environment)
         is_there = order.interval_end is None or is_covered(report, order.interval_end)
@@ -304,12 +404,16 @@ def _await_known_data(
 
     :return: why the definition cannot be read, if two polls in a row fail.
     """
-    if order.interval_end is None:
+    if order.interval_end is None or order.api.shows_data_on_run:
         return None
     impatient = replace(patience, outage_tolerance_seconds=patience.pace.shortest_seconds)
     try:
         yield from await_data(
-            order.report, order.interval_end, patience=impatient, environment=environment
+            order.api,
+            order.report,
+            order.interval_end,
+            patience=impatient,
+            environment=environment,
         )
     except (AuthenticationError, DeadlinePassed):
         raise
@@ -321,9 +425,11 @@ def _await_known_data(
 
 def _create_with_data(
     order: Order,
+    chain: _Chain,
     plan: Plan,
     unreadable: ReportRunError | None,
     patience: Patience,
+    *,
     environment: Environment,
 ) -> Flow[ReportRun]:
     """
@@ -340,7 +446,7 @@ def _create_with_data(
     for_room = replace(patience, outage_tolerance_seconds=tolerance)
     while True:
         try:
-            return (yield from create(order, patience=for_room, environment=environment))
+            return (yield from _create(order, chain, for_room, environment))
         except DataNotAvailable as error:
             if not plan.wait_for_data:
                 raise
@@ -356,6 +462,7 @@ def _create_with_data(
 
 
 def await_data(
+    api: Generation,
     report_id: str,
     interval_end: datetime,
     *,
@@ -369,21 +476,38 @@ def await_data(
     :param interval_end: aware; the instant after the last of the interval.
     :param measured: whether to measure how long this took; not if it is a part of a longer wait.
     :return: the report, whose data reach that far.
+    :raises InvalidInput: if only runs say how far the data reach in this generation.
     :raises DataWindowUnknown: if the report does not say how far its data reach.
     :raises DeadlinePassed: if they do not reach that far at the deadline.
     :raises ReportRunError: as ``await_finished`` does.
     """
+    check_shows_data(api, report_id)
     waiting_for = f"the data of {report_id} to reach {format_instant(interval_end)}"
     wait = Wait(waiting_for, patience, environment, measured_as=DATA_WAIT, report=report_id)
-    polls = _poll_data(report_id, interval_end, wait, patience, environment)
+    polls = _poll_data(api, report_id, interval_end, wait, patience, environment=environment)
     return (yield from wait.measured(polls) if measured else polls)
 
 
+def check_shows_data(api: Generation, report_id: str) -> None:
+    """
+    Refuse to wait for data if only runs say how far they reach.
+
+    :raises InvalidInput: names what to use instead.
+    """
+    if api.shows_data_on_run:
+        raise InvalidInput(
+            f"Use wait_for_data=True of the operator instead: with api={api.name!r}, only finished "
+            f"runs say how far their data reach, so the data of {report_id} cannot be waited for."
+        )
+
+
 def _poll_data(
+    api: Generation,
     report_id: str,
     interval_end: datetime,
     wait: Wait,
     patience: Patience,
+    *,
     environment: Environment,
 ) -> Flow[Report]:
     through = None
@@ -391,7 +515,7 @@ def _poll_data(
     while True:
         # An answer of half a pause ago will do, so that 300 waits in a triggerer send one poll.
         since = environment.monotonic() - pause / 2 if patience.shares_polls else float("inf")
-        call = calls.get_report(report_id, fresh_since=since)
+        call = calls.get_report(api, report_id, fresh_since=since)
         try:
             report = yield from wait.ask(call)
         except ReportRunError as error:
@@ -417,72 +541,139 @@ def create(
     environment: Environment = REAL,
 ) -> Flow[ReportRun]:
     """
-    Create a report run as soon as there is room for it, or attach to the one that has the key.
+    Create a run as soon as there is room for it, or attach to the one that has the key.
 
-    If the key belongs to a report run that is lost, the next key of the chain is used.
+    If the key belongs to a run that is lost, the next key of the chain is used.
 
-    :return: the report run as it is now, perhaps finished, perhaps failed.
+    :return: the run as it is now, perhaps finished, perhaps failed.
     :raises DataNotAvailable: if it was refused and the interval ends after the data.
     :raises DeadlinePassed: if there is no room at the deadline.
     """
+    return _create(order, _Chain(order), patience, environment)
+
+
+def _create(
+    order: Order, chain: _Chain, patience: Patience, environment: Environment
+) -> Flow[ReportRun]:
     began = environment.clock()
-    key = order.idempotency_key
-    for runs_left in range(order.runs_allowed - 1, -1, -1):
+    api = order.api
+    if _is_key_forgotten(order, began):
+        earlier = yield from _find_earlier(order, environment)
+        if earlier is not None:
+            yield _made(order, earlier, began)
+            return earlier
+    while True:
         try:
-            run = yield from _create_under(key, order, patience, environment)
+            run = yield from _create_under(chain, order, patience, environment)
         except InvalidRequest as refusal:
             raise (yield from _reason(refusal, order, environment)) from None
-        if not runs_left or not order.is_lost(run):
-            yield _made(run, began)
+        if chain.runs_left and not run.is_finished and not api.idempotency.answers_afresh:
+            run = yield from ask(calls.get_run(api, run.id), environment=environment)
+        if order.is_stale(run):
+            yield from _await_refresh(order, run, patience, environment)
+        elif chain.runs_left and order.is_lost(run):
+            why = run.failure or "its file no longer exists"
+            log.info("Asking for a new %s, because %s is lost (%s)", api.noun, run.id, why)
+            chain.runs_left -= 1
+        else:
+            yield _made(order, run, began)
             return run
-        log.info(
-            "Asking for a new report run, because %s is lost (%s)",
-            run.id,
-            run.failure or "its file is gone",
-        )
-        key = key_after_failure(key, run.id)
-    raise AssertionError("an order allows one report run at least")  # pragma: no cover
+        chain.after_run(run)
 
 
-def _made(run: ReportRun, began: float) -> Metric:
+def _is_key_forgotten(order: Order, now: float) -> bool:
+    """Tell whether the API may have forgotten a key, and would create another run for it."""
+    if order.since is None or not order.reattach:
+        return False
+    return now - order.since > order.api.idempotency.window_seconds
+
+
+def _await_refresh(
+    order: Order, run: ReportRun, patience: Patience, environment: Environment
+) -> Flow[None]:
     """
-    Distinguish a new report run from one that was found again, because the API does not.
+    Wait until a new run may have the data that one lacks; the API refreshes them every few hours.
+
+    :raises DeadlinePassed: if the deadline has passed.
+    """
+    wait = Wait(
+        f"the data of {order.report} to be complete",
+        patience,
+        environment,
+        measured_as=DATA_WAIT,
+        report=order.report,
+    )
+    age = environment.clock() - run.created_at.timestamp() if run.created_at else 0.0
+    pause = min(max(REFRESH_SECONDS - age, 0.0), wait.time_left())
+    log.info(
+        "The data of %s %s are complete up to %s only; asking for another one in %.0f s",
+        order.api.noun,
+        run.id,
+        run.refreshed_at and format_instant(run.refreshed_at),
+        pause,
+    )
+    if pause:
+        yield Sleep(pause)
+        wait.raise_if_over()
+
+
+def _made(order: Order, run: ReportRun, began: float) -> Metric:
+    """
+    Distinguish a new run from one that was found again, because the API does not.
 
     :param began: epoch seconds of the first request. The API's clock may be behind, and may have
         whole seconds only.
     """
     age = began - run.created_at.timestamp() if run.created_at else 0.0
+    noun = order.api.noun
     if age <= CLOCKS_DIFFER_SECONDS:
-        log.info("Created report run %s of %s: %s", run.id, run.report, run.status)
-        return Metric(CREATES, {"report": run.report})
+        log.info("Created %s %s of %s: %s", noun, run.id, order.report, run.status)
+        return Metric(CREATES, {"report": order.report})
     log.info(
-        "Attached to report run %s of %s, created %.0f s before: %s",
+        "Attached to %s %s of %s, created %.0f s before: %s",
+        noun,
         run.id,
-        run.report,
+        order.report,
         age,
         run.status,
     )
-    return Metric(ATTACHES, {"report": run.report})
+    return Metric(ATTACHES, {"report": order.report})
+
+
+def _find_earlier(order: Order, environment: Environment) -> Flow[ReportRun | None]:
+    """Look for a run of the order in the API's list, if there is one and it is known since when."""
+    if order.since is None or not isinstance(order.request, ReportRequest):
+        return None
+    return (
+        yield from find_earlier(
+            order.api,
+            order.request,
+            since=datetime.fromtimestamp(order.since, tz=timezone.utc),
+            ask=partial(ask, policy=ONE_OF_MANY, environment=environment),
+        )
+    )
 
 
 def _create_under(
-    key: str, order: Order, patience: Patience, environment: Environment
+    chain: _Chain, order: Order, patience: Patience, environment: Environment
 ) -> Flow[ReportRun]:
     wait = Wait(
-        "the API key to have room for one more report run",
+        f"the API key to have room for one more {order.api.noun}",
         patience,
         environment,
         measured_as=CAPACITY_WAIT,
         report=order.report,
     )
-    return (yield from wait.measured(_stand_in_line(order, key, wait)))
+    return (yield from wait.measured(_stand_in_line(order, chain, wait, environment)))
 
 
-def _stand_in_line(order: Order, key: str, wait: Wait) -> Flow[ReportRun]:
+def _stand_in_line(
+    order: Order, chain: _Chain, wait: Wait, environment: Environment
+) -> Flow[ReportRun]:
     try:
         if not wait.is_over:  # a wait that comes too late tries once, as every wait polls once
-            yield from _take_turn(wait)
-        run = yield from _create_in_turn(order, key, wait)
+            yield from _take_turn(order, wait)
+        run = yield from _create_in_turn(order, chain, wait, environment)
     except ReportRunError:
         yield LeaveLine()
         raise
@@ -490,7 +681,9 @@ def _stand_in_line(order: Order, key: str, wait: Wait) -> Flow[ReportRun]:
     return run
 
 
-def _create_in_turn(order: Order, key: str, wait: Wait) -> Flow[ReportRun]:
+def _create_in_turn(
+    order: Order, chain: _Chain, wait: Wait, environment: Environment
+) -> Flow[ReportRun]:
     """
     Repeat the create until there is room.
 
@@ -499,8 +692,10 @@ def _create_in_turn(order: Order, key: str, wait: Wait) -> Flow[ReportRun]:
     level = logging.INFO
     while True:
         try:
-            return (yield from _try_to_create(order, key, wait))
+            return (yield from _try_to_create(order, chain, wait, environment))
         except (CapacityExceeded, RateLimited) as error:
+            reason = CAPACITY if isinstance(error, CapacityExceeded) else RATE
+            yield Metric(CREATES_REFUSED, {"report": order.report, "reason": reason})
             wait.heard()
             log.log(level, "Waiting for %s: %s", wait.waiting_for, error)
             level = logging.DEBUG
@@ -508,35 +703,60 @@ def _create_in_turn(order: Order, key: str, wait: Wait) -> Flow[ReportRun]:
             raise
         except ReportRunError as error:
             if isinstance(error, ServerError) and error.is_conflict:
-                yield from _stand_back(error, wait)
+                yield from _stand_back(order, error, wait)
                 continue
             wait.raise_unless_tolerated(error)
         yield AwaitRoom(wait.delay())
         wait.raise_if_over()
 
 
-def _try_to_create(order: Order, key: str, wait: Wait) -> Flow[ReportRun]:
-    try:
-        return (yield from wait.ask(order.call(key), SINGLE_REQUEST))
-    except (CapacityExceeded, RateLimited) as error:
-        reason = CAPACITY if isinstance(error, CapacityExceeded) else RATE
-        yield Metric(CREATES_REFUSED, {"report": order.report, "reason": reason})
-        raise
+def _try_to_create(
+    order: Order, chain: _Chain, wait: Wait, environment: Environment
+) -> Flow[ReportRun]:
+    """
+    Send one create, repeated within seconds.
+
+    If the API keeps the error of a key, the key is of no use any more. Then the list shows whether
+    there is a run nevertheless, and if there is none, the next key of the chain is used.
+    """
+    if not order.api.idempotency.replays_errors:
+        return (yield from wait.ask(order.call(chain.key), SINGLE_REQUEST))
+    failures = 0
+    for _ in range(MOST_KEYS):
+        try:
+            return (yield from wait.ask(order.call(chain.key), ERRORS_KEPT))
+        except (InvalidRequest, DataNotAvailable, ServerError) as error:
+            if isinstance(error, ServerError) and error.is_conflict:
+                raise
+            failure: ReportRunError = error
+        run = yield from _find_earlier(order, environment)
+        if run is not None:
+            return run
+        chain.after_error()
+        if failure.is_replay:
+            log.info("Trying another key, because the API repeated an old error: %s", failure)
+            continue
+        failures += 1
+        delay = SINGLE_REQUEST.delay(failures, failure, environment.jitter)
+        if delay is None:
+            raise failure
+        yield Backoff(delay)
+    raise failure
 
 
-def _stand_back(error: ServerError, wait: Wait) -> Flow[None]:
+def _stand_back(order: Order, error: ServerError, wait: Wait) -> Flow[None]:
     """Let others have their turn while an earlier request with the same key is being handled."""
     wait.raise_unless_tolerated(error, at_least=OUTAGE_TOLERANCE_SECONDS)
     yield LeaveLine()
     yield Sleep(wait.pause(CONFLICT_SECONDS))
-    yield from _take_turn(wait)
+    yield from _take_turn(order, wait)
 
 
-def _take_turn(wait: Wait) -> Flow[None]:
+def _take_turn(order: Order, wait: Wait) -> Flow[None]:
     """Stand in line. The connection names the line, and may not be readable at the moment."""
     while True:
         try:
-            yield TakeTurn(wait.time_left())
+            yield TakeTurn(wait.time_left(), order.api.capacity_group)
         except TransportError as error:
             wait.raise_unless_tolerated(error)
         else:
@@ -556,7 +776,7 @@ def _reason(
     interval_end = order.interval_end
     if interval_end is None or refusal.about == INTERVAL_START:
         return refusal
-    call = calls.get_report(order.report)
+    call = calls.get_report(order.api, order.report)
     try:
         report = yield from ask(call, policy=ONE_OF_MANY, environment=environment)
         is_there = is_covered(report, interval_end)
@@ -568,6 +788,7 @@ def _reason(
 
 
 def await_finished(
+    api: Generation,
     report_run_id: str,
     *,
     patience: Patience,
@@ -575,32 +796,39 @@ def await_finished(
     environment: Environment = REAL,
 ) -> Flow[ReportRun]:
     """
-    Poll until a report run is finished.
+    Poll until a run is finished.
 
     :param measured: whether to measure how long this took; not if it is a part of a longer wait.
-    :return: the report run, which succeeded.
+    :return: the run, which succeeded.
     :raises ReportRunFailed: if it failed.
     :raises DeadlinePassed: if it is not finished at the deadline; it goes on at Stripe.
     :raises ReportRunError: the last error, if no good answer came for the tolerated time or
         repeating does not help.
     """
     wait = Wait(
-        f"report run {report_run_id} to finish",
+        f"{api.noun} {report_run_id} to finish",
         patience,
         environment,
         measured_as=REPORT_WAIT,
         report_run_id=report_run_id,
     )
-    polls = _poll_report_run(report_run_id, wait)
+    polls = _poll_run(api, report_run_id, wait, patience, environment)
     return (yield from wait.measured(polls) if measured else polls)
 
 
-def _poll_report_run(report_run_id: str, wait: Wait) -> Flow[ReportRun]:
-    call = calls.get_report_run(report_run_id)
+def _poll_run(
+    api: Generation, run_id: str, wait: Wait, patience: Patience, environment: Environment
+) -> Flow[ReportRun]:
+    lists = patience.shares_polls and api.run_listing is not None
+    pause = patience.pace.shortest_seconds
     status = None
     while True:
         try:
-            run = yield from wait.ask(call)
+            run = None
+            if lists:
+                run = yield from _find_in_lists(api, run_id, wait, pause, environment)
+            if run is None:
+                run = yield from wait.ask(calls.get_run(api, run_id))
         except ReportRunError as error:
             yield poll_metric(REPORT_RUN, ERROR)
             wait.raise_unless_tolerated(error)
@@ -610,11 +838,33 @@ def _poll_report_run(report_run_id: str, wait: Wait) -> Flow[ReportRun]:
             wait.report = run.report
             if run.status != status:
                 status = run.status
-                log.info("%s", described(run))
+                log.info("%s", described(api, run))
             if run.is_finished:
-                yield RoomMade()
+                yield RoomMade(api.capacity_group)
                 return finished(run)
-        yield Sleep(wait.delay(), may_hurry=True)
+        pause = wait.delay()
+        yield Sleep(pause, hurries_for=api.capacity_group)
+
+
+def _find_in_lists(
+    api: Generation, run_id: str, wait: Wait, pause: float, environment: Environment
+) -> Flow[ReportRun | None]:
+    """
+    Find a run in the newest pages of the list, which all waits of an account share.
+
+    :return: None if it is older than those.
+    """
+    since = environment.monotonic() - pause / 2
+    after = None
+    for _ in range(LISTED_PAGES):
+        page = yield from wait.ask(calls.list_runs(api, after=after, fresh_since=since))
+        for run in page.runs:
+            if run.id == run_id:
+                return run
+        after = page.next_after
+        if after is None:
+            break
+    return None
 
 
 def finished(run: ReportRun) -> ReportRun:
@@ -628,8 +878,7 @@ def finished(run: ReportRun) -> ReportRun:
     return run
 
 
-def described(run: ReportRun) -> str:
-    """Return a sentence about the status of a report run."""
-    if run.is_finished:
-        return f"Report run {run.id} {run.status}"
-    return f"Report run {run.id} is {run.status}"
+def described(api: Generation, run: ReportRun) -> str:
+    """Return a sentence about the status of a run."""
+    verb = "" if run.status in {SUCCEEDED, FAILED} else "is "
+    return f"{api.noun.capitalize()} {run.id} {verb}{run.status}"

@@ -83,8 +83,8 @@ class RunPage(NamedTuple):
 class RunListing(NamedTuple):
     """How runs are listed."""
 
-    query: Callable[[datetime, str | None], Mapping[str, str]]
-    """Returns the query for runs that were created since an instant, after the run of an id."""
+    query: Callable[[datetime | None, str | None], Mapping[str, str]]
+    """Returns the query for runs since an instant, or all, after the run of an id."""
     read: Callable[[Any], RunPage]
     is_same: Callable[[ReportRequest, ReportRun], bool]
     """Tells whether a run is of the same report and parameters as a request."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from airflow_provider_reportrun.protocol.metrics import Metric
 from airflow_provider_reportrun.text import WORD, one_line
@@ -70,6 +70,18 @@ class Response:
     api_key: Secret | None = field(default=None, repr=False)
     """Cut out of the decoded body, in case the server echoes it."""
 
+    known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What was read from it, by reader, if several conversations share the answer."""
+
+    @property
+    def is_replay(self) -> bool:
+        """
+        Whether this is the answer to an earlier request with the same idempotency key.
+
+        Source: https://docs.stripe.com/api/idempotent_requests
+        """
+        return self.headers.get("Idempotent-Replayed", "").lower() == "true"
+
     @property
     def request_id(self) -> str | None:
         """The request's id at Stripe, which Stripe's support asks for."""
@@ -94,8 +106,8 @@ class Sleep(NamedTuple):
     """A pause between two polls."""
 
     seconds: float
-    may_hurry: bool = False
-    """Whether the pause may be shortened while a create waits for room: this poll may find some."""
+    hurries_for: str = ""
+    """A capacity group. The pause is shorter while a create of it waits: the poll may find room."""
 
 
 class TakeTurn(NamedTuple):
@@ -107,6 +119,8 @@ class TakeTurn(NamedTuple):
     """
 
     seconds: float
+    group: str
+    """The capacity group, which has a line of its own."""
 
 
 class AwaitRoom(NamedTuple):
@@ -120,7 +134,10 @@ class LeaveLine(NamedTuple):
 
 
 class RoomMade(NamedTuple):
-    """A report run of this API key has ended, so there is room for another."""
+    """A run of this API key has ended, so there is room for another."""
+
+    group: str
+    """Its capacity group."""
 
 
 Pause: TypeAlias = Backoff | WaitBegins | Sleep | TakeTurn | AwaitRoom | LeaveLine | RoomMade

@@ -66,6 +66,15 @@ def query_of(request: RunRequest, instead: str) -> QueryRequest:
     )
 
 
+def is_compressed(options: Any) -> bool:
+    """Tell whether ``result_options`` ask for a ZIP, in any of their spellings."""
+    if not isinstance(options, Mapping):
+        return False
+    return bool(_FLAGS.get(str(options.get("compress_file")).lower())) or options.get(
+        "compression", "none"
+    ) not in {"none", None}
+
+
 def checked_flags(options: Any, *names: str) -> dict[str, Any]:
     """
     Check ``result_options`` that are flags.

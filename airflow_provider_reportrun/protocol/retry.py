@@ -32,6 +32,8 @@ class RetryPolicy:
     attempts: int = 5
     conflict_attempts: int | None = None
     """Attempts if another request conflicts with this one; None for ``attempts``."""
+    repeats_server_errors: bool = True
+    """Whether the same request may succeed after an error of the server."""
     first_delay_seconds: float = 0.5
     longest_delay_seconds: float = 8.0
 
@@ -50,6 +52,8 @@ class RetryPolicy:
         if self.conflict_attempts and isinstance(error, ServerError) and error.is_conflict:
             attempts = self.conflict_attempts
         if attempt >= attempts or isinstance(error, CapacityExceeded | DataNotAvailable):
+            return None
+        if isinstance(error, ServerError) and not (self.repeats_server_errors or error.is_conflict):
             return None
         should_retry = error.should_retry if isinstance(error, ApiError) else None
         if not (error.transient if should_retry is None else should_retry):

@@ -77,7 +77,9 @@ class Fault:
     """
     One planned fault.
 
-    :param on: the operation that it affects; ``any`` for all operations.
+    :param on: the operation that it affects, in every generation: ``create``, ``get_run``,
+        ``list_runs``, ``get_report``, ``list_reports``, ``get_file``, ``download`` or ``other``;
+        ``any`` for all operations.
     :param action: what happens.
     :param times: how often it fires; None for no limit.
     :param after: how many matching requests pass first.

@@ -42,12 +42,13 @@ _STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _NEAR = re.compile(r'near "(?P<token>.*)": syntax error')
 _MISSING = re.compile(r"no such (?P<what>column|table|function): (?P<token>.*)")
-_TABLES = {
+TABLES = {
     "balance_transactions": (
         "id created available_on currency amount fee net reporting_category source_id description"
     ),
     "payouts": "id created currency amount status type description",
 }
+"""The tables and their columns; amounts are in cents."""
 _READING = {
     sqlite3.SQLITE_SELECT,
     sqlite3.SQLITE_READ,
@@ -124,10 +125,10 @@ def _database(
 ) -> sqlite3.Connection:
     # Results are made in worker threads, one at a time.
     database = sqlite3.connect(":memory:", check_same_thread=False)
-    for name, columns in _TABLES.items():
+    for name, columns in TABLES.items():
         database.execute(f"CREATE TABLE {name} ({', '.join(columns.split())})")
     for name, rows in tables:
-        places = ", ".join("?" * len(_TABLES[name].split()))
+        places = ", ".join("?" * len(TABLES[name].split()))
         if re.search(rf"\b{name}\b", text, re.IGNORECASE):
             database.executemany(f"INSERT INTO {name} VALUES ({places})", rows)  # noqa: S608
     database.commit()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 from airflow.sdk import BaseOperator
 
@@ -22,6 +22,7 @@ from airflow_provider_reportrun.protocol.asking import OUTAGE_TOLERANCE_SECONDS,
 from airflow_provider_reportrun.protocol.calls import checked_id, is_nothing
 from airflow_provider_reportrun.protocol.checks import available_through
 from airflow_provider_reportrun.protocol.drivers import WouldWait
+from airflow_provider_reportrun.protocol.generations import argument_of
 from airflow_provider_reportrun.protocol.interval import (
     INTERVAL_END,
     format_instant,
@@ -29,6 +30,7 @@ from airflow_provider_reportrun.protocol.interval import (
 )
 from airflow_provider_reportrun.protocol.retry import Pace
 from airflow_provider_reportrun.task.arguments import (
+    API_CHECKS,
     CONNECTION_CHECKS,
     Check,
     check_all,
@@ -59,11 +61,17 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
     from airflow.triggers.base import BaseTrigger
 
+    from airflow_provider_reportrun.protocol.generation import Generation
     from airflow_provider_reportrun.protocol.messages import Flow
     from airflow_provider_reportrun.protocol.models import Report, ReportRun
     from airflow_provider_reportrun.task.arguments import Late
 
-_CHECKS: Final[Mapping[str, Check]] = {"deferrable": plain_flag, "poke_interval": seconds}
+Api: TypeAlias = Literal["v2.reporting", "v2.data", "v1"]
+_CHECKS: Final[Mapping[str, Check]] = {
+    "deferrable": plain_flag,
+    "poke_interval": seconds,
+    **API_CHECKS,
+}
 
 RESUME_PAUSE_SECONDS = 5.0
 """Longest pause between two polls after the triggerer has seen the end of the wait."""
@@ -78,6 +86,7 @@ class _ApiSensor(BaseSensorOperator):
 
     :param reportrun_conn_id: the Airflow connection (templated).
     :param stripe_context: the account; overrides the connection's (templated).
+    :param api: the generation of the API; overrides the connection's (templated).
     :param deferrable: whether to wait in the triggerer.
     :param poke_interval: seconds between two polls.
     :param max_wait: longest time between two polls, in seconds.
@@ -91,6 +100,7 @@ class _ApiSensor(BaseSensorOperator):
         *,
         reportrun_conn_id: str = ReportRunHook.default_conn_name,
         stripe_context: str | None = None,
+        api: Api | Late | None = None,
         deferrable: bool = default_deferrable(),
         poke_interval: timedelta | float = POLL_INTERVAL_SECONDS,
         max_wait: timedelta | float | None = MAX_POLL_INTERVAL_SECONDS,
@@ -100,6 +110,7 @@ class _ApiSensor(BaseSensorOperator):
         super().__init__(poke_interval=poke_interval, max_wait=max_wait, timeout=timeout, **kwargs)
         self.reportrun_conn_id = reportrun_conn_id
         self.stripe_context = stripe_context
+        self.api: Any = api
         self.deferrable = deferrable
         self._pokes: Flow[Any] | None = None
         check_known(self, _CHECKS)
@@ -153,7 +164,8 @@ class _ApiSensor(BaseSensorOperator):
             found = self.poke(context)
             if found:
                 return found.xcom_value
-            return self._defer(context, deadline)
+            with self._hook() as hook:
+                return self._defer(context, deadline, hook.api)
 
     def _execute_in_place(self, context: Context) -> Any:
         wanted = self.soft_fail, self.never_fail
@@ -242,15 +254,18 @@ class _ApiSensor(BaseSensorOperator):
             self.log.info("%s", self.goes_on())
 
     def _hook(self) -> ReportRunHook:
-        return ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context)
+        return ReportRunHook(
+            self.reportrun_conn_id, stripe_context=self.stripe_context, api=self.api
+        )
 
-    def _defer(self, context: Context, deadline: float) -> Any:
+    def _defer(self, context: Context, deadline: float, api: Generation) -> Any:
         longest = self.max_wait.total_seconds() if self.max_wait else self.poke_interval
         self.defer(
             trigger=self.trigger(
                 context,
                 reportrun_conn_id=self.reportrun_conn_id,
                 stripe_context=self.stripe_context or None,
+                api=argument_of(api),
                 poll_interval=self.poke_interval,
                 max_poll_interval=longest,
                 deadline=deadline,
@@ -260,7 +275,52 @@ class _ApiSensor(BaseSensorOperator):
         )
 
 
-class ReportRunSensor(_ApiSensor):
+class RunSensor(_ApiSensor):
+    """A sensor that waits for a run."""
+
+    noun: str
+    operator_extra_links = (ReportRunLink(),)
+
+    def run_id(self) -> str:
+        """
+        Return the id of the run.
+
+        :raises InvalidInput: if it is not valid; names the argument.
+        """
+        name = f"{self.noun.replace(' ', '_')}_id"
+        return checked_id(getattr(self, name), name)
+
+    def conversation(
+        self, context: Context, hook: ReportRunHook, patience: Patience, *, measured: bool
+    ) -> Flow[ReportRun]:
+        """Return the wait for the run, and link to it."""
+        run_id = self.run_id()
+        show_link(self, context, hook.access, run_id)
+        return flows.await_finished(hook.api, run_id, patience=patience, measured=measured)
+
+    def result(self, found: ReportRun) -> dict[str, Any]:
+        """Return the facts of the run."""
+        return found.summary()
+
+    def trigger(self, context: Context, **wait: Any) -> BaseTrigger:  # noqa: ARG002 - of the base
+        """Return the trigger that waits for the run."""
+        from airflow_provider_reportrun.triggers.report_run import ReportRunTrigger
+
+        self.log.info("Waiting for %s %s in the triggerer", self.noun, self.run_id())
+        return ReportRunTrigger(report_run_id=self.run_id(), **wait)
+
+    def after_trigger(self, event: Any) -> None:
+        """Check that the event is about a run."""
+        from airflow_provider_reportrun.triggers.report_run import resumed_report_run_id
+
+        resumed_report_run_id(event)
+
+    def goes_on(self) -> str:
+        """Say that the run goes on at Stripe."""
+        return f"{self.noun.capitalize()} {self.run_id()} goes on at Stripe"
+
+
+class ReportRunSensor(RunSensor):
     """
     Wait until a report run has succeeded.
 
@@ -276,6 +336,8 @@ class ReportRunSensor(_ApiSensor):
     :param reportrun_conn_id: the Airflow connection (templated).
     :param stripe_context: the account that the report is about; overrides the connection's
         (templated).
+    :param api: the generation of the API, ``"v2.reporting"``, ``"v2.data"`` or ``"v1"``; overrides
+        the connection's (templated).
     :param deferrable: whether to wait in the triggerer; by default ``[operators]
         default_deferrable``.
     :param poke_interval: seconds between two polls; in the triggerer the shortest time, which grows
@@ -287,43 +349,12 @@ class ReportRunSensor(_ApiSensor):
     :param never_fail: skip the task on any error.
     """
 
-    template_fields: Sequence[str] = ("report_run_id", "reportrun_conn_id", "stripe_context")
-    operator_extra_links = (ReportRunLink(),)
+    noun = "report run"
+    template_fields: Sequence[str] = ("report_run_id", "reportrun_conn_id", "stripe_context", "api")
 
     def __init__(self, *, report_run_id: str | XComArg, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.report_run_id = report_run_id
-
-    def conversation(
-        self, context: Context, hook: ReportRunHook, patience: Patience, *, measured: bool
-    ) -> Flow[ReportRun]:
-        """Return the wait for the report run, and link to it."""
-        report_run_id = checked_id(self.report_run_id, "report_run_id")
-        show_link(self, context, hook.access, report_run_id)
-        return flows.await_finished(report_run_id, patience=patience, measured=measured)
-
-    def result(self, found: ReportRun) -> dict[str, Any]:
-        """Return the facts of the report run."""
-        return found.summary()
-
-    def trigger(self, context: Context, **wait: Any) -> BaseTrigger:  # noqa: ARG002 - of the base
-        """Return the trigger that waits for the report run."""
-        from airflow_provider_reportrun.triggers.report_run import ReportRunTrigger
-
-        self.log.info("Waiting for report run %s in the triggerer", self.report_run_id)
-        return ReportRunTrigger(
-            report_run_id=checked_id(self.report_run_id, "report_run_id"), **wait
-        )
-
-    def after_trigger(self, event: Any) -> None:
-        """Check that the event is about a report run."""
-        from airflow_provider_reportrun.triggers.report_run import resumed_report_run_id
-
-        resumed_report_run_id(event)
-
-    def goes_on(self) -> str:
-        """Say that the report run goes on at Stripe."""
-        return f"Report run {self.report_run_id} goes on at Stripe"
 
 
 class ReportDataSensor(_ApiSensor):
@@ -343,6 +374,8 @@ class ReportDataSensor(_ApiSensor):
     :param reportrun_conn_id: the Airflow connection (templated).
     :param stripe_context: the account that the report is about; overrides the connection's
         (templated).
+    :param api: the generation of the API, ``"v2.reporting"``, ``"v2.data"`` or ``"v1"``; overrides
+        the connection's (templated).
     :param deferrable: whether to wait in the triggerer; by default ``[operators]
         default_deferrable``.
     :param poke_interval: seconds between two polls; in the triggerer the shortest time.
@@ -359,6 +392,7 @@ class ReportDataSensor(_ApiSensor):
         "timezone",
         "reportrun_conn_id",
         "stripe_context",
+        "api",
     )
     argument_checks = {  # noqa: RUF012 - of the base
         **_CHECKS,
@@ -385,14 +419,14 @@ class ReportDataSensor(_ApiSensor):
     def conversation(
         self,
         context: Context,
-        hook: ReportRunHook,  # noqa: ARG002 - of the base
+        hook: ReportRunHook,
         patience: Patience,
         *,
         measured: bool,
     ) -> Flow[Report]:
         """Return the wait for the data."""
         end = self._end(context)
-        return flows.await_data(self.report, end, patience=patience, measured=measured)
+        return flows.await_data(hook.api, self.report, end, patience=patience, measured=measured)
 
     def result(self, found: Report) -> str:
         """Return the instant up to which there are data."""

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import pendulum
 
 from airflow_provider_reportrun.errors import InvalidInput
-from airflow_provider_reportrun.protocol.calls import if_any, required
+from airflow_provider_reportrun.protocol.calls import if_any, is_nothing, required
+from airflow_provider_reportrun.protocol.generations import named
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
@@ -31,11 +32,21 @@ if TYPE_CHECKING:
 
 Check: TypeAlias = Callable[[Any, str], Any]
 """Takes a value and the argument's name, and returns the value that the task uses."""
+
+
+def _api(value: Any, name: str) -> str | None:  # noqa: ARG001 - the signature of a check
+    """Check the name of a generation; None leaves it to the connection."""
+    return None if is_nothing(value) else named(value).name
+
+
 CONNECTION_CHECKS: Final[Mapping[str, Check]] = {
     "reportrun_conn_id": required,
     "stripe_context": if_any,
+    "api": _api,
 }
 """Checked when the task runs, because only rendering can turn these into nothing."""
+API_CHECKS: Final[Mapping[str, Check]] = {"api": _api}
+"""Checked when the DAG file is parsed, if the value is known by then."""
 _FLAGS: Final = {"true": True, "false": False}
 _TEMPLATE: Final = ("{{", "{%", "{#")
 _WHOLE: Final = re.compile(r"[0-9]{1,18}", re.ASCII)

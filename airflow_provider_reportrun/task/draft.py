@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_reportrun.errors import InvalidInput
-from airflow_provider_reportrun.protocol.calls import create_body, is_nothing
+from airflow_provider_reportrun.protocol.calls import is_nothing
 from airflow_provider_reportrun.protocol.identity import body_digest
 from airflow_provider_reportrun.protocol.interval import (
     INTERVAL_END,
@@ -22,6 +22,7 @@ from airflow_provider_reportrun.protocol.interval import (
     missed_midnight,
     report_parameters,
 )
+from airflow_provider_reportrun.protocol.requests import ReportRequest
 from airflow_provider_reportrun.task.data_interval import (
     DATA_INTERVAL_END,
     DATA_INTERVAL_START,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_reportrun.protocol.flows import Definition
+    from airflow_provider_reportrun.protocol.generation import Generation
     from airflow_provider_reportrun.task.record import Record
 
 
@@ -70,6 +72,7 @@ class Draft:
     :param bounds: ``interval_start`` and ``interval_end``, by name.
     """
 
+    api: Generation
     report: str
     parameters: Mapping[str, Any]
     result_options: Mapping[str, Any] | None
@@ -79,13 +82,14 @@ class Draft:
     context: Context
 
     @classmethod
-    def of(cls, task: Any, context: Context) -> Draft:
+    def of(cls, task: Any, context: Context, api: Generation) -> Draft:
         """
         Read a task's arguments after Airflow has rendered them.
 
         :raises InvalidInput: if there is no zone of the given name.
         """
         return cls(
+            api=api,
             report=task.report,
             parameters=task.report_parameters or {},
             result_options=task.result_options or None,
@@ -113,12 +117,13 @@ class Draft:
         """Whether nothing can be sent, whatever the report's definition says: no report is so."""
         return self.lacks_interval and len(self.defaulted) > 1 and not self.parameters
 
-    def body(self, left_out: frozenset[str] = frozenset()) -> dict[str, Any]:
+    def request(self, left_out: frozenset[str] = frozenset()) -> ReportRequest:
         """
-        Build the body of the create.
+        Return what is requested.
 
         :param left_out: default bounds that are not sent.
-        :raises InvalidInput: names the argument and the fix.
+        :raises InvalidInput: names the argument and the fix, also if this generation of the API
+            cannot do what is requested.
         """
         bounds = {name: None if name in left_out else value for name, value in self.bounds.items()}
         for name, value in bounds.items():
@@ -129,7 +134,9 @@ class Draft:
             end=bounds[INTERVAL_END],
             zone=self.zone,
         )
-        return create_body(self.report, parameters, self.result_options)
+        request = ReportRequest(self.report, parameters, self.result_options)
+        self.api.create_body(request)
+        return request
 
     def _check_bound(self, name: str, value: Any, *, is_sent: bool) -> None:
         is_default = name in self.written.default
@@ -157,7 +164,8 @@ class Draft:
             return None
         left_out = frozenset(record.left_out)
         try:
-            is_same = body_digest(self.body(left_out)) == record.digest
+            body = self.api.create_body(self.request(left_out))
+            is_same = body_digest(body) == record.digest
         except InvalidInput:  # the record is of another report
             is_same = False
         return left_out if is_same else None
@@ -172,13 +180,13 @@ class Draft:
             return frozenset()
         return self.defaulted - set(definition.report.parameters)
 
-    def inclusive_end(self, body: Mapping[str, Any]) -> str | None:
+    def inclusive_end(self, request: ReportRequest) -> str | None:
         """
         Describe an end that was probably meant to be inclusive.
 
         A timetable's own interval may end at 23:59.
 
-        :param body: what is sent.
+        :param request: what is requested.
         :return: None for any other end.
         """
         midnight = missed_midnight(
@@ -186,5 +194,5 @@ class Draft:
             zone=self.zone,
             from_second=59 if INTERVAL_END in self.defaulted else 0,
         )
-        sent = body["report_parameters"].get(INTERVAL_END)
+        sent = request.parameters.get(INTERVAL_END)
         return None if midnight is None or sent is None else half_open(sent, midnight)

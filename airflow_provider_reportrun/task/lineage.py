@@ -15,6 +15,7 @@ from airflow.providers.common.compat.openlineage.facet import (
     OutputStatisticsOutputDatasetFacet,
     SchemaDatasetFacet,
     SchemaDatasetFacetFields,
+    SQLJobFacet,
 )
 from airflow.providers.openlineage.extractors import OperatorLineage
 
@@ -29,7 +30,9 @@ _SAME_STORE: Final = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss", "a
 """Schemes that are aliases of another one."""
 
 
-def lineage_of(report_run_id: str | None, landing: Landing | None) -> OperatorLineage[Any, Any]:
+def lineage_of(
+    report_run_id: str | None, landing: Landing | None, sql: str | None
+) -> OperatorLineage[Any, Any]:
     """
     Describe a report run and the files that were landed.
 
@@ -37,6 +40,7 @@ def lineage_of(report_run_id: str | None, landing: Landing | None) -> OperatorLi
 
     :param report_run_id: None if the task ended before there was one.
     :param landing: None if nothing was landed.
+    :param sql: the query of a query run; None for a report.
     """
     return OperatorLineage(
         outputs=[] if landing is None else _outputs(landing),
@@ -45,6 +49,7 @@ def lineage_of(report_run_id: str | None, landing: Landing | None) -> OperatorLi
         }
         if report_run_id
         else {},
+        job_facets={} if sql is None else {"sql": SQLJobFacet(query=sql)},
     )
 
 

@@ -8,6 +8,7 @@ and changing ``retries`` while the task runs does not change the key.
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ class Record:
     report_run_id: str | None = None
     left_out: list[str] = field(default_factory=list)
     """Bounds of the interval that were defaults and were not sent."""
+    began: float | None = None
+    """Epoch seconds when the first try began; None in the records of earlier releases."""
     gone: list[str] = field(default_factory=list)
     """Report runs of this clear generation whose files no longer exist."""
 
@@ -59,6 +62,7 @@ def recall(context: Any) -> Record | None:
                 report_run_id=report_run_id,
                 left_out=_names(more.get("left_out")),
                 gone=_names(more.get("gone")),
+                began=_seconds(more.get("began")),
             )
         case _:
             return None
@@ -66,6 +70,10 @@ def recall(context: Any) -> Record | None:
 
 def _names(value: Any) -> list[str]:
     return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
+
+
+def _seconds(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def remember(context: Any, record: Record) -> None:
@@ -84,6 +92,19 @@ def clear_generation(task: Any, context: Any) -> int:
     """
     first_try: int = context["ti"].max_tries - (task.retries or 0) + 1
     return first_try
+
+
+def began_at(task: Any, context: Any) -> float:
+    """
+    Return when the first try after the last clear may have begun, in epoch seconds.
+
+    Before any clear, that is when the DAG run began. After one, only the record of the first try
+    knows it; without it, this try counts.
+    """
+    ti, run = context["ti"], context.get("dag_run")
+    started = getattr(run, "start_date", None) if clear_generation(task, context) <= 1 else None
+    instant = started or getattr(ti, "start_date", None)
+    return time.time() if instant is None else float(instant.timestamp())
 
 
 def continued(new: Record, found: Record | None, *, reuses: bool) -> Record:

@@ -30,6 +30,7 @@ from airflow_provider_reportrun.protocol.asking import OUTAGE_TOLERANCE_SECONDS,
 from airflow_provider_reportrun.protocol.calls import checked_id
 from airflow_provider_reportrun.protocol.checks import available_through
 from airflow_provider_reportrun.protocol.flows import Order, Plan, described
+from airflow_provider_reportrun.protocol.generations import DEFAULT, named
 from airflow_provider_reportrun.protocol.interval import (
     INTERVAL_END,
     format_instant,
@@ -37,6 +38,7 @@ from airflow_provider_reportrun.protocol.interval import (
     parse_instant,
 )
 from airflow_provider_reportrun.protocol.models import read_instant
+from airflow_provider_reportrun.protocol.requests import QueryRequest, ReportRequest
 from airflow_provider_reportrun.protocol.retry import Pace
 from airflow_provider_reportrun.task.waiting import (
     MAX_POLL_INTERVAL_SECONDS,
@@ -52,8 +54,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from airflow_provider_reportrun.protocol.generation import Generation
     from airflow_provider_reportrun.protocol.messages import Flow
     from airflow_provider_reportrun.protocol.models import Report, ReportRun
+    from airflow_provider_reportrun.protocol.requests import RunRequest
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +65,8 @@ WATCHER_SECONDS: Final = 1.0
 """The least time between two polls of a watcher, because a watcher never ends."""
 DONE: Literal["done"] = "done"
 ERROR: Literal["error"] = "error"
+_ADDED: Final = {"api", "since", "sql"}
+"""Arguments that rows have only if they are not None."""
 
 
 class Event(TypedDict):
@@ -84,6 +90,7 @@ class WaitArguments(TypedDict, total=False):
 
     reportrun_conn_id: str
     stripe_context: str | None
+    api: str | None
     poll_interval: float | timedelta
     max_poll_interval: float | timedelta
     deadline: float | None
@@ -129,6 +136,8 @@ class _WaitTrigger(BaseTrigger):
 
     :param reportrun_conn_id: the Airflow connection.
     :param stripe_context: the account that the reports are about; overrides the connection's.
+    :param api: the generation of the API. None is ``v2.reporting``, whatever the connection says,
+        because the rows of earlier releases have none.
     :param poll_interval: shortest time between two polls: seconds or a timedelta.
     :param max_poll_interval: longest time between two polls, likewise.
     :param deadline: epoch seconds; absolute, so that a restart does not extend it. None is never.
@@ -142,6 +151,7 @@ class _WaitTrigger(BaseTrigger):
         *,
         reportrun_conn_id: str = ReportRunHook.default_conn_name,
         stripe_context: str | None = None,
+        api: str | None = None,
         poll_interval: float | timedelta = POLL_INTERVAL_SECONDS,
         max_poll_interval: float | timedelta = MAX_POLL_INTERVAL_SECONDS,
         deadline: float | None = None,
@@ -150,6 +160,7 @@ class _WaitTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]  # as Airflow's triggers are
         self.reportrun_conn_id = reportrun_conn_id
         self.stripe_context = stripe_context
+        self.api = None if api is None else named(api).name
         self.poll_interval = seconds(poll_interval, "poll_interval")
         self.max_poll_interval = seconds(max_poll_interval, "max_poll_interval")
         self.deadline = None if deadline is None else instant(deadline, "deadline")
@@ -157,7 +168,11 @@ class _WaitTrigger(BaseTrigger):
         self.report_run_id: str | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what Airflow needs to make this trigger again: each argument by its name."""
+        """
+        Return what Airflow needs to make this trigger again: each argument by its name.
+
+        Arguments that were added later are left out at their default, so rows stay as they were.
+        """
         kind = type(self)
         names = [
             name
@@ -167,7 +182,9 @@ class _WaitTrigger(BaseTrigger):
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         ]
         return f"{kind.__module__}.{kind.__qualname__}", {
-            name: getattr(self, name) for name in names
+            name: getattr(self, name)
+            for name in names
+            if name not in _ADDED or getattr(self, name) is not None
         }
 
     def hook(self) -> ReportRunHook:
@@ -176,7 +193,14 @@ class _WaitTrigger(BaseTrigger):
 
         :raises InvalidInput: if the connection's name or the account is not valid.
         """
-        return ReportRunHook(self.reportrun_conn_id, stripe_context=self.stripe_context)
+        return ReportRunHook(
+            self.reportrun_conn_id, stripe_context=self.stripe_context, api=self.generation.name
+        )
+
+    @property
+    def generation(self) -> Generation:
+        """The generation of the API."""
+        return named(self.api or DEFAULT)
 
     def patience(self) -> Patience:
         """Return how long the wait may take, and how often it polls."""
@@ -184,6 +208,7 @@ class _WaitTrigger(BaseTrigger):
             deadline=float("inf") if self.deadline is None else self.deadline,
             pace=Pace(shortest_seconds=self.poll_interval, longest_seconds=self.max_poll_interval),
             outage_tolerance_seconds=self.outage_tolerance,
+            shares_polls=True,
         )
 
     def flow(self) -> Flow[Any]:
@@ -220,7 +245,7 @@ class _WaitTrigger(BaseTrigger):
             outcome=DONE,
             report_run_id=run.id,
             status=run.status,
-            message=described(run),
+            message=described(self.generation, run),
             error=None,
         )
 
@@ -241,7 +266,9 @@ class ReportRunTrigger(_WaitTrigger):
 
     def flow(self) -> Flow[ReportRun]:
         """Poll until the report run is finished."""
-        return flows.await_finished(self.report_run_id or "", patience=self.patience())
+        return flows.await_finished(
+            self.generation, self.report_run_id or "", patience=self.patience()
+        )
 
 
 class CreateReportRunTrigger(_WaitTrigger):
@@ -258,6 +285,9 @@ class CreateReportRunTrigger(_WaitTrigger):
     :param runs_allowed: how many keys of the chain after failed report runs may be used.
     :param wait_for_data: whether to wait first until the API has the data of the interval.
     :param gone: ids of report runs whose files no longer exist, which count as failed.
+    :param since: epoch seconds when the task began; report runs from before are not its own. Only
+        for generations that have a list of report runs.
+    :param sql: the query of a query run, in place of a report.
 
     The other arguments are those of every wait, as of ``ReportRunTrigger``.
     """
@@ -265,36 +295,40 @@ class CreateReportRunTrigger(_WaitTrigger):
     def __init__(
         self,
         *,
-        report: str,
-        report_parameters: Mapping[str, Any],
+        report: str = "",
+        report_parameters: Mapping[str, Any] | None = None,
         result_options: Mapping[str, Any] | None = None,
         idempotency_key: str,
         wait_for_completion: bool = False,
         runs_allowed: int = 1,
         wait_for_data: bool = False,
         gone: Sequence[str] = (),
+        since: float | None = None,
+        sql: str | None = None,
         **wait: Unpack[WaitArguments],
     ) -> None:
         super().__init__(**wait)
         self.report = report
-        self.report_parameters = dict(report_parameters)
+        self.report_parameters = dict(report_parameters or {})
         self.result_options = None if result_options is None else dict(result_options)
         self.idempotency_key = idempotency_key
         self.wait_for_completion = wait_for_completion
         self.runs_allowed = runs_allowed
         self.wait_for_data = wait_for_data
         self.gone = list(gone)
+        self.since = since
+        self.sql = sql
 
     def flow(self) -> Flow[ReportRun]:
         """Go on where a worker deferred the task, from the beginning, under the same key."""
         return flows.fulfil(
             Order(
-                report=self.report,
-                report_parameters=self.report_parameters,
-                result_options=self.result_options,
+                api=self.generation,
+                request=self.request(),
                 idempotency_key=self.idempotency_key,
                 runs_allowed=self.runs_allowed,
                 gone=frozenset(self.gone),
+                since=self.since,
             ),
             Plan(
                 wait_for_data=self.wait_for_data,
@@ -303,6 +337,12 @@ class CreateReportRunTrigger(_WaitTrigger):
             patience=self.patience(),
             on_created=self._created,
         )
+
+    def request(self) -> RunRequest:
+        """Return what is requested."""
+        if self.sql is not None:
+            return QueryRequest(self.sql, self.result_options)
+        return ReportRequest(self.report, self.report_parameters, self.result_options)
 
     def _created(self, run: ReportRun) -> None:
         self.report_run_id = run.id
@@ -343,6 +383,7 @@ class ReportDataTrigger(_WaitTrigger, BaseEventTrigger):
         self.interval_end: str | None = None
         if interval_end is None:
             self.hook()  # a DAG file makes a watcher, so wrong arguments are import errors
+            flows.check_shows_data(self.generation, self.report)
             self.poll_interval = max(self.poll_interval, WATCHER_SECONDS)
             self.max_poll_interval = max(self.max_poll_interval, WATCHER_SECONDS)
         else:
@@ -352,7 +393,9 @@ class ReportDataTrigger(_WaitTrigger, BaseEventTrigger):
     def flow(self) -> Flow[Report]:
         """Poll until the data reach far enough."""
         interval_end = parse_instant(self.interval_end, argument=INTERVAL_END, zone=None)
-        return flows.await_data(self.report, interval_end, patience=self.patience())
+        return flows.await_data(
+            self.generation, self.report, interval_end, patience=self.patience()
+        )
 
     def done(self, report: Any) -> Event:
         """Return the event of a wait that succeeded."""
@@ -377,7 +420,7 @@ class ReportDataTrigger(_WaitTrigger, BaseEventTrigger):
         """Return what watchers share: all polls of one report over one connection."""
         if self.interval_end is not None:
             return None
-        shared = (self.reportrun_conn_id, self.stripe_context, self.report)
+        shared = (self.reportrun_conn_id, self.stripe_context, self.api, self.report)
         return (type(self).__qualname__, *shared, self.poll_interval, self.max_poll_interval)
 
     @classmethod

@@ -99,7 +99,11 @@ def told(ask, *arguments):
 
 def test_blocking_requests(junk):
     """Whatever answers the API's requests."""
-    to, request, seen = access(junk), get_report("balance_summary").request, set()
+    to, request, seen = (
+        access(junk),
+        get_report(named("v2.reporting"), "balance_summary").request,
+        set(),
+    )
     with transport.new_session(to) as session:
         for _ in range(800):
             seen.add(type(told(transport.send, session, to, request)))
@@ -108,7 +112,11 @@ def test_blocking_requests(junk):
 
 def test_awaiting_requests(junk):
     """As over requests."""
-    to, request, seen = access(junk), get_report("balance_summary").request, set()
+    to, request, seen = (
+        access(junk),
+        get_report(named("v2.reporting"), "balance_summary").request,
+        set(),
+    )
     headers = transport.api_headers(to)
 
     async def all_of_them():

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from datetime import timedelta
 
 import pytest
 from support.cases import INTERVAL
+from support.cases import INTERVAL as WEEK
 
-from airflow_provider_reportrun.errors import ReportRunError
+from airflow_provider_reportrun.errors import (
+    CapacityExceeded,
+    DataNotAvailable,
+    IdempotencyMismatch,
+    InvalidRequest,
+    NotFound,
+    RateLimited,
+    ReportRunError,
+)
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.protocol import calls
 from airflow_provider_reportrun.protocol.asking import ask
+from airflow_provider_reportrun.protocol.earlier import find_earlier
 from airflow_provider_reportrun.protocol.generations import NAMES, named
-from airflow_provider_reportrun.protocol.requests import ReportRequest
+from airflow_provider_reportrun.protocol.interval import format_instant
+from airflow_provider_reportrun.protocol.requests import QueryRequest, ReportRequest
 from airflow_provider_reportrun.protocol.retry import RetryPolicy
 
 REQUEST = ReportRequest("balance.summary.1", {"interval_end": "2023-09-18T00:00:00.000Z"})
@@ -32,7 +44,7 @@ def sent(sandbox, form, call, context=None):
         else:
             asyncio.run(hook.aconverse(flow))
     except ReportRunError:
-        pass  # the sandbox may not know this generation
+        pass  # what is asked for need not be there
     (request,) = sandbox.requests
     return request
 
@@ -107,3 +119,130 @@ def test_a_result_is_downloaded(sandbox, api, connect, where, tmp_path):
 def test_a_generation_whose_files_need_the_key_names_their_permission(api):
     """A refusal of the key is about it."""
     assert bool(api.permissions.file) is bool(api.key_hosts)
+
+
+# Whole conversations
+
+
+REQUESTS = {
+    "v2.reporting": ReportRequest("balance_summary", WEEK),
+    "v1": ReportRequest("balance.summary.1", WEEK | {"columns": ["category", "net_amount"]}),
+    "v2.data": ReportRequest("name:balance.summary", WEEK),
+    "v2.data.query_runs": QueryRequest("select 1 as a"),
+    "v2.reporting.query_runs": QueryRequest("select 1 as a"),
+}
+SHORTER = {"interval_end": "2026-11-01T00:00:00.000Z"}
+on_every_generation = pytest.mark.parametrize("name", REQUESTS)
+
+
+def told(form, call):
+    """Send a call and return what its answer says."""
+    hook = ReportRunHook()
+    if form.name == "blocking":
+        with hook:
+            return hook.converse(ask(call, policy=ONCE))
+    return asyncio.run(hook.aconverse(ask(call, policy=ONCE)))
+
+
+@on_every_generation
+def test_a_run_is_created_found_again_and_finished(sandbox, form, name):
+    """By one key; a repeat tells the run as it is now, or as it was."""
+    api, request = named(name), REQUESTS[name]
+    run = told(form, calls.create_run(api, request, "k"))
+    assert (run.status, run.livemode) == ("running", False)
+    sandbox.advance(3600)
+    again = told(form, calls.create_run(api, request, "k"))
+    assert again.id == run.id
+    assert (again.status == "succeeded") is api.idempotency.answers_afresh
+    found = told(form, calls.get_run(api, run.id, columns=True))
+    assert (found.status, found.created_at) == ("succeeded", run.created_at)
+    assert found.file.size > 0
+    assert (found.file.schema is None) is (name == "v1")
+    assert (found.refreshed_at is not None) is api.shows_data_on_run
+    if isinstance(request, ReportRequest):
+        assert found.report_parameters == request.parameters
+    else:
+        assert found.sql == request.sql
+
+
+@on_every_generation
+def test_another_request_needs_another_key(form, name):
+    """Whatever status and form the refusal has."""
+    api, request = named(name), REQUESTS[name]
+    told(form, calls.create_run(api, request, "k"))
+    other = (
+        request._replace(sql="select 2 as a")
+        if isinstance(request, QueryRequest)
+        else request._replace(parameters=dict(request.parameters) | SHORTER)
+    )
+    with pytest.raises(IdempotencyMismatch):
+        told(form, calls.create_run(api, other, "k"))
+
+
+@on_every_generation
+def test_a_limit_of_runs_is_waited_for(sandbox, form, name):
+    """v1 has no code for it, so there it is a limit of requests; both are waited for."""
+    sandbox.limit(0)
+    with pytest.raises(CapacityExceeded if name != "v1" else RateLimited) as raised:
+        told(form, calls.create_run(named(name), REQUESTS[name], "k"))
+    assert raised.value.transient
+
+
+@on_every_generation
+def test_a_run_that_is_not_there_is_not_found(form, name):
+    """The error is permanent and names the id."""
+    api = named(name)
+    with pytest.raises(NotFound, match=f"Tried to get {api.noun} nope: "):
+        told(form, calls.get_run(api, "nope"))
+
+
+@pytest.mark.parametrize("name", ["v1", "v2.reporting", "v2.data"])
+def test_a_definition_is_what_its_generation_says(form, name):
+    """With a window where there is one before a run."""
+    api = named(name)
+    found = told(form, calls.get_report(api, REQUESTS[name].report))
+    end = found.parameters["interval_end"]
+    assert (end.type, end.required) == ("timestamp", True)
+    assert (end.latest is None) is api.shows_data_on_run
+
+
+@pytest.mark.parametrize("name", ["v1", "v2.data"])
+def test_every_report_of_the_list_has_a_definition(form, name):
+    """The same one."""
+    api = named(name)
+    page = told(form, calls.list_reports(api))
+    assert len(page.reports) > 3
+    for each in page.reports[:4]:
+        assert told(form, calls.get_report(api, each.id)).name == each.name
+
+
+def test_an_interval_past_the_data_of_v1_is_not_there_yet(form):
+    """At their very end it is, as the guide says."""
+    v1 = named("v1")
+    end = told(form, calls.get_report(v1, "balance.summary.1")).parameters["interval_end"].latest
+    week = {"interval_start": WEEK["interval_start"], "interval_end": format_instant(end)}
+    assert told(form, calls.create_run(v1, ReportRequest("balance.summary.1", week), "k")).id
+    late = week | {"interval_end": format_instant(end + timedelta(seconds=1))}
+    with pytest.raises(DataNotAvailable) as raised:
+        told(form, calls.create_run(v1, ReportRequest("balance.summary.1", late), "l"))
+    assert raised.value.available_through == format_instant(end)
+
+
+@pytest.mark.parametrize("name", ["v2.data.query_runs", "v2.reporting.query_runs"])
+def test_wrong_sql_is_refused_with_its_position(form, name):
+    """For good."""
+    call = calls.create_run(named(name), QueryRequest("select nope from balance_transactions"), "k")
+    with pytest.raises(InvalidRequest, match=r"line 1:8: Column 'nope'") as raised:
+        told(form, call)
+    assert (raised.value.code, raised.value.transient) == ("query_run_invalid_sql", False)
+
+
+def test_an_earlier_run_is_found_in_the_list(sandbox, form):
+    """Of the same parameters, as the API echoes them."""
+    v1, request = named("v1"), REQUESTS["v1"]
+    run = told(form, calls.create_run(v1, request, "k"))
+    told(form, calls.create_run(v1, request._replace(parameters=WEEK), "other"))
+    flow = find_earlier(v1, request, since=run.created_at, ask=ask)
+    hook = ReportRunHook()
+    with hook:
+        assert hook.converse(flow).id == run.id

@@ -273,12 +273,14 @@ def test_a_step_that_nobody_knows_is_refused(sandbox, form):
 def test_a_definition_is_of_the_server_that_gave_it(sandbox, monkeypatch):
     """A connection of the same name that leads elsewhere by now has definitions of its own."""
     with ReportRunHook() as hook:
-        assert hook.converse(flows.define("balance_summary")).report.id == "balance_summary"
+        assert (
+            hook.converse(flows.define(hook.api, "balance_summary")).report.id == "balance_summary"
+        )
     with Sandbox() as another:
         monkeypatch.setenv("AIRFLOW_CONN_REPORTRUN_DEFAULT", another.connection_uri)
         with ReportRunHook() as hook:
-            hook.converse(flows.define("balance_summary"))
-            hook.converse(flows.define("balance_summary"))
+            hook.converse(flows.define(hook.api, "balance_summary"))
+            hook.converse(flows.define(hook.api, "balance_summary"))
         assert [request.operation for request in another.requests] == ["get_report"]
 
 

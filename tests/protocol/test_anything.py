@@ -12,6 +12,7 @@ from airflow_provider_reportrun.errors import ReportRunError, from_json, to_json
 from airflow_provider_reportrun.protocol import calls
 from airflow_provider_reportrun.protocol.answers import read_json
 from airflow_provider_reportrun.protocol.checks import check_parameters
+from airflow_provider_reportrun.protocol.generations import named
 from airflow_provider_reportrun.protocol.generations.v2_reporting import read_report
 from airflow_provider_reportrun.protocol.generations.v2_reporting import read_run as read_report_run
 from airflow_provider_reportrun.triggers.report_run import resumed_after_data, resumed_report_run_id
@@ -131,7 +132,7 @@ def test_whatever_comes_only_errors_of_the_package_leave(seed):
 @pytest.mark.parametrize("bad", ["reprun_\ud83d", "reprun 1", "a\n", "\0", "x" * 256], ids=repr)
 def test_what_cannot_be_an_id_is_no_answer_of_the_api(bad):
     """An id goes into paths, logs, links and XCom."""
-    call = calls.get_report_run("reprun_1")
+    call = calls.get_run(named("v2.reporting"), "reprun_1")
     said = left(call.read, {"id": bad, "status": "running"})
     assert "'id' that cannot be that of a report run" in said[0]
     assert said[1]["kind"] == "UnexpectedAnswer"

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 from protocol.script import answer
 
 from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.protocol import calls
+from airflow_provider_reportrun.protocol.generations import named
 from airflow_provider_reportrun.protocol.messages import Response
+from airflow_provider_reportrun.protocol.requests import ReportRequest
+
+API = named("v2.reporting")
 
 
 def create(report="balance_summary", result_options=None):
     """Make a create."""
-    return calls.create_report_run(
-        report=report,
-        report_parameters={"currency": "eur"},
-        result_options=result_options,
-        idempotency_key="k",
-    )
+    request = ReportRequest(report, {"currency": "eur"}, result_options)
+    return calls.create_run(API, request, "k")
 
 
 def sent(call):
@@ -30,15 +31,15 @@ def sent(call):
 @pytest.mark.parametrize(
     ("path", "call"),
     [
-        ("/v2/reporting/report_runs/reprun_1", calls.get_report_run("reprun_1")),
-        ("/v2/reporting/report_runs/reprun_1", calls.get_report_run(" reprun_1\n")),
-        ("/v2/reporting/report_runs/a%2Fb%3Fc%23d%25", calls.get_report_run("a/b?c#d%")),
+        ("/v2/reporting/report_runs/reprun_1", calls.get_run(API, "reprun_1")),
+        ("/v2/reporting/report_runs/reprun_1", calls.get_run(API, " reprun_1\n")),
+        ("/v2/reporting/report_runs/a%2Fb%3Fc%23d%25", calls.get_run(API, "a/b?c#d%")),
         (
             "/v2/reporting/report_runs/a%3F?include%5B0%5D=result.file.schema",
-            calls.get_report_run("a?", with_schema=True),
+            calls.get_run(API, "a?", columns=True),
         ),
-        ("/v2/reporting/reports/balance.1", calls.get_report("balance.1")),
-        ("/v2/reporting/reports/b%C3%A9", calls.get_report("bé")),
+        ("/v2/reporting/reports/balance.1", calls.get_report(API, "balance.1")),
+        ("/v2/reporting/reports/b%C3%A9", calls.get_report(API, "bé")),
     ],
     ids=["run", "blanks", "reserved", "with schema", "report", "accent"],
 )
@@ -52,8 +53,8 @@ def test_an_id_is_one_segment_of_the_path(path, call):
 @pytest.mark.parametrize(
     ("argument", "ask"),
     [
-        ("report_run_id", calls.get_report_run),
-        ("report", calls.get_report),
+        ("report_run_id", partial(calls.get_run, API)),
+        ("report", partial(calls.get_report, API)),
         ("report", create),
     ],
     ids=["get run", "get report", "create"],
@@ -88,7 +89,7 @@ def test_no_options_are_not_sent():
 
 
 @pytest.mark.parametrize(
-    ("named", "given"),
+    ("field", "given"),
     [
         ("result_options", {"compress": True}),
         ("result_options", {"compress_file": True, "format": "csv"}),
@@ -101,9 +102,9 @@ def test_no_options_are_not_sent():
     ],
     ids=repr,
 )
-def test_options_that_the_api_does_not_have_are_refused(named, given):
+def test_options_that_the_api_does_not_have_are_refused(field, given):
     """The error names the field."""
-    with pytest.raises(InvalidInput, match=rf"^{named} "):
+    with pytest.raises(InvalidInput, match=rf"^{field} "):
         create(result_options=given)
 
 

@@ -24,6 +24,7 @@ from airflow_provider_reportrun.protocol.checks import (
     not_available,
 )
 from airflow_provider_reportrun.protocol.flows import Patience
+from airflow_provider_reportrun.protocol.generations import named
 from airflow_provider_reportrun.protocol.generations.v2_reporting import read_report
 from airflow_provider_reportrun.protocol.retry import Pace
 
@@ -197,9 +198,10 @@ def test_a_long_list_of_values_is_cut():
 def wait(world, seconds=24 * 3600.0, **arguments):
     """The wait of a script."""
     return flows.await_data(
+        named("v2.reporting"),
         "some_report",
         THROUGH,
-        patience=Patience(deadline=NOW + seconds, **arguments),
+        patience=Patience(deadline=NOW + seconds, shares_polls=True, **arguments),
         **world.here,
     )
 

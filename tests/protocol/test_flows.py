@@ -25,12 +25,15 @@ from airflow_provider_reportrun.errors import (
 from airflow_provider_reportrun.protocol import asking, calls, flows
 from airflow_provider_reportrun.protocol.asking import Patience
 from airflow_provider_reportrun.protocol.flows import Order, Plan
+from airflow_provider_reportrun.protocol.generations import named
 from airflow_provider_reportrun.protocol.identity import key_after_failure
+from airflow_provider_reportrun.protocol.requests import ReportRequest
 from airflow_provider_reportrun.protocol.retry import Pace, RetryPolicy
 
 DAY = 24 * 3600.0
 TOLERANCE = asking.OUTAGE_TOLERANCE_SECONDS
-CALL = calls.get_report_run("reprun_1")
+API = named("v2.reporting")
+CALL = calls.get_run(API, "reprun_1")
 HTML = b"<html>Gateway</html>"
 FULL = refusal(429, "report_run_rate_limit_exceeded")
 BOTH = Plan(wait_for_completion=True)
@@ -57,13 +60,8 @@ def even(seconds):
 
 def order(**arguments):
     """An order of one report run."""
-    defaults = {
-        "report": "balance_summary",
-        "report_parameters": {"currency": "eur"},
-        "result_options": None,
-        "idempotency_key": "first",
-    }
-    return Order(**defaults | arguments)
+    request = ReportRequest("balance_summary", arguments.pop("parameters", {"currency": "eur"}))
+    return Order(**{"api": API, "request": request, "idempotency_key": "first"} | arguments)
 
 
 def report(*, through):
@@ -91,9 +89,7 @@ def test_a_good_answer_needs_no_pause(world):
 
 def test_what_fails_in_passing_is_repeated_word_for_word(world):
     """Every repetition is the same request, key and body included."""
-    call = calls.create_report_run(
-        report="r", report_parameters={}, result_options=None, idempotency_key="k"
-    )
+    call = calls.create_run(API, ReportRequest("r", {}), "k")
     script = [lost(), refusal(503), BUSY, answer(502, HTML), run()]
     world.carry_out(asking.ask(call, **world.here), *script)
     assert world.sent == [call.request] * 5
@@ -150,7 +146,7 @@ def test_an_error_names_its_request(world):
 
 def test_asks_until_the_report_run_has_succeeded(world):
     """Running is asked about again, succeeded is returned."""
-    flow = flows.await_finished("reprun_1", patience=patience(), **world.here)
+    flow = flows.await_finished(API, "reprun_1", patience=patience(), **world.here)
     found = world.carry_out(flow, run(), run(), run("succeeded"))
     assert found.status == "succeeded"
     assert world.sent == [CALL.request] * 3
@@ -158,7 +154,7 @@ def test_asks_until_the_report_run_has_succeeded(world):
 
 def test_a_failed_report_run_is_an_error(world):
     """Its code and message, and whether another could succeed, come with it."""
-    flow = flows.await_finished("reprun_1", patience=patience(), **world.here)
+    flow = flows.await_finished(API, "reprun_1", patience=patience(), **world.here)
     with pytest.raises(ReportRunFailed, match="internal_error: No luck") as raised:
         world.carry_out(flow, run(), failed())
     assert raised.value.facts == {
@@ -171,9 +167,9 @@ def test_a_failed_report_run_is_an_error(world):
 
 def test_an_unknown_status_is_unfinished(world):
     """What the API may add later is waited out, until the deadline at most."""
-    flow = flows.await_finished("reprun_1", patience=patience(), **world.here)
+    flow = flows.await_finished(API, "reprun_1", patience=patience(), **world.here)
     assert world.carry_out(flow, run("queued"), run("paused"), run("succeeded")).is_finished
-    bounded = flows.await_finished("reprun_1", patience=patience(600), **world.here)
+    bounded = flows.await_finished(API, "reprun_1", patience=patience(600), **world.here)
     with pytest.raises(DeadlinePassed):
         world.carry_out(bounded, then=run("queued"))
 
@@ -181,7 +177,7 @@ def test_an_unknown_status_is_unfinished(world):
 def test_each_status_is_told_once(world, caplog):
     """One line for each change of status, however often it is asked for."""
     caplog.set_level(logging.INFO, logger=flows.log.name)
-    flow = flows.await_finished("reprun_1", patience=patience(), **world.here)
+    flow = flows.await_finished(API, "reprun_1", patience=patience(), **world.here)
     world.carry_out(flow, run("queued"), run(), run(), run(), run("succeeded"))
     assert [record.getMessage() for record in caplog.records] == [
         "Report run reprun_1 is queued",
@@ -192,7 +188,7 @@ def test_each_status_is_told_once(world, caplog):
 
 def test_pauses_grow_with_age_and_stay_in_bounds(world):
     """So much later at most is an end noticed, and no more requests are spent than that takes."""
-    flow = flows.await_finished("reprun_1", patience=patience(7200), **world.here)
+    flow = flows.await_finished(API, "reprun_1", patience=patience(7200), **world.here)
     with pytest.raises(DeadlinePassed):
         world.carry_out(flow, then=run(created=created(NOW)))
     ages = [at - NOW for at in world.asked_at]
@@ -205,14 +201,14 @@ def test_pauses_grow_with_age_and_stay_in_bounds(world):
 
 def test_the_age_is_that_of_the_report_run(world):
     """A wait that begins late, as after a restart, does not begin with short pauses again."""
-    flow = flows.await_finished("reprun_1", patience=patience(), **world.here)
+    flow = flows.await_finished(API, "reprun_1", patience=patience(), **world.here)
     world.carry_out(flow, run(created=created(NOW - 1000)), run("succeeded"))
     assert world.pauses == pytest.approx([150])
 
 
 def test_a_report_run_from_the_future_is_new(world):
     """Clocks differ; the age is never negative."""
-    flow = flows.await_finished("reprun_1", patience=patience(), **world.here)
+    flow = flows.await_finished(API, "reprun_1", patience=patience(), **world.here)
     world.carry_out(flow, run(created=created(NOW + 5000)), run("succeeded"))
     assert world.pauses == [30]
 
@@ -221,7 +217,7 @@ def test_the_deadline_is_looked_at_once_more(world):
     """The last pause ends at the deadline, and what is found there counts."""
     arguments = {"patience": patience(70, pace=even(30)), "environment": world.environment}
     found = world.carry_out(
-        flows.await_finished("reprun_1", **arguments), run(), run(), run(), run("succeeded")
+        flows.await_finished(API, "reprun_1", **arguments), run(), run(), run(), run("succeeded")
     )
     assert found.is_finished
     assert world.pauses == [30, 30, 10]
@@ -229,7 +225,7 @@ def test_the_deadline_is_looked_at_once_more(world):
 
 def test_a_wait_ends_at_its_deadline(world):
     """The error says how long it took, and that the report run goes on without us."""
-    flow = flows.await_finished("reprun_1", patience=patience(70, pace=even(30)), **world.here)
+    flow = flows.await_finished(API, "reprun_1", patience=patience(70, pace=even(30)), **world.here)
     with pytest.raises(DeadlinePassed, match="report run reprun_1 to finish, 70 s") as raised:
         world.carry_out(flow, then=run())
     assert world.now == NOW + 70
@@ -240,7 +236,7 @@ def test_a_wait_ends_at_its_deadline(world):
 @pytest.mark.parametrize("said", [run(), refusal(503, Stripe_Should_Retry="false")])
 def test_a_wait_that_comes_too_late_looks_once(world, said):
     """A triggerer that was down past the deadline asks once, and does not sleep."""
-    flow = flows.await_finished("reprun_1", patience=patience(-5), **world.here)
+    flow = flows.await_finished(API, "reprun_1", patience=patience(-5), **world.here)
     with pytest.raises(DeadlinePassed):
         world.carry_out(flow, said)
     assert world.pauses == []
@@ -248,7 +244,7 @@ def test_a_wait_that_comes_too_late_looks_once(world, said):
 
 def test_outages_within_the_tolerance_are_let_pass(world):
     """What counts is the time since the last good answer, so two outages do not add up."""
-    flow = flows.await_finished("reprun_1", patience=patience(pace=even(300)), **world.here)
+    flow = flows.await_finished(API, "reprun_1", patience=patience(pace=even(300)), **world.here)
     down = [lost(), refusal(502), answer(200, HTML), BUSY]
     found = world.carry_out(flow, *down, run(), *down, run("succeeded"))
     assert found.is_finished
@@ -257,7 +253,7 @@ def test_outages_within_the_tolerance_are_let_pass(world):
 
 def test_an_outage_that_lasts_ends_the_wait(world):
     """The last error comes out, so many seconds after the last good answer."""
-    flow = flows.await_finished("reprun_1", patience=patience(pace=even(60)), **world.here)
+    flow = flows.await_finished(API, "reprun_1", patience=patience(pace=even(60)), **world.here)
     with pytest.raises(ServerError):
         world.carry_out(flow, run(), run(), run(), run(), then=refusal(503))
     last_good = NOW + 3 * 60
@@ -267,7 +263,7 @@ def test_an_outage_that_lasts_ends_the_wait(world):
 def test_the_tolerance_may_be_another(world):
     """Nothing is tolerated where nothing shall be."""
     flow = flows.await_finished(
-        "reprun_1", patience=patience(outage_tolerance_seconds=0.0), **world.here
+        API, "reprun_1", patience=patience(outage_tolerance_seconds=0.0), **world.here
     )
     with pytest.raises(ServerError):
         world.carry_out(flow, run(), then=refusal(503))
@@ -277,7 +273,7 @@ def test_the_tolerance_may_be_another(world):
 def test_one_bad_answer_after_a_long_pause_is_no_outage(world):
     """Pauses beyond the tolerance are not held against the API."""
     flow = flows.await_finished(
-        "reprun_1", patience=patience(pace=even(2 * TOLERANCE)), **world.here
+        API, "reprun_1", patience=patience(pace=even(2 * TOLERANCE)), **world.here
     )
     found = world.carry_out(flow, run(), lost(), lost(), run("succeeded"))
     assert found.is_finished
@@ -286,7 +282,7 @@ def test_one_bad_answer_after_a_long_pause_is_no_outage(world):
 @pytest.mark.parametrize(("kind", "said"), PERMANENT, ids=PERMANENT_IDS)
 def test_a_wait_does_not_outwait_what_stays(world, kind, said):
     """Permanent errors come out at once, however patient the wait."""
-    flow = flows.await_finished("reprun_1", patience=patience(), **world.here)
+    flow = flows.await_finished(API, "reprun_1", patience=patience(), **world.here)
     with pytest.raises(kind):
         world.carry_out(flow, run(), said)
     assert world.pauses == [30]
@@ -360,7 +356,7 @@ def test_a_create_that_is_refused_for_good_is_not_repeated(world, kind, said):
 )
 def test_a_refused_create_tells_whether_its_data_will_come(world, definition, kind):
     """What passes by itself is transient; what cannot be looked up is the refusal itself."""
-    wanted = order(report_parameters={"interval_end": "2025-08-25T00:00:00.000Z"})
+    wanted = order(parameters={"interval_end": "2025-08-25T00:00:00.000Z"})
     looked = [definition] * (2 if definition.body == HTML else 1)
     with pytest.raises(kind) as caught:
         world.carry_out(
@@ -464,7 +460,7 @@ def measured(world, name):
 def test_a_wait_is_measured_from_its_first_look_to_its_end(world):
     """With each look, and for how long it went on; what is repeated at once is one look."""
     world.carry_out(
-        flows.await_finished("reprun_1", patience=patience(), **world.here),
+        flows.await_finished(API, "reprun_1", patience=patience(), **world.here),
         run("running"),
         lost(),
         lost(),
@@ -481,7 +477,7 @@ def test_a_wait_that_ends_in_an_error_is_measured_by_its_name(world):
     """With the report, where it was heard of."""
     with pytest.raises(ReportRunFailed):
         world.carry_out(
-            flows.await_finished("reprun_1", patience=patience(), **world.here),
+            flows.await_finished(API, "reprun_1", patience=patience(), **world.here),
             failed(),
         )
     ((tags, _),) = measured(world, "report_wait")
@@ -523,13 +519,14 @@ def even_waits(world):
     """Waits of each kind, whose pace shows how old each takes what it waits for to be."""
     growing = patience(pace=Pace(shortest_seconds=10, longest_seconds=300))
     data = flows.await_data(
+        API,
         "r",
         datetime(2026, 1, 1, tzinfo=timezone.utc),
         patience=growing,
         **world.here,
     )
     return {
-        "report run": flows.await_finished("reprun_1", patience=growing, **world.here),
+        "report run": flows.await_finished(API, "reprun_1", patience=growing, **world.here),
         "data": data,
         "room": flows.create(order(), patience=growing, **world.here),
         "both": flows.fulfil(order(), BOTH, patience=growing, **world.here),
@@ -570,7 +567,7 @@ def test_a_deadline_is_the_clock_s(world, step):
     """A step moves what is left of the wait, and not how long it is told to have taken."""
     world.steps = {1: step}
     flow = flows.await_finished(
-        "reprun_1", patience=patience(2 * HOUR, pace=even(30)), **world.here
+        API, "reprun_1", patience=patience(2 * HOUR, pace=even(30)), **world.here
     )
     lasts = 2 * HOUR - step
     with pytest.raises(DeadlinePassed, match=f"to finish, {lasts:.0f} s in all"):

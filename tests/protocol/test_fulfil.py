@@ -21,9 +21,12 @@ from airflow_provider_reportrun.protocol import flows
 from airflow_provider_reportrun.protocol.asking import Environment, Patience
 from airflow_provider_reportrun.protocol.drivers import WouldWait, drive
 from airflow_provider_reportrun.protocol.flows import Definition, Order, Plan
+from airflow_provider_reportrun.protocol.generations import named
 from airflow_provider_reportrun.protocol.messages import AwaitRoom, Sleep, WaitBegins
+from airflow_provider_reportrun.protocol.requests import ReportRequest
 from airflow_provider_reportrun.protocol.retry import Pace
 
+API = named("v2.reporting")
 END = "2026-11-02T00:00:00.000Z"
 FULL = refusal(429, "report_run_rate_limit_exceeded")
 NOT_YET = answer(
@@ -47,13 +50,8 @@ WAITS = [
 
 def order(**arguments):
     """An order whose interval ends on 2 November."""
-    defaults = {
-        "report": "r",
-        "report_parameters": {"interval_end": END},
-        "result_options": None,
-        "idempotency_key": "k",
-    }
-    return Order(**defaults | arguments)
+    request = ReportRequest("r", arguments.pop("parameters", {"interval_end": END}))
+    return Order(**{"api": API, "request": request, "idempotency_key": "k"} | arguments)
 
 
 def definition(through="2026-12-01T00:00:00.000Z"):
@@ -200,7 +198,7 @@ def test_a_failed_report_run_is_attached_to_if_nobody_waits(world):
 @pytest.mark.parametrize("plan", [Plan(validate=True), ALL], ids=["validate", "all"])
 def test_wrong_parameters_end_it_before_a_create(world, plan):
     """All problems are named at once."""
-    wrong = order(report_parameters={"interval_end": ["no", "instant"]})
+    wrong = order(parameters={"interval_end": ["no", "instant"]})
     with pytest.raises(InvalidInput, match="interval_end must be an instant"):
         world.carry_out(fulfil(world, plan, order=wrong), definition())
     assert sent(world) == "D"
@@ -217,7 +215,7 @@ def test_missing_data_end_it_if_nobody_waits(world):
 
 def test_a_definition_that_is_known_is_not_asked_for(world):
     """Whoever has looked it up passes it on."""
-    report = world.carry_out(flows.define("r", **world.here), definition()).report
+    report = world.carry_out(flows.define(API, "r", **world.here), definition()).report
     world.sent.clear()
     plan = Plan(validate=True, definition=Definition(world.now - NOW, report=report))
     world.carry_out(fulfil(world, plan), run())
@@ -341,7 +339,7 @@ def test_a_worker_sleeps_between_the_repetitions_of_one_request():
 def test_a_conversation_goes_on_where_its_driver_left():
     """A poke of a sensor is the conversation up to its next pause."""
     worker = Worker()
-    flow = flows.await_finished("reprun_1", patience=Patience(deadline=NOW * 2), **worker.here)
+    flow = flows.await_finished(API, "reprun_1", patience=Patience(deadline=NOW * 2), **worker.here)
     assert isinstance(worker.drive(flow, run()), Sleep)
     assert isinstance(worker.drive(flow, DOWN), Sleep)
     assert worker.drive(flow, run("succeeded")).is_finished

@@ -107,6 +107,13 @@ def test_not_an_object(client, sandbox, body):
     assert answer.status_code == 400
 
 
+def test_half_an_emoji(client):
+    """Half a surrogate pair is no text, so a body with one is answered 400."""
+    refused = client.post({"report": "\ud83d", "report_parameters": {}})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["code"] == "invalid_request_body"
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [("GET", RUNS), ("DELETE", f"{RUNS}/x"), ("POST", f"{RUNS}/x"), ("GET", "/v1/charges")],

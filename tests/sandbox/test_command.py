@@ -99,12 +99,15 @@ def test_api(api, line):
     """The printed connection and reports are those of the generation that was asked for."""
     with start("--port", "0", "--api", api) as process:
         connection = json.loads(process.stdout.readline().partition("=")[2].strip()[1:-1])
-        rest = [process.stdout.readline() for _ in range(9)]
+        rest = [process.stdout.readline() for _ in range(10)]
         process.terminate()
         assert process.wait(10) == 0
     assert connection.get("extra", {"api": "v2.reporting"}) == {"api": api}
     assert f"with these reports of {api}:" in rest[0]
     assert any(line in each for each in rest)
+    assert any("SQL over balance_transactions and payouts" in each for each in rest) == (
+        api == "v2.data"
+    )
 
 
 @pytest.mark.parametrize(

@@ -350,6 +350,7 @@ def test_live_only():
             "result_options",
         ),
         ({"report_type": "balance.summary.1", "expand": ["owner"]}, None, "expand"),
+        ({"report_type": "balance.summary.1", "expand": [["result"]]}, None, "expand"),
     ],
 )
 def test_refused_bodies(client, sandbox, body, code, param):

@@ -117,7 +117,7 @@ def test_errors_of_a_wait_survive_being_pickled(sandbox, kind, transient, what):
         assert type(outcome.error) is AirflowSensorTimeout
         assert str(pickle.loads(pickle.dumps(outcome.error))) == str(error)  # noqa: S301
         return
-    is_final = not transient or ("sensor" in what and kind is errors.ReportRunFailed)
+    is_final = not transient or ("sensor" in what and issubclass(kind, errors.ReportRunFailed))
     assert isinstance(outcome.error, kind)
     assert type(outcome.error).__name__ == kind.__name__
     assert isinstance(outcome.error, AirflowFailException) is is_final

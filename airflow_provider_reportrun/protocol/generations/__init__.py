@@ -31,6 +31,11 @@ def named(name: str) -> Generation:
     return found
 
 
+def argument_of(api: Generation) -> str | None:
+    """Return what a trigger row holds: None for the default, as the rows of earlier releases."""
+    return None if api.name == DEFAULT else api.name
+
+
 def queries_of(api: Generation) -> Generation:
     """
     Return the generation of a generation's query runs.

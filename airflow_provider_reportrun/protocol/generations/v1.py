@@ -150,9 +150,11 @@ def _read_file(file: Mapping[str, Any]) -> ResultFile | None:
     )
 
 
-def page_query(since: datetime, after: str | None) -> dict[str, str]:
+def page_query(since: datetime | None, after: str | None) -> dict[str, str]:
     """Return the query for a page of report runs, newest first."""
-    query = {"limit": str(_PER_PAGE), "created[gte]": str(int(since.timestamp()))}
+    query = {"limit": str(_PER_PAGE)}
+    if since is not None:
+        query["created[gte]"] = str(int(since.timestamp()))
     return query if after is None else {**query, "starting_after": after}
 
 

@@ -24,6 +24,7 @@ _OLDEST_NAMED_VERSION = "2024-09-30"
 _RELEASES = frozenset({"acacia", "basil", "clover", "dahlia", "endive", "preview"})
 _VERSION = re.compile(r"(\d{4}-\d\d-\d\d)(?:\.([a-z]+))?")
 _INTEGER = re.compile(r"-?\d{1,15}")
+_EXPANDABLE = ("result", "parameters", "data", "data.result", "data.parameters")
 _SMALLEST_LIMIT, _USUAL_LIMIT, _LARGEST_LIMIT = 1, 10, 100
 
 
@@ -147,8 +148,7 @@ def _parameter(name: str, value: Any) -> Any:
 
 
 def _check_expand(value: Any) -> None:
-    expandable = {"result", "parameters", "data", "data.result", "data.parameters"}
-    if not isinstance(value, list) or not set(value) <= expandable:
+    if not isinstance(value, list) or any(each not in _EXPANDABLE for each in value):
         raise invalid("This property cannot be expanded.", "expand")
 
 

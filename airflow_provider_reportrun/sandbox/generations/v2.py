@@ -239,6 +239,8 @@ def json_object(call: Call) -> dict[str, Any]:
         )
     try:
         parsed = json.loads(call.body)
+        # No answer could repeat half a surrogate pair.
+        json.dumps(parsed, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise _unreadable("The request body is not valid JSON.") from None
     if not isinstance(parsed, dict):

@@ -12,6 +12,7 @@ from airflow_provider_reportrun.sandbox.generations.v2_data import (
     is_compressed,
 )
 from airflow_provider_reportrun.sandbox.generations.v2_queries import (
+    TABLES,
     checked_sql,
     too_many_queries,
 )
@@ -33,8 +34,8 @@ class V2DataQueries(V2DataRuns):
 
     @classmethod
     def reports(cls) -> Iterator[str]:
-        """Yield nothing: queries need no report."""
-        yield from ()
+        """Yield a line about its queries, which need no report."""
+        yield f"SQL over {TABLES}, at {cls.runs_path}"
 
     def new_run(self, body: dict[str, Any], version: str) -> NewRun:
         """Check the body of a create request."""

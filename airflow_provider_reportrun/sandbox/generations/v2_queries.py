@@ -11,6 +11,9 @@ from airflow_provider_reportrun.sandbox.state import Sql
 if TYPE_CHECKING:
     from datetime import datetime
 
+TABLES = " and ".join(sql.TABLES)
+"""The tables that a query may read, in words."""
+
 
 def checked_sql(text: object, field: str, today: datetime) -> Sql:
     """

@@ -9,6 +9,7 @@ from airflow_provider_reportrun.sandbox.checks import check_fields, compress_fil
 from airflow_provider_reportrun.sandbox.clock import with_milliseconds
 from airflow_provider_reportrun.sandbox.generations.v2 import V2, Asked, Page, read_includes
 from airflow_provider_reportrun.sandbox.generations.v2_queries import (
+    TABLES,
     checked_sql,
     too_many_queries,
 )
@@ -38,8 +39,8 @@ class V2ReportingQueries(V2):
 
     @classmethod
     def reports(cls) -> Iterator[str]:
-        """Yield nothing: queries need no report."""
-        yield from ()
+        """Yield a line about its queries, which need no report."""
+        yield f"SQL over {TABLES}, at {cls.runs_path}"
 
     def new_run(self, body: dict[str, Any], version: str) -> NewRun:  # noqa: ARG002
         """Check the body of a create request."""
