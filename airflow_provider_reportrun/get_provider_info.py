@@ -34,13 +34,19 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": _INTEGRATION,
-                "python-modules": ["airflow_provider_reportrun.operators.report_run"],
+                "python-modules": [
+                    "airflow_provider_reportrun.operators.report_run",
+                    "airflow_provider_reportrun.operators.query_run",
+                ],
             }
         ],
         "sensors": [
             {
                 "integration-name": _INTEGRATION,
-                "python-modules": ["airflow_provider_reportrun.sensors.report_run"],
+                "python-modules": [
+                    "airflow_provider_reportrun.sensors.report_run",
+                    "airflow_provider_reportrun.sensors.query_run",
+                ],
             }
         ],
         "triggers": [

@@ -46,13 +46,19 @@ PUBLIC_NAMES = {
     ],
     "hooks.report_run": ["ReportRunHook"],
     "links.report_run": ["ReportRunLink"],
+    "operators.query_run": [
+        "CreateQueryRunOperator",
+        "DownloadQueryResultOperator",
+        "QueryRunToStorageOperator",
+    ],
     "operators.report_run": [
         "CreateReportRunOperator",
         "DownloadReportResultOperator",
         "ReportRunToStorageOperator",
     ],
     "sandbox": ["Sandbox"],
-    "sensors.report_run": ["ReportRunSensor"],
+    "sensors.query_run": ["QueryRunSensor"],
+    "sensors.report_run": ["ReportDataSensor", "ReportRunSensor"],
     "triggers.report_run": ["CreateReportRunTrigger", "ReportRunTrigger"],
 }
 
@@ -274,10 +280,12 @@ def test_the_provider_manager_knows_the_extra_links():
 
 
 @pytest.mark.parametrize("kind", ["hooks", "operators", "sensors", "triggers"])
-def test_modules_named_to_airflow_exist(kind):
-    """Every module that the provider info names imports and lives in the package."""
+def test_modules_named_to_airflow_are_those_with_public_names(kind):
+    """The provider info names every module with public names, and no other."""
     modules = [name for entry in get_provider_info()[kind] for name in entry["python-modules"]]
-    assert [f"{PACKAGE}.{kind}.report_run"] == modules
+    assert sorted(modules) == [
+        f"{PACKAGE}.{name}" for name in PUBLIC_NAMES if name.startswith(f"{kind}.")
+    ]
     for name in modules:
         import_module(name)
 
@@ -329,16 +337,26 @@ def test_the_provider_info_loads_no_library():
     assert loaded & LIBRARIES == set()
 
 
-@pytest.mark.parametrize("kind", ["hooks", "operators", "sensors", "triggers"])
-def test_parsing_a_dag_loads_no_http_library(kind):
+@pytest.mark.parametrize(
+    "module",
+    [
+        "hooks.report_run",
+        "operators.query_run",
+        "operators.report_run",
+        "sensors.query_run",
+        "sensors.report_run",
+        "triggers.report_run",
+    ],
+)
+def test_parsing_a_dag_loads_no_http_library(module):
     """Importing what DAG files import loads no HTTP library and no OpenLineage beside Airflow."""
     airflow = (
         "from airflow.sdk import Asset, BaseOperator; "
         f"from {PACKAGE} import _compat; _compat.default_deferrable()"
     )
-    if kind == "triggers":
+    if module.startswith("triggers"):
         airflow += "; import airflow.triggers.base"
-    loaded = libraries_loaded_by(f"import {PACKAGE}.{kind}.report_run", after=airflow)
+    loaded = libraries_loaded_by(f"import {PACKAGE}.{module}", after=airflow)
     assert PACKAGE in loaded
     assert loaded & (HTTP | {"aiolimiter", "openlineage", "starlette", "uvicorn"}) == set()
 

@@ -12,6 +12,11 @@ from typing_extensions import assert_type
 
 from airflow_provider_reportrun import __version__, errors
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
+from airflow_provider_reportrun.operators.query_run import (
+    CreateQueryRunOperator,
+    DownloadQueryResultOperator,
+    QueryRunToStorageOperator,
+)
 from airflow_provider_reportrun.operators.report_run import (
     CreateReportRunOperator,
     DownloadReportResultOperator,
@@ -19,6 +24,7 @@ from airflow_provider_reportrun.operators.report_run import (
 )
 from airflow_provider_reportrun.protocol.models import Report, ReportRun, ResultFacts
 from airflow_provider_reportrun.sandbox import Sandbox
+from airflow_provider_reportrun.sensors.query_run import QueryRunSensor
 from airflow_provider_reportrun.sensors.report_run import ReportDataSensor, ReportRunSensor
 from airflow_provider_reportrun.triggers.report_run import (
     CreateReportRunTrigger,
@@ -35,7 +41,7 @@ assert_type(__version__, str)
 def hook() -> None:
     """The hook, blocking."""
     base: BaseHook = ReportRunHook()
-    ReportRunHook("other", stripe_context="acct_1")
+    ReportRunHook("other", stripe_context="acct_1", api="v1")
     with ReportRunHook(reportrun_conn_id="other", stripe_context=None) as opened:
         assert_type(opened, ReportRunHook)
         assert_type(opened.get_conn(), requests.Session)
@@ -169,6 +175,52 @@ def tasks() -> None:
     del operators, sensors
 
 
+def tasks_of_queries() -> None:
+    """The same of SQL queries."""
+    with DAG("q", schedule=None) as made:
+        create = CreateQueryRunOperator(
+            task_id="create",
+            sql="select 1",
+            result_options={"compress_file": True},
+            idempotency_key="{{ ds }}",
+            on_clear="reuse",
+            wait_for_completion=made.param("wait"),
+            deferrable=True,
+            poll_interval=30,
+            max_poll_interval=timedelta(minutes=5),
+            timeout=24 * 3600.0,
+            reportrun_conn_id="other",
+            stripe_context="acct_1",
+            api="v2.data",
+        )
+        wait = QueryRunSensor(
+            task_id="wait",
+            query_run_id=create.output,
+            api="v2.data",
+            deferrable=True,
+            poke_interval=30,
+            max_wait=timedelta(minutes=5),
+            soft_fail=True,
+        )
+        download = DownloadQueryResultOperator(
+            task_id="download",
+            query_run_id=XComArg(create),
+            destination=PurePath("/srv/queries/"),
+            if_exists="skip",
+            output_format="parquet",
+            api="{{ params.api }}",
+        )
+        whole = QueryRunToStorageOperator(
+            task_id="whole", sql="weekly.sql", destination="s3://bucket/{{ ds }}.csv", api=None
+        )
+        CreateReportRunOperator(task_id="old", report="balance.summary.1", api="v1")
+        ReportRunSensor(task_id="of_old", report_run_id="frr_1", api="v1")
+        ReportDataSensor(task_id="data", report="balance.summary.1", api=made.param("api"))
+    operators: list[BaseOperator] = [create, wait, download, whole]
+    sensors: list[BaseSensorOperator] = [wait]
+    del operators, sensors
+
+
 def triggers() -> list[BaseTrigger]:
     """What is stored of a wait."""
     wait = ReportRunTrigger(
@@ -194,8 +246,15 @@ def triggers() -> list[BaseTrigger]:
         reportrun_conn_id="reportrun_default",
         deadline=1_800_000_000.0,
     )
+    query = CreateReportRunTrigger(
+        sql="select 1",
+        result_options={"compression": "zip"},
+        idempotency_key="k",
+        wait_for_completion=True,
+        api="v2.data.query_runs",
+    )
     assert_type(wait.serialize(), tuple[str, dict[str, Any]])
-    return [wait, create, data]
+    return [wait, create, data, query]
 
 
 def caught(error: errors.ReportRunError) -> None:
