@@ -131,7 +131,7 @@ def download(
             file = _ready_file(run)
             if not failures and not had:
                 check_type(file.content_type)
-                _tell_of(run, file)
+                _tell_of(source.api.noun, run, file)
             try:
                 transfer.take(source, file)
             except ReportRunError as error:
@@ -145,13 +145,14 @@ def download(
                 return transfer.facts(run, file)
 
 
-def _tell_of(run: ReportRun, file: ResultFile) -> None:
+def _tell_of(noun: str, run: ReportRun, file: ResultFile) -> None:
     if file.size is not None:
-        log.info("Downloading the result of report run %s, %d bytes", run.id, file.size)
+        log.info("Downloading the result of %s %s, %d bytes", noun, run.id, file.size)
         return
     log.warning(
-        "Downloading the result of report run %s, whose size the API did not announce: only its "
-        "host says where it ends",
+        "Downloading the result of %s %s, whose size the API did not announce: only its host says "
+        "where it ends",
+        noun,
         run.id,
     )
 

@@ -17,7 +17,7 @@ import pytest
 from landing.servers import Recorder
 from landing.sources import Script, stream, zipped
 from landing.test_download import BODY, CUT, redirect, statuses
-from support.cases import END, INTERVAL, START
+from support.cases import END, FAST, INTERVAL, START
 from support.task_instances import dag, run_task
 
 import airflow_provider_reportrun
@@ -34,6 +34,7 @@ from airflow_provider_reportrun.errors import (
 )
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.landing import download as downloads_module
+from airflow_provider_reportrun.operators.query_run import QueryRunToStorageOperator
 from airflow_provider_reportrun.operators.report_run import DownloadReportResultOperator
 from airflow_provider_reportrun.protocol.generations import NAMES, named, spoken_name
 from airflow_provider_reportrun.sandbox import Answer, Delivery, Fault, Patch, Refuse
@@ -594,3 +595,30 @@ def test_made_up_reports_convert(sandbox, hook, land, folder, api):
     table = pyarrow.parquet.read_table(folder.folder / "r.parquet")
     assert table.num_rows == landing.rows > 0
     assert landing.api == api
+
+
+@pytest.mark.parametrize("output_format", [None, "parquet"])
+@pytest.mark.parametrize("api", ["v2.data", "v2.reporting"])
+def test_a_query_run_lands(connect, folder, caplog, api, output_format):
+    """Its facts name the generation as users write it, and its log calls it a query run."""
+    caplog.set_level(logging.INFO)
+    name = f"r.{output_format or 'csv'}"
+    with dag():
+        task = QueryRunToStorageOperator(
+            task_id="land",
+            sql="SELECT id, currency FROM balance_transactions LIMIT 3",
+            destination=folder.destination(name),
+            output_format=output_format,
+            deferrable=False,
+            **FAST,
+        )
+    outcome = run_task(task)
+    assert outcome.state == "success", outcome.error
+    facts = outcome.xcom["landing"]
+    assert (facts["api"], facts["content_type"]) == (api, "csv")
+    if output_format:
+        assert [column["name"] for column in facts["columns"]] == ["id", "currency"]
+        assert facts["rows"] == 3
+    else:
+        assert folder.files()[name].startswith(b"id,currency\n")
+    assert f"Downloading the result of query run {facts['report_run_id']}" in caplog.text
