@@ -235,7 +235,7 @@ class RunOperator(ApiOperator):
         except WouldWait:
             run = None
         if run is None:
-            if flows.may_need_another(hook.api, attempt.plan):
+            if flows.may_need_another(attempt.order, attempt.plan):
                 found = None  # the trigger finds it by its key, and looks at its data
             self._defer(context, attempt, found)
         return self.finish(context, hook, attempt, run.id)
@@ -271,17 +271,20 @@ class RunOperator(ApiOperator):
                 "the same report run again" if reuses else "a new report run",
             )
         tries = max(ti.try_number - record.first_try + 1, 1)
+        order = Order(
+            api=hook.api,
+            request=settled.request,
+            reattach=tries > 1,
+            since=None if hook.api.run_listing is None else record.began,
+            idempotency_key=record.idempotency_key,
+            gone=frozenset(record.gone),
+        )
+        plan = replace(self.plan(settled.definition), known_run_id=record.report_run_id)
+        if plan.wait_for_completion or flows.may_need_another(order, plan):
+            order = replace(order, runs_allowed=tries)
         return Attempt(
-            order=Order(
-                api=hook.api,
-                request=settled.request,
-                reattach=tries > 1,
-                since=None if hook.api.run_listing is None else record.began,
-                idempotency_key=record.idempotency_key,
-                runs_allowed=tries if self.wait_for_completion else 1,
-                gone=frozenset(record.gone),
-            ),
-            plan=replace(self.plan(settled.definition), known_run_id=record.report_run_id),
+            order=order,
+            plan=plan,
             patience=replace(patience, deadline=record.deadline),
             record=record,
         )

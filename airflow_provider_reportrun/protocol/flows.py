@@ -234,7 +234,7 @@ def fulfil(
     :raises DeadlinePassed: if one of the waits reaches the deadline.
     :raises ReportRunError: the last error, if an outage is too long or repeating does not help.
     """
-    if may_need_another(order.api, plan):
+    if may_need_another(order, plan):
         order = replace(order, complete_through=order.interval_end)
         plan = replace(plan, wait_for_completion=True)
     began = environment.monotonic()
@@ -254,11 +254,12 @@ def fulfil(
         if not order.is_stale(run):
             return run
         run = None  # the create comes to the next key by itself
+        plan = replace(plan, rides_out_outages=True)
 
 
-def may_need_another(api: Generation, plan: Plan) -> bool:
+def may_need_another(order: Order, plan: Plan) -> bool:
     """Tell whether only a finished run shows that its data are complete, and another may follow."""
-    return plan.wait_for_data and api.shows_data_on_run
+    return plan.wait_for_data and order.api.shows_data_on_run and order.interval_end is not None
 
 
 def _complete(
@@ -319,12 +320,13 @@ def define(api: Generation, report_id: str, *, environment: Environment = REAL) 
     A copy that another conversation got in the last five minutes will do.
 
     :raises AuthenticationError: if the API does not know the key, because a create would fail too.
+    :raises InvalidInput: if several reports have the name.
     """
     now = environment.monotonic()
     call = calls.get_report(api, report_id, fresh_since=now - DEFINITION_SECONDS)
     try:
         report = yield from ask(call, policy=ONE_OF_MANY, environment=environment)
-    except AuthenticationError:
+    except (AuthenticationError, InvalidInput):
         raise
     except ReportRunError as error:
         return Definition(now, failure=error)
@@ -596,22 +598,16 @@ def _await_refresh(
 
     :raises DeadlinePassed: if the deadline has passed.
     """
-    wait = Wait(
-        f"the data of {order.report} to be complete",
-        patience,
-        environment,
-        measured_as=DATA_WAIT,
-        report=order.report,
-    )
-    age = environment.clock() - run.created_at.timestamp() if run.created_at else 0.0
+    assert order.complete_through is not None  # noqa: S101 - else it is not stale
+    assert run.refreshed_at is not None  # noqa: S101 - nor then
+    needed, reached = format_instant(order.complete_through), format_instant(run.refreshed_at)
+    so_far = f"those of {order.api.noun} {run.id} reach {reached} only"
+    waiting_for = f"the data of {order.report} to reach {needed}: {so_far}"
+    wait = Wait(waiting_for, patience, environment, measured_as=DATA_WAIT, report=order.report)
+    created_at = run.created_at.timestamp() if run.created_at else environment.clock()
+    age = max(environment.clock() - created_at, 0.0)
     pause = min(max(REFRESH_SECONDS - age, 0.0), wait.time_left())
-    log.info(
-        "The data of %s %s are complete up to %s only; asking for another one in %.0f s",
-        order.api.noun,
-        run.id,
-        run.refreshed_at and format_instant(run.refreshed_at),
-        pause,
-    )
+    log.info("Asking for another %s in %.0f s, because %s", order.api.noun, pause, so_far)
     if pause:
         yield Sleep(pause)
         wait.raise_if_over()
