@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import json
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -35,6 +36,7 @@ pytestmark = pytest.mark.needs("timetables in airflow.sdk")  # the docs speak of
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "example_dags"
+GENERATIONS = ROOT / "docs" / "generations.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINKED = [
     *PAGES,
@@ -266,6 +268,28 @@ def test_the_readme_has_both_forms():
     assert names["dag"].get_task("wait").upstream_task_ids == {"create"}
     assert names["dag"].get_task("land").upstream_task_ids == {"create", "wait"}
     assert names["single"].task_ids == ["report"]
+
+
+def test_a_move_between_generations_leaves_no_gap(airflow_db, sandbox, monkeypatch, tmp_path):
+    """The DAG of the guide requests the week before the cut from v1, and the next from v2.data."""
+    dags, landed = tmp_path / "dags", tmp_path / "landed"
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(dags))
+    monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(dags))
+    (block,) = [each for each in blocks(GENERATIONS, "python") if "CUT =" in each.text]
+    dags.mkdir()
+    path = dags / "moved.py"
+    path.write_text(block.text.replace("/srv/reports", str(landed)), encoding="utf-8")
+    names = runpy.run_path(str(path))
+    dag, cut = names["dag"], names["CUT"]
+    dag.get_task("report").poll_interval = 0.1
+    for logical_date in (cut, cut.add(weeks=1)):
+        assert dag.test(logical_date=logical_date).state == "success"
+    old, new = sandbox.runs
+    assert (old.generation, new.generation) == ("v1", "v2.data")
+    assert old.report_parameters["interval_end"] == cut.int_timestamp
+    assert new.report_parameters["interval_start"] == f"{cut:YYYY-MM-DD}T00:00:00.000Z"
+    weeks = {f"activity_{start:YYYY-MM-DD}.csv" for start in (cut.subtract(weeks=1), cut)}
+    assert {path.name for path in landed.iterdir()} == weeks
 
 
 def test_the_tests_of_the_guide_to_testing_pass(tmp_path):
