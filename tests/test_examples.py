@@ -97,6 +97,25 @@ def test_weekly_report_single_task(airflow_db, sandbox, landing):
     assert len(sandbox.runs) == 1
 
 
+@pytest.mark.parametrize("api", ["v2.reporting", "v2.data"])
+def test_weekly_query(airflow_db, sandbox, landing, monkeypatch, api):
+    """One task runs the week's query and lands its rows; it runs none for a week that is there."""
+    monkeypatch.setenv("AIRFLOW_CONN_REPORTRUN_DEFAULT", sandbox.connection_json_for(api))
+    dag = example("weekly_query")
+    sandbox.faults.add(Fault("get_run", Patch({"status": "running", "result": None}), times=2))
+    run = dag.test(logical_date=RUN_DAY.add(hours=12))
+    assert run.state == "success"
+    (query_run,) = sandbox.runs
+    assert f"created >= timestamp '{WEEK} 00:00:00'" in query_run.sql
+    assert "created < timestamp '2026-11-02 00:00:00'" in query_run.sql
+    file = landing / "queries" / f"{WEEK}.csv"
+    assert xcom(run, "query") == file.as_uri()
+    assert {"currency", "net"} < set(rows(file)[0])
+    assert sum(int(row["transactions"]) for row in rows(file)) > 7
+    assert dag.test(logical_date=RUN_DAY.add(hours=12)).state == "success"
+    assert len(sandbox.runs) == 1
+
+
 def test_mapped_reports(airflow_db, sandbox, landing):
     """Each report is a mapped task instance with a report run and a file of its own."""
     run = example("mapped_reports").test(logical_date=RUN_DAY)
