@@ -27,8 +27,8 @@ DEMO := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.stamp-demo)
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
-demo: $(DEMO) ## run a weekly report against the offline sandbox (half a minute)
-	@$(BIN)/python scripts/demo.py
+demo: $(DEMO) ## run a weekly report against the offline sandbox (half a minute; API=v1, API=v2.data)
+	@$(BIN)/python scripts/demo.py $(if $(API),--api "$(API)")
 
 .PHONY: standalone
 standalone: $(DEMO) ## start an Airflow with its UI, the examples and the sandbox (PORT=8080)

@@ -1,12 +1,16 @@
 """
 Run ``example_dags/weekly_report.py`` for last week, against the sandbox: ``make demo``.
 
+``API=v1`` and ``API=v2.data`` run it on another generation of the API, which names the report
+differently; nothing else changes.
+
 It needs no account, no scheduler and no network: the sandbox serves Stripe's Reporting API from
 this process, and ``dag.test()`` runs the DAG in it. It writes to ``.demo`` only.
 """
 
 from __future__ import annotations
 
+import argparse
 import base64
 import hashlib
 import os
@@ -28,6 +32,12 @@ RUN_SECONDS = 3
 """How long a report run takes in the sandbox; Stripe takes minutes."""
 DATA_LAG_HOURS = 12
 """Hours from the end of a half day until its data is available in the sandbox."""
+REPORTS = {
+    "v2.reporting": "balance_change_from_activity_itemized",
+    "v2.data": "name:balance_change_from_activity.itemized",
+    "v1": "balance_change_from_activity.itemized.1",
+}
+"""The name of the weekly report, by generation of the API."""
 LINES_SHOWN = 4
 LEVELS = "airflow.task.operators.airflow_provider_reportrun=INFO py.warnings=ERROR"
 """Shows what our tasks log, and warnings of everything else except Python's own."""
@@ -40,19 +50,27 @@ def main() -> int:
     :return: the exit code, 0 if the report has landed.
     """
     signal.signal(signal.SIGINT, stop)
+    api = arguments().api
     prepare()
     say("Starting Airflow and the sandbox, in this process (about ten seconds) ...")
     from airflow_provider_reportrun.sandbox import Sandbox
 
     with Sandbox(run_seconds=RUN_SECONDS, data_lag_hours=DATA_LAG_HOURS) as sandbox:
-        os.environ["AIRFLOW_CONN_REPORTRUN_DEFAULT"] = sandbox.connection_json
-        state = run(weekly_report(), monday=last_monday_with_data())
+        os.environ["AIRFLOW_CONN_REPORTRUN_DEFAULT"] = sandbox.connection_json_for(api)
+        state = run(weekly_report(REPORTS[api]), monday=last_monday_with_data())
     if state != "success":
         say(f"The DAG run ended as {state!r}, not as 'success'; the lines above say why.")
         return 1
     (landed,) = LANDING.iterdir()
     show(landed)
     return 0
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="make demo")
+    parser.add_argument("--api", choices=REPORTS, default="v2.reporting", help="the generation")
+    return parser.parse_args()
 
 
 def prepare() -> None:
@@ -75,14 +93,15 @@ def prepare() -> None:
     }
 
 
-def weekly_report() -> DAG:
-    """Import the example, with a poll interval and retries that suit a demo."""
+def weekly_report(report: str) -> DAG:
+    """Import the example, with the report's name, and a poll interval and retries for a demo."""
     sys.path.insert(0, str(DAGS))
     import weekly_report
 
     dag: DAG = weekly_report.dag
     for task in dag.tasks:
         task.retries = 0
+    dag.get_task("create").report = report  # type: ignore[union-attr]
     dag.get_task("wait").poke_interval = 1  # type: ignore[union-attr]
     return dag
 
