@@ -19,7 +19,7 @@ pytestmark = pytest.mark.browser
 FIELDS = CONNECTION_TYPE["conn-fields"]
 FILLED = {
     "api": "v2.data",
-    "stripe_version": "2026-04-22.dahlia",
+    "stripe_version": "2026-10-28.preview",
     "stripe_context": "acct_1",
     "max_requests_per_second": 12.5,
     "request_timeout": 30,
