@@ -128,7 +128,7 @@ def download(
         while True:
             had = transfer.received
             run = source.get_report_run(report_run_id)
-            file = _ready_file(run)
+            file = _ready_file(run, source.api.noun)
             if not failures and not had:
                 check_type(file.content_type)
                 _tell_of(source.api.noun, run, file)
@@ -157,13 +157,13 @@ def _tell_of(noun: str, run: ReportRun, file: ResultFile) -> None:
     )
 
 
-def _ready_file(run: ReportRun) -> ResultFile:
+def _ready_file(run: ReportRun, noun: str) -> ResultFile:
     if run.failure is not None:
         raise run.failure
     if run.status != SUCCEEDED or run.file is None or run.file.url is None:
         raise UnexpectedAnswer(
-            f"Report run {run.id} has no result to download: its status is {run.status!r}. "
-            "Wait for it with a ReportRunSensor first.",
+            f"Wait for {noun} {run.id} with a sensor first: its status is {run.status!r}, and it "
+            "has no result yet.",
             report_run_id=run.id,
         )
     return run.file

@@ -271,7 +271,8 @@ def _complete(
     :param took: seconds that the create took.
     """
     if run.is_finished:
-        return finished(run)
+        raise_if_failed(run)
+        return run
     yield WaitBegins()
     try:
         return (
@@ -837,7 +838,8 @@ def _poll_run(
                 log.info("%s", described(api, run))
             if run.is_finished:
                 yield RoomMade(api.capacity_group)
-                return finished(run)
+                raise_if_failed(run)
+                return run
         pause = wait.delay()
         yield Sleep(pause, hurries_for=api.capacity_group)
 
@@ -863,15 +865,14 @@ def _find_in_lists(
     return None
 
 
-def finished(run: ReportRun) -> ReportRun:
+def raise_if_failed(run: ReportRun) -> None:
     """
-    Return a finished report run.
+    Refuse a finished run that has no result.
 
-    :raises ReportRunFailed: if it failed.
+    :raises ReportRunFailed: if it failed or was canceled.
     """
     if run.failure is not None:
         raise run.failure
-    return run
 
 
 def described(api: Generation, run: ReportRun) -> str:

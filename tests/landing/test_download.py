@@ -750,7 +750,7 @@ def test_a_running_report_run_is_refused(sandbox, hook, download, path, result):
     """The error names status and fix, and is transient."""
     run_id = result(BODY)
     sandbox.faults.add(Fault("get_run", Patch({"status": "running", "result": None})))
-    with pytest.raises(UnexpectedAnswer, match=r"'running'.*ReportRunSensor") as caught:
+    with pytest.raises(UnexpectedAnswer, match=r"sensor.*'running'") as caught:
         download(hook, run_id, path)
     assert caught.value.transient
     assert caught.value.report_run_id == run_id
