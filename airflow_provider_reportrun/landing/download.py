@@ -292,6 +292,7 @@ class _Transfer:
             content_type=file.content_type,
             size=self.received,
             sha256=self._sha256.hexdigest(),
+            schema=file.schema,
         )
 
 

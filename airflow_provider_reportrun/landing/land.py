@@ -27,7 +27,7 @@ from airflow_provider_reportrun.protocol.interval import INTERVAL_END, INTERVAL_
 if TYPE_CHECKING:
     from airflow_provider_reportrun.landing.destination import Destination
     from airflow_provider_reportrun.landing.download import ResultSource
-    from airflow_provider_reportrun.protocol.models import ResultFacts
+    from airflow_provider_reportrun.protocol.models import Column, ResultFacts
     from airflow_provider_reportrun.protocol.retry import RetryPolicy
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,9 @@ def land(
     existing = _existing(destination, target)
     if existing is not None:
         return existing
-    types = _column_types(destination, source, report_run_id)
+    asks = destination.output_format is not None
+    wanted = checked_types(destination.column_types) if asks else None
+    announced = _announced(destination, source, report_run_id) if asks else None
     with _spool(destination, target) as spool:
         staged = spool.new_file()
         facts = download(
@@ -83,7 +85,8 @@ def land(
         files = _verified(destination, spool, staged, facts)
         if destination.if_empty != LAND and is_empty(staged, facts.content_type):
             return _without_rows(destination, target, source, facts)
-        if types is not None:
+        if wanted is not None:
+            types = ColumnTypes(announced=announced or facts.schema, wanted=wanted)
             files = _converted(destination, spool, files, types)
         members = _publish(destination, target, spool, files)
     landing = _landing(destination, target, members)
@@ -198,18 +201,15 @@ def _without_rows(
 # Convert
 
 
-def _column_types(
+def _announced(
     destination: Destination, source: ResultSource, report_run_id: str
-) -> ColumnTypes | None:
-    """Return the types for a conversion, or None if none is requested."""
-    if destination.output_format is None:
+) -> tuple[Column, ...] | None:
+    """Return the columns of a result, if the API announces them only on request."""
+    file = source.get_result_file(report_run_id) if source.api.columns_query else None
+    if file is None:
         return None
-    file = source.get_result_file(report_run_id)
-    if file is not None:
-        destination.check_result(file.content_type)
-    return ColumnTypes(
-        announced=file.schema if file else None, wanted=checked_types(destination.column_types)
-    )
+    destination.check_result(file.content_type)
+    return file.schema
 
 
 def _converted(

@@ -260,6 +260,8 @@ class ResultFacts(_Told):
     """Bytes as downloaded."""
     sha256: str
     livemode: bool | None = None
+    schema: tuple[Column, ...] | None = None
+    """The columns in order; None if the API does not send them without being asked."""
 
     def summary(self) -> dict[str, Any]:
         """Return what may leave the task: plain JSON values."""
