@@ -21,7 +21,7 @@ import pendulum
 
 from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.protocol.calls import if_any, is_nothing, required
-from airflow_provider_reportrun.protocol.generations import named
+from airflow_provider_reportrun.protocol.generations import NAMES, named
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
@@ -36,7 +36,7 @@ Check: TypeAlias = Callable[[Any, str], Any]
 
 def _api(value: Any, name: str) -> str | None:  # noqa: ARG001 - the signature of a check
     """Check the name of a generation; None leaves it to the connection."""
-    return None if is_nothing(value) else named(value).name
+    return None if is_nothing(value) else named(value, NAMES).name
 
 
 CONNECTION_CHECKS: Final[Mapping[str, Check]] = {

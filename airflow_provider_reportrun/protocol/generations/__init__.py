@@ -18,14 +18,14 @@ _QUERY_RUNS: Final = ("v2.data.query_runs", "v2.reporting.query_runs")
 """``Generation.queries`` of others; trigger rows hold them too."""
 
 
-def named(name: str) -> Generation:
+def named(name: str, among: tuple[str, ...] = (*NAMES, *_QUERY_RUNS)) -> Generation:
     """
     Return a generation.
 
-    :param name: one of ``NAMES``, or the ``queries`` of such a generation.
+    :param among: ``NAMES``, and by default also the ``queries`` of such generations.
     :raises InvalidInput: if there is none of this name; names those that there are.
     """
-    if name not in NAMES and name not in _QUERY_RUNS:
+    if name not in among:
         raise InvalidInput(f"api must be {', '.join(NAMES[:-1])} or {NAMES[-1]}, not {name!r}.")
     found: Generation = import_module(f"{__name__}.{name.replace('.', '_')}").GENERATION
     return found
