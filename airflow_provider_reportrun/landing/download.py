@@ -163,7 +163,7 @@ def _ready_file(run: ReportRun, noun: str) -> ResultFile:
     if run.status != SUCCEEDED or run.file is None or run.file.url is None:
         raise UnexpectedAnswer(
             f"Wait for {noun} {run.id} with a sensor first: its status is {run.status!r}, and it "
-            "has no result yet.",
+            "has no result to download.",
             report_run_id=run.id,
         )
     return run.file
