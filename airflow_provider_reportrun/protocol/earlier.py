@@ -31,6 +31,7 @@ def find_earlier(
     request: ReportRequest,
     *,
     since: datetime,
+    gone: frozenset[str] = frozenset(),
     ask: Callable[[Call[RunPage]], Flow[RunPage]],
 ) -> Flow[ReportRun | None]:
     """
@@ -40,6 +41,7 @@ def find_earlier(
     it cannot be told: the API keeps neither keys nor creators.
 
     :param since: aware; the creation of the oldest run that will do.
+    :param gone: runs that will not do, because their files no longer exist.
     :param ask: sends a call, repeated as its caller wants.
     :return: None if there is none, or if this generation has no list.
     """
@@ -49,7 +51,7 @@ def find_earlier(
     after = None
     for _ in range(MOST_PAGES):
         page = yield from ask(calls.list_runs(api, since=since, after=after))
-        alive = [run for run in page.runs if run.failure is None]
+        alive = [run for run in page.runs if run.failure is None and run.id not in gone]
         same = [run for run in alive if listing.is_same(request, run)]
         if same:
             return max(same, key=lambda run: run.status == SUCCEEDED)

@@ -30,9 +30,10 @@ def page(*runs, has_more=False):
     return answer(200, {"data": list(runs), "has_more": has_more})
 
 
-def search(world, api=V1):
+def search(world, api=V1, **more):
     """The search of a script."""
-    return find_earlier(api, REQUEST, since=SINCE, ask=partial(ask, environment=world.environment))
+    asked = partial(ask, environment=world.environment)
+    return find_earlier(api, REQUEST, since=SINCE, ask=asked, **more)
 
 
 OTHERS = [
@@ -55,6 +56,12 @@ def test_a_succeeded_run_is_taken_first(world):
     """And the newest of them, which the list has first."""
     runs = [run("frr_5"), run("frr_6", "succeeded"), run("frr_7", "succeeded")]
     assert world.carry_out(search(world), page(*runs)).id == "frr_6"
+
+
+def test_a_run_whose_file_is_gone_is_not_taken(world):
+    """Another one may be, and be it one that is still running."""
+    runs = page(run("frr_5", "succeeded"), run("frr_6"))
+    assert world.carry_out(search(world, gone=frozenset({"frr_5"})), runs).id == "frr_6"
 
 
 def test_goes_on_to_the_next_page(world):
