@@ -221,7 +221,7 @@ def land_or_replace(
     again = attempt.without(run_id)
     remember(context, again.record)
     noun = hook.api.noun
-    if attempt.order.runs_allowed > 1 and run_id not in attempt.order.gone:
+    if attempt.order.tries > 1 and run_id not in attempt.order.gone:
         task.log.info("The file of %s %s no longer exists: %s", noun, run_id, gone)
         return task.fulfil(context, hook, again)
     raise ResultGone(

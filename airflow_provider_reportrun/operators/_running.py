@@ -246,21 +246,22 @@ class RunOperator(ApiOperator):
         body = hook.api.create_body(settled.request)
         since_clear = clear_generation(self, context)
         reuses = self.on_clear == REUSE
+        first_try = 1 if reuses else since_clear
         own = self.idempotency_key
         new = Record(
             max_tries=ti.max_tries,
             digest=body_digest(body),
-            first_try=1 if reuses else since_clear,
+            first_try=first_try,
             idempotency_key=idempotency_key(
                 _identity(ti) if own is None else checked_key(own),
                 namespace=hook.access.idempotency_namespace,
-                generation=1 if reuses else since_clear,
+                generation=first_try,
                 stripe_context=hook.effective_context,
                 body=body,
             ),
             deadline=patience.deadline,
             left_out=sorted(settled.left_out),
-            began=began_at(self, context),
+            began=began_at(context, first_try),
         )
         earlier = recall(context)
         record = continued(new, earlier, reuses=reuses)
@@ -271,20 +272,17 @@ class RunOperator(ApiOperator):
                 "the same report run again" if reuses else "a new report run",
             )
         tries = max(ti.try_number - record.first_try + 1, 1)
-        order = Order(
-            api=hook.api,
-            request=settled.request,
-            reattach=tries > 1,
-            since=None if hook.api.run_listing is None else record.began,
-            idempotency_key=record.idempotency_key,
-            gone=frozenset(record.gone),
-        )
-        plan = replace(self.plan(settled.definition), known_run_id=record.report_run_id)
-        if plan.wait_for_completion or flows.may_need_another(order, plan):
-            order = replace(order, runs_allowed=tries)
         return Attempt(
-            order=order,
-            plan=plan,
+            order=Order(
+                api=hook.api,
+                request=settled.request,
+                reattach=tries > 1,
+                since=None if hook.api.run_listing is None else record.began,
+                idempotency_key=record.idempotency_key,
+                tries=tries,
+                gone=frozenset(record.gone),
+            ),
+            plan=replace(self.plan(settled.definition), known_run_id=record.report_run_id),
             patience=replace(patience, deadline=record.deadline),
             record=record,
         )
@@ -334,7 +332,7 @@ class RunOperator(ApiOperator):
             **_of_trigger(order.request),
             since=order.since,
             idempotency_key=order.idempotency_key,
-            runs_allowed=order.runs_allowed,
+            runs_allowed=order.tries,
             wait_for_completion=plan.wait_for_completion,
             wait_for_data=plan.wait_for_data,
             gone=sorted(order.gone),

@@ -8,6 +8,7 @@ drive it from its beginning, as often as they like, because each of its steps ca
 
 from __future__ import annotations
 
+import itertools
 import logging
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -101,6 +102,8 @@ REFRESH_SECONDS = 2 * 3600.0
 """How old a run whose data are incomplete must be before another one may have more."""
 MOST_KEYS = 100
 """How many keys of a chain one create may try, against an API that repeats errors for ever."""
+MOST_DOUBTS = 20
+"""How many errors in a row may be old ones, against an API that does not mark those."""
 LISTED_PAGES = 3
 """How many pages of the list are shared by waits; older runs are polled one by one."""
 QUERY = "query"
@@ -114,8 +117,8 @@ class Order:
     """
     A run to create, or to find again.
 
-    :param runs_allowed: how many keys of the chain after failed runs may be used: one in a first
-        try, one more in each later try. 1 accepts whatever the first key belongs to.
+    :param tries: how many tries there were, this one included. Each of them may use one more key
+        after failed runs, and one more after old errors that the API does not mark as such.
     :param gone: runs whose files no longer exist; they count as failed.
     :param since: epoch seconds when the order was first placed, if it is known. A run that was
         created before is not this order's.
@@ -127,7 +130,7 @@ class Order:
     api: Generation
     request: RunRequest
     idempotency_key: str
-    runs_allowed: int = 1
+    tries: int = 1
     gone: frozenset[str] = frozenset()
     since: float | None = None
     reattach: bool = True
@@ -169,19 +172,51 @@ class _Chain:
 
     Every try walks it from the beginning, because each key follows from the one before and from
     what became of it.
+
+    :param replaces_failed: whether the keys of earlier tries may be left if their runs are lost;
+        otherwise whatever run the first key belongs to is the one.
     """
 
-    def __init__(self, order: Order) -> None:
-        self.key = order.idempotency_key
-        self.runs_left = order.runs_allowed - 1
+    def __init__(self, order: Order, *, replaces_failed: bool = True) -> None:
+        self.key = self.first = order.idempotency_key
+        """The key to use now, and the one to begin a walk with."""
+        self.runs_left = order.tries - 1 if replaces_failed else 0
+        self._marks_replays = False
+        """Whether the API marked an old error, so that one without a mark is new."""
+        self._has_failed = False
+        """Whether a walk ended in an error."""
+        self._doubts = self._doubts_left = order.tries - 1
+        """How many errors without a mark may be old ones, of earlier tries or walks."""
+
+    def begin(self) -> None:
+        """Begin another walk."""
+        self.key, self._doubts_left = self.first, self._doubts
 
     def after_run(self, run: ReportRun) -> None:
         """Go on to the key after a run that is not the one."""
-        self.key = key_after_failure(self.key, run.id)
+        self.key = self.first = key_after_failure(self.key, run.id)
 
-    def after_error(self) -> None:
-        """Go on to the key after one that would only repeat an error."""
+    def passes(self, error: ReportRunError) -> bool:
+        """
+        Go on to the next key if the API may have kept an error for this one.
+
+        A key is left for good only if the API marked the error. Without a mark, the next walk
+        begins before it: a later try would create another run under a key without an error. For the
+        same reason the first error of a server is not doubted. It may be over with the next key.
+        """
+        is_certain = error.is_replay and self.key == self.first
+        self._marks_replays |= error.is_replay
+        if not error.is_replay:
+            is_new = isinstance(error, ServerError) and not self._has_failed
+            if is_new or self._marks_replays or not self._doubts_left:
+                self._doubts = min(self._doubts + 1, MOST_DOUBTS)
+                self._has_failed = True
+                return False
+            self._doubts_left -= 1
         self.key = key_after_failure(self.key, "error")
+        if is_certain:
+            self.first = self.key
+        return True
 
 
 class Definition(NamedTuple):
@@ -240,7 +275,7 @@ def fulfil(
     began = environment.monotonic()
     run = yield from _attach(order, plan, environment)
     missing = None if run else (yield from _check(order, plan, patience, environment))
-    chain = _Chain(order)
+    chain = _Chain(order, replaces_failed=plan.wait_for_completion)
     while True:
         if run is None:
             run = yield from _create_with_data(
@@ -646,6 +681,7 @@ def _find_earlier(order: Order, environment: Environment) -> Flow[ReportRun | No
             order.api,
             order.request,
             since=datetime.fromtimestamp(order.since, tz=timezone.utc),
+            gone=order.gone,
             ask=partial(ask, policy=ONE_OF_MANY, environment=environment),
         )
     )
@@ -710,35 +746,53 @@ def _create_in_turn(
 def _try_to_create(
     order: Order, chain: _Chain, wait: Wait, environment: Environment
 ) -> Flow[ReportRun]:
-    """
-    Send one create, repeated within seconds.
-
-    If the API keeps the error of a key, the key is of no use any more. Then the list shows whether
-    there is a run nevertheless, and if there is none, the next key of the chain is used.
-    """
+    """Send one create, repeated within seconds."""
     if not order.api.idempotency.replays_errors:
         return (yield from wait.ask(order.call(chain.key), SINGLE_REQUEST))
-    failures = 0
+    for failures in itertools.count(1):
+        try:
+            return (yield from _walk(order, chain, wait, environment))
+        except ReportRunError as error:
+            if not _may_be_kept(error):
+                raise
+            delay = SINGLE_REQUEST.delay(failures, error, environment.jitter)
+            if delay is None:
+                raise
+        yield Backoff(delay)
+    raise AssertionError  # pragma: no cover - count() does not end
+
+
+def _walk(order: Order, chain: _Chain, wait: Wait, environment: Environment) -> Flow[ReportRun]:
+    """
+    Create under the first key of the chain that the API keeps no error for.
+
+    After an error, the list shows whether there is a run nevertheless.
+    """
+    chain.begin()
+    is_listed = False
     for _ in range(MOST_KEYS):
         try:
             return (yield from wait.ask(order.call(chain.key), ERRORS_KEPT))
-        except (InvalidRequest, DataNotAvailable, ServerError) as error:
-            if isinstance(error, ServerError) and error.is_conflict:
+        except ReportRunError as error:
+            if not _may_be_kept(error):
                 raise
-            failure: ReportRunError = error
-        run = yield from _find_earlier(order, environment)
-        if run is not None:
-            return run
-        chain.after_error()
-        if failure.is_replay:
-            log.info("Trying another key, because the API repeated an old error: %s", failure)
-            continue
-        failures += 1
-        delay = SINGLE_REQUEST.delay(failures, failure, environment.jitter)
-        if delay is None:
-            raise failure
-        yield Backoff(delay)
+            failure = error
+        if not (is_listed and failure.is_replay):  # a replay has created nothing since then
+            run = yield from _find_earlier(order, environment)
+            if run is not None:
+                return run
+            is_listed = True
+        if not chain.passes(failure):
+            break
+        log.info("Trying another key, because this error may be an old one: %s", failure)
     raise failure
+
+
+def _may_be_kept(error: ReportRunError) -> bool:
+    """Tell whether the API may answer every repeat of a key with this error."""
+    if isinstance(error, ServerError):
+        return not error.is_conflict
+    return error.is_replay or isinstance(error, InvalidRequest | DataNotAvailable)
 
 
 def _stand_back(order: Order, error: ServerError, wait: Wait) -> Flow[None]:

@@ -94,15 +94,17 @@ def clear_generation(task: Any, context: Any) -> int:
     return first_try
 
 
-def began_at(task: Any, context: Any) -> float:
+def began_at(context: Any, first_try: int) -> float:
     """
-    Return when the first try after the last clear may have begun, in epoch seconds.
+    Return when a try may have begun, in epoch seconds.
 
-    Before any clear, that is when the DAG run began. After one, only the record of the first try
-    knows it; without it, this try counts.
+    The first of all began after the DAG run did. When the first try after a clear began, only its
+    own record knows; without it, this try counts.
+
+    :param first_try: the number of the try.
     """
     ti, run = context["ti"], context.get("dag_run")
-    started = getattr(run, "start_date", None) if clear_generation(task, context) <= 1 else None
+    started = getattr(run, "start_date", None) if first_try <= 1 else None
     instant = started or getattr(ti, "start_date", None)
     return time.time() if instant is None else float(instant.timestamp())
 

@@ -282,7 +282,8 @@ class CreateReportRunTrigger(_WaitTrigger):
     :param result_options: as sent, or None.
     :param idempotency_key: the key.
     :param wait_for_completion: whether to wait until the report run is finished.
-    :param runs_allowed: how many keys of the chain after failed report runs may be used.
+    :param runs_allowed: how many tries there were; each may use one more key after failed report
+        runs, and one more after old errors.
     :param wait_for_data: whether to wait first until the API has the data of the interval.
     :param gone: ids of report runs whose files no longer exist, which count as failed.
     :param since: epoch seconds when the task began; report runs from before are not its own. Only
@@ -326,7 +327,7 @@ class CreateReportRunTrigger(_WaitTrigger):
                 api=self.generation,
                 request=self.request(),
                 idempotency_key=self.idempotency_key,
-                runs_allowed=self.runs_allowed,
+                tries=self.runs_allowed,
                 gone=frozenset(self.gone),
                 since=self.since,
             ),

@@ -373,7 +373,7 @@ def test_a_failed_report_run_leads_to_the_next_key(world, last, error_code):
     """Each key of the chain is made of the one before and the report run that failed under it."""
     script = [failed("reprun_1", error_code), failed("reprun_2", error_code), last]
     found = world.carry_out(
-        flows.create(order(runs_allowed=5), patience=patience(), **world.here), *script
+        flows.create(order(tries=5), patience=patience(), **world.here), *script
     )
     second = key_after_failure("first", "reprun_1")
     assert found.id == "reprun_3"
@@ -384,7 +384,7 @@ def test_a_failed_report_run_leads_to_the_next_key(world, last, error_code):
 def test_the_chain_is_as_long_as_allowed(world, allowed):
     """The last report run is returned as it is, failed or not."""
     script = [failed(f"reprun_{number}") for number in range(1, allowed + 1)]
-    flow = flows.create(order(runs_allowed=allowed), patience=patience(), **world.here)
+    flow = flows.create(order(tries=allowed), patience=patience(), **world.here)
     found = world.carry_out(flow, *script)
     assert (found.id, found.status) == (f"reprun_{allowed}", "failed")
     assert len(set(world.keys)) == allowed
@@ -394,7 +394,7 @@ def test_a_failure_that_stays_is_not_walked_past(world):
     """A file that is too large is so under any key."""
     too_large = failed(error_code="file_size_above_limit")
     found = world.carry_out(
-        flows.create(order(runs_allowed=5), patience=patience(), **world.here), too_large
+        flows.create(order(tries=5), patience=patience(), **world.here), too_large
     )
     assert found.error_code == "file_size_above_limit"
     assert world.keys == ["first"]
@@ -402,7 +402,7 @@ def test_a_failure_that_stays_is_not_walked_past(world):
 
 def test_later_keys_wait_for_room_too(world):
     """A chain is walked under one deadline, with patience at each of its keys."""
-    flow = flows.create(order(runs_allowed=2), patience=patience(), **world.here)
+    flow = flows.create(order(tries=2), patience=patience(), **world.here)
     found = world.carry_out(flow, FULL, failed(), FULL, FULL, run(run_id="reprun_2"))
     assert found.id == "reprun_2"
     assert len(world.pauses) == 3

@@ -168,20 +168,20 @@ def test_a_failed_run_takes_the_next_key_in_the_next_try(world):
     with pytest.raises(ReportRunFailed):
         world.carry_out(fulfil(world, WAITS), old, lost_one)
     world.sent.clear()
-    flow = fulfil(world, WAITS, order=order(runs_allowed=2))
+    flow = fulfil(world, WAITS, order=order(tries=2))
     assert world.carry_out(flow, old, lost_one, fresh(3)).id == "rrun_3"
     assert keys(world) == ["k", SECOND, THIRD]
 
 
 def test_a_stale_run_uses_up_no_try(world):
     """The chain goes on although one run is allowed."""
-    flow = fulfil(world, order=order(runs_allowed=1))
+    flow = fulfil(world, order=order(tries=1))
     assert world.carry_out(flow, stale(created=-3 * HOUR), fresh(2)).id == "rrun_2"
 
 
 def test_a_lost_file_of_a_fresh_run_is_made_anew(world):
     """After the stale one."""
-    asked = order(gone=frozenset({"rrun_2"}), runs_allowed=2)
+    asked = order(gone=frozenset({"rrun_2"}), tries=2)
     old = stale(created=-5 * HOUR)
     flow = fulfil(world, order=asked)
     assert world.carry_out(flow, old, fresh(2, -2 * HOUR), fresh(3)).id == "rrun_3"
@@ -193,7 +193,7 @@ def test_a_lost_file_of_a_fresh_run_is_made_anew(world):
 def test_a_canceled_run_is_final(world):
     """In this try and in each later one, whatever it may use up."""
     canceled = run("canceled", "rrun_1", status_details={"canceled_at": at(0), "message": "M."})
-    for asked in (order(), order(runs_allowed=3)):
+    for asked in (order(), order(tries=3)):
         world.sent.clear()
         with pytest.raises(ReportRunCanceled, match="was canceled at Stripe: M"):
             world.carry_out(fulfil(world, order=asked), canceled)
