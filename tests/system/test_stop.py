@@ -106,7 +106,7 @@ def polled(sandbox, run):
 
 def stops(report_run_id):
     """Say what a trigger says when it is cancelled."""
-    return f"The wait for report run {report_run_id} stops here; it goes on at Stripe"
+    return f"The wait for report run {report_run_id} stops; the report run goes on at Stripe"
 
 
 def await_said(backfill, week, line):
