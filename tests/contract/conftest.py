@@ -14,10 +14,22 @@ from contract.form import Form
 from airflow_provider_reportrun.client.session import LINGER_SECONDS
 
 
+@pytest.fixture
+def speaks():
+    """The generation that the connection speaks; tests of others are parametrised with it."""
+    return "v2.reporting"
+
+
+@pytest.fixture
+def reportrun_sandbox_api(speaks):
+    """Let the connection speak it."""
+    return speaks
+
+
 @pytest.fixture(params=["blocking", "awaiting"])
-def form(request, sandbox, pauses):
+def form(request, sandbox, pauses, speaks):
     """Each form of the hook, on the sandbox."""
-    return Form(request.param)
+    return Form(request.param, speaks)
 
 
 @pytest.fixture
@@ -38,11 +50,12 @@ def pauses(monkeypatch):
 
 
 @pytest.fixture
-def connect(sandbox, monkeypatch):
+def connect(sandbox, monkeypatch, speaks):
     """Change the connection: its fields, and its extras by ``extra``."""
 
     def change(extra=None, **fields):
-        values = json.loads(sandbox.connection_json) | fields | {"extra": extra or {}}
+        values = json.loads(sandbox.connection_json_for(speaks)) | fields
+        values["extra"] = values.get("extra", {}) | (extra or {})
         monkeypatch.setenv("AIRFLOW_CONN_REPORTRUN_DEFAULT", json.dumps(values))
 
     return change

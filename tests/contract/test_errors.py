@@ -23,9 +23,11 @@ from airflow_provider_reportrun.errors import (
     TransportError,
     UnexpectedAnswer,
 )
+from airflow_provider_reportrun.protocol.generations import NAMES, named
 from airflow_provider_reportrun.sandbox import Answer, Fault, Hold, LoseAnswer, Refuse
 
 ATTEMPTS = 5
+by_every_generation = pytest.mark.parametrize("speaks", NAMES)
 
 
 def posts(sandbox):
@@ -41,16 +43,20 @@ def page(status):
 # What the API refuses
 
 
-def test_an_unknown_parameter(sandbox, form):
+@by_every_generation
+def test_an_unknown_parameter(sandbox, form, speaks):
     """400 with the API's own message, and asked once."""
-    with pytest.raises(InvalidRequest, match="`colour` is not a parameter") as raised:
+    words = "unknown parameter" if speaks == "v1" else "`colour` is not a parameter"
+    with pytest.raises(InvalidRequest, match=words) as raised:
         form.create(parameters=INTERVAL | {"colour": "red"})
-    assert (raised.value.status, raised.value.code) == (400, "invalid_fields")
+    code = "parameter_unknown" if speaks == "v1" else "invalid_fields"
+    assert (raised.value.status, raised.value.code) == (400, code)
     assert raised.value.request_id
     assert raised.value.request_id in str(raised.value)
     assert len(sandbox.requests) == 1
 
 
+@by_every_generation
 def test_an_unknown_key(sandbox, form, connect):
     """401, which names the field that the key stands in."""
     connect(password="rk_test_wrong_key_0000")  # noqa: S106
@@ -70,13 +76,25 @@ def test_a_key_that_may_only_read(sandbox, form, connect):
     assert form.get_report().id == "balance_summary"
 
 
+@by_every_generation
+def test_a_key_that_may_nothing(sandbox, form, connect, speaks):
+    """403, which names what the generation needs to create, and to read."""
+    connect(password=sandbox.keyring.powerless.value)
+    needs = named(speaks).permissions
+    for ask, permission in ((form.create, needs.create), (form.get_report, needs.read)):
+        with pytest.raises(PermissionDenied) as raised:
+            ask()
+        assert permission in str(raised.value)
+
+
+@by_every_generation
 def test_a_key_of_an_organization(sandbox, form, connect):
     """403 without a context; the error says that one is missing."""
     connect(password=sandbox.keyring.organization.value)
     with pytest.raises(PermissionDenied, match="stripe_context") as raised:
         form.get_report()
     assert raised.value.context_missing
-    assert form.get_report(context="acct_1").id == "balance_summary"
+    assert form.get_report(context="acct_1").id == form.report
 
 
 def test_a_report_that_is_out_of_reach(form):
@@ -86,6 +104,7 @@ def test_a_report_that_is_out_of_reach(form):
     assert raised.value.code == "report_inaccessible"
 
 
+@by_every_generation
 @pytest.mark.parametrize("method", ["get_run", "get_report"])
 def test_an_unknown_id(sandbox, form, method):
     """404, which names the id; it is not waited for."""
@@ -95,6 +114,7 @@ def test_an_unknown_id(sandbox, form, method):
     assert len(sandbox.requests) == 1
 
 
+@by_every_generation
 def test_the_report_run_of_another_account(form):
     """404: accounts do not see each other's."""
     report_run_id = form.create(context="acct_1").id
@@ -102,12 +122,13 @@ def test_the_report_run_of_another_account(form):
         form.get_run(report_run_id, context="acct_2")
 
 
-def test_the_same_key_with_other_parameters(sandbox, form):
-    """409, not asked again: it would stay."""
+@by_every_generation
+def test_the_same_key_with_other_parameters(sandbox, form, speaks):
+    """409 or 400, not asked again: it would stay."""
     form.create(key="k1")
     with pytest.raises(IdempotencyMismatch, match="idempotency_key") as raised:
         form.create(key="k1", parameters=INTERVAL | {"currency": "eur"})
-    assert raised.value.status == 409
+    assert raised.value.status == (400 if speaks == "v1" else 409)
     assert len(sandbox.requests) == 2
 
 
@@ -133,6 +154,7 @@ def test_no_room_for_one_more(sandbox, form):
 # What passes
 
 
+@by_every_generation
 @pytest.mark.parametrize("status", [409, 429, 500, 502, 503, 504])
 def test_what_passes_is_asked_again(sandbox, form, status):
     """Within seconds, and with the same key, so that there is one report run."""
@@ -178,6 +200,7 @@ def test_the_servers_hint_is_slept_for(sandbox, form, pauses):
     assert pauses == [3.0]
 
 
+@by_every_generation
 @pytest.mark.parametrize("fault", [LoseAnswer, Refuse], ids=lambda fault: fault.__name__)
 @pytest.mark.parametrize("reset", [True, False], ids=["reset", "end"])
 def test_a_lost_answer_is_asked_for_again(sandbox, form, fault, reset):
@@ -234,17 +257,19 @@ def test_a_page_of_a_proxy(sandbox, form, status):
     assert raised.value.status == status
 
 
+@by_every_generation
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirects_are_not_followed(sandbox, form, status):
+def test_redirects_are_not_followed(sandbox, form, speaks, status):
     """The key and the body go to the API's address alone."""
     elsewhere = f"{sandbox.url}/elsewhere"
     redirect = Answer(status=status, headers={"Location": elsewhere})
     sandbox.faults.add(Fault("create", redirect, times=None))
     with pytest.raises(UnexpectedAnswer, match=f"HTTP {status}"):
         form.create()
-    assert {"/v2/reporting/report_runs"} == {request.path for request in sandbox.requests}
+    assert {named(speaks).runs_path} == {request.path for request in sandbox.requests}
 
 
+@by_every_generation
 @pytest.mark.parametrize("answer", [b"", b"null", b"[]", b'{"object": "list"}', b"{"], ids=repr)
 def test_an_answer_of_another_kind(sandbox, form, answer):
     """Is unexpected, and names what was asked for."""
@@ -326,6 +351,7 @@ def test_a_proxy_that_cannot_be_used(sandbox, form, connect, proxy):
 # The key
 
 
+@by_every_generation
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 500])
 @pytest.mark.parametrize(
     "echo",
