@@ -289,6 +289,7 @@ class _Transfer:
             report=run.report,
             report_parameters=run.report_parameters,
             livemode=run.livemode,
+            is_query=run.is_query,
             content_type=file.content_type,
             size=self.received,
             sha256=self._sha256.hexdigest(),

@@ -92,7 +92,7 @@ def land(
     landing = _landing(destination, target, members)
     if landing.skipped:
         return landing
-    measure_landing(facts.report, sum(member.size for member in members if member.sha256))
+    measure_landing(facts.subject, sum(member.size for member in members if member.sha256))
     return _with_facts(landing, source, facts, files)
 
 
@@ -188,7 +188,7 @@ def _without_rows(
     uri = target.uri(destination.name)
     if destination.if_empty == FAIL:
         raise ResultEmpty(
-            f"The result of report run {facts.report_run_id} has no rows, and if_empty is "
+            f"The result of {source.api.noun} {facts.report_run_id} has no rows, and if_empty is "
             f"'fail'. Nothing was published at {uri}; check interval and parameters, or choose "
             "if_empty='land' or 'skip'.",
             report_run_id=facts.report_run_id,
@@ -314,8 +314,9 @@ def _with_facts(
         landing,
         content_type=facts.content_type,
         report_run_id=facts.report_run_id,
-        report=facts.report,
-        report_parameters=dict(facts.report_parameters),
+        query_run_id=facts.report_run_id if facts.is_query else None,
+        report=None if facts.is_query else facts.report,
+        report_parameters=None if facts.is_query else dict(facts.report_parameters),
         livemode=facts.livemode,
         api=spoken_name(source.api),
         interval_start=facts.report_parameters.get(INTERVAL_START),

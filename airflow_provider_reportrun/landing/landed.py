@@ -49,7 +49,10 @@ class Landing:
     """What the API announced, such as ``csv`` or ``zip``; None if all files were kept."""
     report_run_id: str | None = None
     """None if all files were kept, because another report run may have made them."""
+    query_run_id: str | None = None
+    """The same, if it is a query run; otherwise None."""
     report: str | None = None
+    """None for a query run, like its parameters and its interval."""
     report_parameters: dict[str, Any] | None = None
     """As the API returns them."""
     stripe_context: str | None = None
@@ -80,6 +83,8 @@ class Landing:
         """Return the facts for XCom and asset events; those of a conversion only after one."""
         facts = asdict(self)
         del facts["is_folder"], facts["holder"], facts["is_empty"]
+        if self.query_run_id is None:
+            del facts["query_run_id"]
         if self.received is None:
             for each in (facts, *facts["members"]):
                 for name in _OF_CONVERSIONS:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class ApiOperator(BaseOperator):
     """An operator that uses the API; subclasses set ``reportrun_conn_id`` and the like."""
 
+    noun: ClassVar[str] = "report run"
+    """What the operator is about, for messages."""
     argument_checks: ClassVar[Mapping[str, Check]] = CONNECTION_CHECKS
     """How each argument is checked when the task runs."""
     reportrun_conn_id: str

@@ -161,7 +161,7 @@ def tell(task: ApiOperator, context: Context, landing: Landing) -> str | list[st
         context["ti"].xcom_push(key="landing", value=facts)
     if landing.is_empty:
         raise AirflowSkipException(
-            f"The result of report run {landing.report_run_id} has no rows, and if_empty is "
+            f"The result of {task.noun} {landing.report_run_id} has no rows, and if_empty is "
             f"'skip': nothing was published at {landing.uri}."
         )
     tell_outlets(task.outlets, context, facts)
@@ -177,7 +177,7 @@ def download_result(task: ApiOperator, context: Context, argument: str) -> str |
     """
     with operator_outcomes(task):
         check_all(task, task.argument_checks)
-        with created_elsewhere(), task.hook() as hook:
+        with created_elsewhere(task), task.hook() as hook:
             run_id = checked_id(getattr(task, argument), argument)
             task.found_run_id = run_id
             show_link(task, context, hook.access, run_id)

@@ -210,7 +210,7 @@ class RunOperator(ApiOperator):
     def on_kill(self) -> None:
         """Log that the report run goes on, because the API has no cancel."""
         if self.found_run_id:
-            self.log.info("Report run %s goes on at Stripe", self.found_run_id)
+            self.log.info("%s %s goes on at Stripe", self.noun.capitalize(), self.found_run_id)
 
     def fulfil(self, context: Context, hook: ReportRunHook, attempt: Attempt) -> Any:
         """
@@ -269,7 +269,7 @@ class RunOperator(ApiOperator):
             self.log.info(
                 "This task was cleared: on_clear=%r asks for %s",
                 self.on_clear,
-                "the same report run again" if reuses else "a new report run",
+                f"the same {self.noun} again" if reuses else f"a new {self.noun}",
             )
         tries = max(ti.try_number - record.first_try + 1, 1)
         return Attempt(

@@ -26,10 +26,10 @@ from airflow_provider_reportrun.operators._running import (
 )
 from airflow_provider_reportrun.protocol.calls import if_any, key_if_any
 from airflow_provider_reportrun.protocol.flows import Plan
-from airflow_provider_reportrun.protocol.requests import QueryRequest
+from airflow_provider_reportrun.protocol.requests import QueryRequest, checked_sql
 from airflow_provider_reportrun.task.arguments import (
-    API_CHECKS,
     CONNECTION_CHECKS,
+    QUERY_CHECKS,
     Check,
     check_known,
     choice,
@@ -55,7 +55,13 @@ if TYPE_CHECKING:
     from airflow_provider_reportrun.protocol.flows import Definition
     from airflow_provider_reportrun.task.arguments import Late
 
+
+def _sql(value: Any, name: str) -> str:  # noqa: ARG001 - the signature of a check
+    return checked_sql(value)
+
+
 _CREATE_CHECKS: Final[Mapping[str, Check]] = {
+    "sql": _sql,
     "idempotency_key": key_if_any,
     "on_clear": choice(NEW_RUN, REUSE),
     "wait_for_completion": flag,
@@ -63,7 +69,7 @@ _CREATE_CHECKS: Final[Mapping[str, Check]] = {
     "poll_interval": seconds,
     "max_poll_interval": seconds,
     "timeout": seconds,
-    **API_CHECKS,
+    **QUERY_CHECKS,
 }
 """Checked when the DAG file is parsed, if the value is known by then."""
 
@@ -114,7 +120,8 @@ class CreateQueryRunOperator(RunOperator):
     )
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers = {"sql": "sql", "result_options": "json"}  # noqa: RUF012 - as Airflow declares it
-    argument_checks = {**_CREATE_CHECKS, **CONNECTION_CHECKS, "result_options": if_any}  # noqa: RUF012 - of the base
+    noun = "query run"
+    argument_checks = {**CONNECTION_CHECKS, **_CREATE_CHECKS, "result_options": if_any}  # noqa: RUF012 - of the base
     operator_extra_links = (ReportRunLink(),)
     ui_color = "#e8e6ff"
 
@@ -208,7 +215,8 @@ class DownloadQueryResultOperator(ApiOperator):
         "api",
         "reportrun_conn_id",
     )
-    argument_checks = {**LANDING_CHECKS, **CONNECTION_CHECKS}  # noqa: RUF012 - of the base
+    noun = "query run"
+    argument_checks = {**LANDING_CHECKS, **CONNECTION_CHECKS, **QUERY_CHECKS}  # noqa: RUF012 - of the base
     operator_extra_links = (ReportRunLink(),)
     ui_color = "#e8e6ff"
 
@@ -239,7 +247,7 @@ class DownloadQueryResultOperator(ApiOperator):
         self.reportrun_conn_id = reportrun_conn_id
         self.stripe_context = stripe_context
         self.api: Any = api
-        check_known(self, API_CHECKS)
+        check_known(self, QUERY_CHECKS)
 
     def hook(self) -> ReportRunHook:
         """

@@ -81,7 +81,7 @@ from airflow_provider_reportrun.protocol.metrics import (
     REPORT_WAIT,
     Metric,
 )
-from airflow_provider_reportrun.protocol.models import FAILED, SUCCEEDED, read_instant
+from airflow_provider_reportrun.protocol.models import FAILED, QUERY, SUCCEEDED, read_instant
 from airflow_provider_reportrun.protocol.requests import ReportRequest
 
 if TYPE_CHECKING:
@@ -106,8 +106,6 @@ MOST_DOUBTS = 20
 """How many errors in a row may be old ones, against an API that does not mark those."""
 LISTED_PAGES = 3
 """How many pages of the list are shared by waits; older runs are polled one by one."""
-QUERY = "query"
-"""How metrics name queries, which have no report."""
 CLOCKS_DIFFER_SECONDS = 2.0
 """A run that is older than its create by more than this existed before: see ``_made``."""
 
@@ -886,7 +884,7 @@ def _poll_run(
         else:
             yield poll_metric(REPORT_RUN, DONE if run.is_finished else NOT_YET)
             wait.heard(run.created_at)
-            wait.report = run.report
+            wait.report = run.subject
             if run.status != status:
                 status = run.status
                 log.info("%s", described(api, run))

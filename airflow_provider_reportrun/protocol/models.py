@@ -38,6 +38,8 @@ FINISHED = frozenset({SUCCEEDED, FAILED, CANCELED})
 
 FILE_SIZE_ABOVE_LIMIT = "file_size_above_limit"
 """The file would exceed 5 GB."""
+QUERY = "query"
+"""How metrics name queries, which have no report."""
 INVALID_SQL = "query_run_invalid_sql"
 _FIXES = {
     FILE_SIZE_ABOVE_LIMIT: "Ask for a shorter interval or fewer columns.",
@@ -145,6 +147,16 @@ class ReportRun(_Told):
     """The query; None for a run of a report."""
 
     @property
+    def is_query(self) -> bool:
+        """Whether this is a run of a query."""
+        return self.sql is not None
+
+    @property
+    def subject(self) -> str:
+        """The report, or ``query``: how metrics name what runs."""
+        return QUERY if self.is_query else self.report
+
+    @property
     def is_finished(self) -> bool:
         """Whether the status is final."""
         return self.status in FINISHED
@@ -154,9 +166,8 @@ class ReportRun(_Told):
         """The error that describes a failed or canceled run; None for any other."""
         if self.status not in {FAILED, CANCELED}:
             return None
-        is_query = self.sql is not None
-        kind = "query run" if is_query else "report run"
-        of = "" if is_query else f" of {self.report or 'its report'}"
+        kind = "query run" if self.is_query else "report run"
+        of = "" if self.is_query else f" of {self.report or 'its report'}"
         what = f"{kind.capitalize()} {self.id}{of}"
         fix = _FIXES.get(self.error_code or "")
         message = sentence(self.error_message or "no message")
@@ -183,10 +194,11 @@ class ReportRun(_Told):
         """Return what may leave the task: plain JSON values, and never the URL."""
         return {
             "report_run_id": self.id,
+            **({"query_run_id": self.id} if self.is_query else {}),
             "status": self.status,
-            "report": self.report,
-            "report_name": self.report_name,
-            "report_parameters": dict(self.report_parameters),
+            "report": None if self.is_query else self.report,
+            "report_name": None if self.is_query else self.report_name,
+            "report_parameters": None if self.is_query else dict(self.report_parameters),
             "content_type": self.file.content_type if self.file else None,
             "size": self.file.size if self.file else None,
             "created": self.created_at.isoformat() if self.created_at else None,
@@ -262,13 +274,21 @@ class ResultFacts(_Told):
     livemode: bool | None = None
     schema: tuple[Column, ...] | None = None
     """The columns in order; None if the API does not send them without being asked."""
+    is_query: bool = False
+    """Whether it is the result of a query."""
+
+    @property
+    def subject(self) -> str:
+        """The report, or ``query``: how metrics name what ran."""
+        return QUERY if self.is_query else self.report
 
     def summary(self) -> dict[str, Any]:
         """Return what may leave the task: plain JSON values."""
         return {
             "report_run_id": self.report_run_id,
-            "report": self.report,
-            "report_parameters": dict(self.report_parameters),
+            **({"query_run_id": self.report_run_id} if self.is_query else {}),
+            "report": None if self.is_query else self.report,
+            "report_parameters": None if self.is_query else dict(self.report_parameters),
             "content_type": self.content_type,
             "size": self.size,
             "sha256": self.sha256,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from airflow_provider_reportrun.errors import InvalidInput
+from airflow_provider_reportrun.text import shown
 
 
 class ReportRequest(NamedTuple):
@@ -58,10 +59,20 @@ def query_of(request: RunRequest, instead: str) -> QueryRequest:
     """
     if not isinstance(request, QueryRequest):
         raise InvalidInput(f"The report {request.report!r} is not a SQL query: {instead}")
-    if isinstance(request.sql, str) and request.sql.strip() not in {"", "None"}:
-        return request
+    checked_sql(request.sql)
+    return request
+
+
+def checked_sql(value: Any) -> str:
+    """
+    Check the text of a query.
+
+    :raises InvalidInput: if it is empty, or no text.
+    """
+    if isinstance(value, str) and value.strip() not in {"", "None"}:
+        return value
     raise InvalidInput(
-        f"sql must be the text of a query, not {request.sql!r}. If it comes from a template, check "
+        f"sql must be the text of a query, not {shown(value)}. If it comes from a template, check "
         "what that renders to."
     )
 

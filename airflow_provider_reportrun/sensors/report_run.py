@@ -93,6 +93,8 @@ class _ApiSensor(BaseSensorOperator):
     :param timeout: seconds until the task times out, from its first poll.
     """
 
+    noun: ClassVar[str] = "report run"
+    """What the sensor is about, for messages."""
     argument_checks: ClassVar[Mapping[str, Check]] = {**_CHECKS, **CONNECTION_CHECKS}
 
     def __init__(
@@ -278,7 +280,6 @@ class _ApiSensor(BaseSensorOperator):
 class RunSensor(_ApiSensor):
     """A sensor that waits for a run."""
 
-    noun: str
     operator_extra_links = (ReportRunLink(),)
 
     def run_id(self) -> str:
@@ -349,7 +350,6 @@ class ReportRunSensor(RunSensor):
     :param never_fail: skip the task on any error.
     """
 
-    noun = "report run"
     template_fields: Sequence[str] = ("report_run_id", "reportrun_conn_id", "stripe_context", "api")
 
     def __init__(self, *, report_run_id: str | XComArg, **kwargs: Any) -> None:

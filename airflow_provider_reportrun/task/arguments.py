@@ -21,7 +21,7 @@ import pendulum
 
 from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.protocol.calls import if_any, is_nothing, required
-from airflow_provider_reportrun.protocol.generations import NAMES, named
+from airflow_provider_reportrun.protocol.generations import NAMES, named, queries_of
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
@@ -39,6 +39,14 @@ def _api(value: Any, name: str) -> str | None:  # noqa: ARG001 - the signature o
     return None if is_nothing(value) else named(value, NAMES).name
 
 
+def _api_of_queries(value: Any, name: str) -> str | None:
+    """Check the name of a generation that has query runs; None leaves it to the connection."""
+    known = _api(value, name)
+    if known is not None:
+        queries_of(named(known))
+    return known
+
+
 CONNECTION_CHECKS: Final[Mapping[str, Check]] = {
     "reportrun_conn_id": required,
     "stripe_context": if_any,
@@ -47,6 +55,8 @@ CONNECTION_CHECKS: Final[Mapping[str, Check]] = {
 """Checked when the task runs, because only rendering can turn these into nothing."""
 API_CHECKS: Final[Mapping[str, Check]] = {"api": _api}
 """Checked when the DAG file is parsed, if the value is known by then."""
+QUERY_CHECKS: Final[Mapping[str, Check]] = {"api": _api_of_queries}
+"""The same for a task with a query run."""
 _FLAGS: Final = {"true": True, "false": False}
 _TEMPLATE: Final = ("{{", "{%", "{#")
 _WHOLE: Final = re.compile(r"[0-9]{1,18}", re.ASCII)

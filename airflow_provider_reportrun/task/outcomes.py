@@ -65,7 +65,7 @@ def operator_outcomes(task: Any) -> Iterator[None]:
     try:
         yield
     except TaskDeferralTimeout:
-        outcome: Exception = _for_good(_backstop(), task)
+        outcome: Exception = _for_good(_backstop(task), task)
     except ReportRunError as error:
         outcome = error if error.transient else _for_good(error, task)
     else:
@@ -102,7 +102,7 @@ def sensor_outcomes(task: Sensor) -> Iterator[None]:
         outcome: Exception = AirflowSensorTimeout(str(error)).with_traceback(error.__traceback__)
         is_expected = True
     except ReportRunFailed as error:
-        outcome, is_expected = _for_good(_clear_the_create(error), task), True
+        outcome, is_expected = _for_good(_clear_the_create(error, task), task), True
     except ReportRunError as error:
         outcome = error if error.transient else _for_good(error, task)
         is_expected = False
@@ -125,29 +125,29 @@ def _tell(task: Any, outcome: Exception, level: int = logging.ERROR) -> None:
 
 
 @contextmanager
-def created_elsewhere() -> Iterator[None]:
-    """Make a failed report run final: a retry of a task that did not create it gets no new one."""
+def created_elsewhere(task: Any) -> Iterator[None]:
+    """Make a failed run final: a retry of a task that did not create it gets no new one."""
     try:
         yield
     except ReportRunFailed as error:
-        outcome = _clear_the_create(error)
+        outcome = _clear_the_create(error, task)
     else:
         return
     raise outcome
 
 
-def _clear_the_create(error: ReportRunFailed) -> ReportRunFailed:
+def _clear_the_create(error: ReportRunFailed, task: Any) -> ReportRunFailed:
     message = (
-        f"{error.message} Trying again does not help: clear the task that created the report run."
+        f"{error.message} Trying again does not help: clear the task that created the {task.noun}."
     )
     again = type(error)(message, **{**error.facts, "transient": False})
     return again.with_traceback(error.__traceback__)
 
 
-def _backstop() -> DeadlinePassed:
+def _backstop(task: Any) -> DeadlinePassed:
     return DeadlinePassed(
         "The triggerer did not end the wait by its deadline; is one running? "
-        "The report run, if there is one, goes on at Stripe."
+        f"The {task.noun}, if there is one, goes on at Stripe."
     )
 
 

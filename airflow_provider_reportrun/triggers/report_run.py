@@ -233,8 +233,10 @@ class _WaitTrigger(BaseTrigger):
         except asyncio.CancelledError:
             if self.report_run_id:
                 self.log.info(
-                    "The wait for report run %s stops; the report run goes on at Stripe",
+                    "The wait for %s %s stops; the %s goes on at Stripe",
+                    self.generation.noun,
                     self.report_run_id,
+                    self.generation.noun,
                 )
             raise
         return self.done(found)

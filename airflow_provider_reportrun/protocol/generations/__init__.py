@@ -43,7 +43,8 @@ def queries_of(api: Generation) -> Generation:
     :raises InvalidInput: if it has none.
     """
     if api.queries is None:
-        raise InvalidInput(f"api={api.name!r} has no SQL queries: use api='v2.data'.")
+        words = " or ".join(repr(name) for name in NAMES if named(name).queries)
+        raise InvalidInput(f"api={api.name!r} has no SQL queries: use api={words}.")
     return named(api.queries)
 
 

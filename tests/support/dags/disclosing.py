@@ -98,7 +98,7 @@ class LeakyOperator(BaseOperator):
         """Tell OpenLineage as well."""
         from airflow_provider_reportrun.task.lineage import lineage_of
 
-        return lineage_of(self.shown, None)
+        return lineage_of(self.shown, None, None)
 
 
 def leaky() -> DAG:
