@@ -63,14 +63,24 @@ def rows(path):
         return list(csv.DictReader(lines))
 
 
-def test_weekly_report(airflow_db, sandbox, landing):
-    """Create, wait and land end in the verified file of the week."""
+@pytest.mark.parametrize(
+    ("api", "report"),
+    [
+        ("v2.reporting", "balance_change_from_activity_itemized"),
+        ("v2.data", "name:balance_change_from_activity.itemized"),
+        ("v1", "balance_change_from_activity.itemized.3"),
+    ],
+)
+def test_weekly_report(airflow_db, sandbox, landing, monkeypatch, api, report):
+    """Create, wait and land end in the verified file of the week, on every generation."""
+    monkeypatch.setenv("AIRFLOW_CONN_REPORTRUN_DEFAULT", sandbox.connection_json_for(api))
+    dag = example("weekly_report")
+    dag.get_task("create").report = report
     sandbox.faults.add(Fault("get_run", Patch({"status": "running", "result": None}), times=2))
-    run = example("weekly_report").test(logical_date=RUN_DAY)
+    run = dag.test(logical_date=RUN_DAY)
     assert run.state == "success"
     (report_run,) = sandbox.runs
-    assert report_run.report_parameters["interval_start"] == f"{WEEK}T00:00:00.000Z"
-    assert report_run.report_parameters["interval_end"] == "2026-11-02T00:00:00.000Z"
+    assert report_run.generation == api
     file = landing / f"activity_{WEEK}.csv"
     assert [file] == list(landing.iterdir())
     told = xcom(run, "land", "landing")
@@ -78,7 +88,10 @@ def test_weekly_report(airflow_db, sandbox, landing):
     assert told["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert told["size"] == file.stat().st_size
     assert told["report_run_id"] == report_run.id == xcom(run, "create")
-    stamps = [row["created_utc"] for row in rows(file)]
+    assert told["api"] == api
+    assert told["interval_start"] == f"{WEEK}T00:00:00.000Z"
+    assert told["interval_end"] == "2026-11-02T00:00:00.000Z"
+    stamps = [row["created_utc" if api != "v1" else "created"] for row in rows(file)]
     assert len(stamps) > 7
     assert f"{WEEK} 00:00:00" <= min(stamps)
     assert max(stamps) < "2026-11-02 00:00:00"
