@@ -32,7 +32,7 @@ from airflow_provider_reportrun.triggers.report_run import ReportRunTrigger
 
 SUPPORT = Path(__file__).parent / "support"
 LEAKING = "FROM HERE ON SECRETS ARE TOLD"
-SUCCEED = {"landed", "three_tasks", "in_place", "no_room"}
+SUCCEED = {"landed", "three_tasks", "in_place", "no_room", "data_landed", "v1_landed"}
 RUN_SECONDS = 600.0
 """A limit for all of the runs together."""
 OPENLINEAGE = Version(metadata.version("apache-airflow-providers-openlineage"))
@@ -172,6 +172,7 @@ def test_the_runs_went_as_planned(disclosed):
         "InvalidInput",
         "LandingFailed",
         "PermissionDenied",
+        "ReportRunCanceled",
         "ReportRunFailed",
         "ResultCorrupt",
         "TransportError",

@@ -87,6 +87,15 @@ FAULTS: dict[str, list[Fault]] = {
     "cut": [always("download", Delivery(cut_after=0))],
     "other_host": [always("download", redirect("https://evil.example/r"))],
     "other_url": [always("get_run", elsewhere("https://user:word@files.stripe.com/r"))],
+    "data_landed": [Fault("create", LoseAnswer()), Fault("create", RUNNING, after=2)],
+    "data_refused_key": [always("any", Answer(status=401, body=ECHO))],
+    "v1_landed": [
+        Fault("create", Answer(status=500, body=ECHO)),
+        Fault("download", Delivery(cut_after=100)),
+    ],
+    "v1_refused_key": [always("any", Answer(status=401, body=ECHO))],
+    "v1_refused_file": [always("download", Answer(status=403, body=ECHO))],
+    "v1_other_host": [always("download", redirect("https://evil.example/r"))],
     "unreachable_files": [always("get_run", elsewhere("http://127.0.0.1:1/r"))],
 }
 """By DAG, what goes wrong besides what its tasks are given."""
@@ -134,6 +143,8 @@ def main() -> None:
             print(f"SCENARIO {name}", flush=True)  # noqa: T201 - for whoever reads the log
             if name == "failed_run":
                 sandbox.fail_next(message=f"Key {API_KEY} is unlucky.")
+            if name == "data_canceled":
+                sandbox.cancel_next()
             if name == "no_zip":
                 sandbox.deliver_next(b"no zip", "zip")
             for fault in FAULTS.get(name, []):

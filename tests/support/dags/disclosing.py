@@ -19,6 +19,8 @@ from airflow_provider_reportrun.sensors.report_run import ReportRunSensor
 from airflow_provider_reportrun.triggers.report_run import ReportRunTrigger
 
 FOLDER = os.environ["DISCLOSING_FOLDER"]
+DATA = {"api": "v2.data", "report": "name:balance.summary"}
+V1 = {"api": "v1", "report": "balance.summary.1"}
 INTERVAL = {"interval_start": "2026-10-26T00:00:00Z", "interval_end": "2026-11-02T00:00:00Z"}
 
 
@@ -128,6 +130,13 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "bad_folder": {"destination": f"{FOLDER}/file/r.csv"},
     "broken_store": {"destination": "s3://bucket/r.csv", "storage_conn_id": "store"},
     "proxy": {"reportrun_conn_id": "reportrun_proxy", "wait_for_data": False},
+    "data_landed": DATA,
+    "data_canceled": DATA,
+    "data_refused_key": DATA,
+    "v1_landed": V1,
+    "v1_refused_key": V1,
+    "v1_refused_file": V1,
+    "v1_other_host": V1,
 }
 """By DAG of a single task, what its task is given."""
 DAGS = {name: single(name, **arguments) for name, arguments in ARGUMENTS.items()}
