@@ -285,6 +285,8 @@ def fulfil(
         took = environment.monotonic() - began
         run = yield from _complete(order, run, took, patience, environment)
         if not order.is_stale(run):
+            if order.complete_through is not None and run.refreshed_at is None:
+                log.warning("%s %s does not say how far its data reach", order.api.noun, run.id)
             return run
         run = None  # the create comes to the next key by itself
         plan = replace(plan, rides_out_outages=True)
@@ -636,7 +638,7 @@ def _await_refresh(
     assert run.refreshed_at is not None  # noqa: S101 - nor then
     needed, reached = format_instant(order.complete_through), format_instant(run.refreshed_at)
     so_far = f"those of {order.api.noun} {run.id} reach {reached} only"
-    waiting_for = f"the data of {order.report} to reach {needed}: {so_far}"
+    waiting_for = f"the data of {order.report} to reach {needed} ({so_far})"
     wait = Wait(waiting_for, patience, environment, measured_as=DATA_WAIT, report=order.report)
     created_at = run.created_at.timestamp() if run.created_at else environment.clock()
     age = max(environment.clock() - created_at, 0.0)

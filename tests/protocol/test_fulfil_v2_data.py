@@ -95,10 +95,12 @@ def test_a_fresh_run_is_the_one(world, plan):
 
 
 @pytest.mark.parametrize("refreshed_at", [END, None])
-def test_data_that_reach_the_end_exactly_or_say_nothing(world, refreshed_at):
-    """The interval ends before its end; a run that says nothing may be complete."""
+def test_data_that_reach_the_end_exactly_or_say_nothing(world, caplog, refreshed_at):
+    """The interval ends before its end; a run that says nothing is taken with a warning."""
     said = run("succeeded", "rrun_1", refreshed_at=refreshed_at)
     assert world.carry_out(fulfil(world), said).id == "rrun_1"
+    warned = "rrun_1 does not say how far its data reach" in caplog.text
+    assert warned is (refreshed_at is None)
 
 
 @pytest.mark.parametrize("plan", [WAITS, BOTH], ids=["creates", "completes"])

@@ -378,6 +378,22 @@ def test_complete_data_take_one_run(sandbox, tmp_path, pauses, kind, deferrable)
 
 
 @PLACES
+def test_a_report_without_an_interval_waits_for_no_data(sandbox, tmp_path, pauses, deferrable):
+    """It has no end to be complete up to, so the create is all that there is to do."""
+    task = waiting(
+        tmp_path,
+        "creates",
+        report="name:payout_reconciliation.by_id.itemized",
+        report_parameters={"payout": "po_1"},
+        deferrable=deferrable,
+    )
+    outcome = run_task(task)
+    assert outcome.state == "success", outcome.error
+    assert sandbox.runs[0].report_parameters == {"payout": "po_1"}
+    assert operations(sandbox)[1:] == ["create"]
+
+
+@PLACES
 def test_without_wait_for_data_a_run_is_taken_as_it_is(
     sandbox, tmp_path, through, pauses, deferrable
 ):
