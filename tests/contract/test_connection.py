@@ -6,7 +6,10 @@ import pytest
 from contract.form import HTML
 
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
+from airflow_provider_reportrun.protocol.generations import NAMES, named
 from airflow_provider_reportrun.sandbox import Answer, Fault, Refuse
+
+by_every_generation = pytest.mark.parametrize("speaks", NAMES)
 
 
 @pytest.fixture(autouse=True)
@@ -19,17 +22,19 @@ def said():
     return ReportRunHook().test_connection()
 
 
+@by_every_generation
 @pytest.mark.parametrize("key", ["main", "second", "read_only"])
-def test_a_key_that_may_read(sandbox, connect, key):
+def test_a_key_that_may_read(sandbox, connect, key, speaks):
     """Works; whether it may create cannot be tried without creating, and that is said."""
     connect(password=getattr(sandbox.keyring, key).value)
     works, message = said()
     assert works
     assert f"The API at {sandbox.url} knows this key" in message
-    assert "reporting_write" in message
+    assert named(speaks).permissions.create in message
     assert sandbox.runs == []
 
 
+@by_every_generation
 def test_a_key_of_an_organization_with_a_context(sandbox, connect):
     """Works."""
     connect({"stripe_context": "acct_1"}, password=sandbox.keyring.organization.value)
@@ -45,6 +50,7 @@ def test_the_answer_of_a_report_run_that_exists(sandbox):
     assert said()[0]
 
 
+@by_every_generation
 def test_an_unknown_key(sandbox, connect):
     """Is told from everything else."""
     connect(password="rk_test_wrong_key_0000")  # noqa: S106
@@ -53,15 +59,17 @@ def test_an_unknown_key(sandbox, connect):
     assert message.startswith(f"The API at {sandbox.url} does not know this key")
 
 
-def test_a_key_without_permission(sandbox, connect):
+@by_every_generation
+def test_a_key_without_permission(sandbox, connect, speaks):
     """Is known, and the permission is named."""
     connect(password=sandbox.keyring.powerless.value)
     works, message = said()
     assert not works
     assert message.startswith("The API knows this key, which may not read report runs")
-    assert "reporting_read" in message
+    assert named(speaks).permissions.needs in message
 
 
+@by_every_generation
 def test_a_key_that_needs_a_context(sandbox, connect):
     """Is known, and the field is named."""
     connect(password=sandbox.keyring.organization.value)
@@ -71,6 +79,7 @@ def test_a_key_that_needs_a_context(sandbox, connect):
     assert "stripe_context" in message
 
 
+@by_every_generation
 def test_a_context_that_the_key_cannot_reach(sandbox, connect):
     """Is named."""
     connect({"stripe_context": "acct_other"})
