@@ -279,6 +279,7 @@ class RunOperator(ApiOperator):
                 reattach=tries > 1,
                 since=None if hook.api.run_listing is None else record.began,
                 idempotency_key=record.idempotency_key,
+                is_shared=own is not None,
                 tries=tries,
                 gone=frozenset(record.gone),
             ),
@@ -331,6 +332,7 @@ class RunOperator(ApiOperator):
         return CreateReportRunTrigger(
             **_of_trigger(order.request),
             since=order.since,
+            is_shared=order.is_shared or None,
             idempotency_key=order.idempotency_key,
             runs_allowed=order.tries,
             wait_for_completion=plan.wait_for_completion,

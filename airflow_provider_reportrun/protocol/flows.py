@@ -120,6 +120,7 @@ class Order:
     :param gone: runs whose files no longer exist; they count as failed.
     :param since: epoch seconds when the order was first placed, if it is known. A run that was
         created before is not this order's.
+    :param is_shared: whether other tasks may have used the key before this order was placed.
     :param reattach: whether there may be a run whose key the API has forgotten: not in a first try.
     :param complete_through: the instant up to which the data of a run must be complete, if runs say
         so; a run with older data counts as failed.
@@ -131,6 +132,7 @@ class Order:
     tries: int = 1
     gone: frozenset[str] = frozenset()
     since: float | None = None
+    is_shared: bool = False
     reattach: bool = True
     complete_through: datetime | None = None
 
@@ -596,7 +598,7 @@ def _create(
     began = environment.clock()
     api = order.api
     if _is_key_forgotten(order, began):
-        earlier = yield from _find_earlier(order, environment)
+        earlier = yield from _find_earlier(order, order.since, environment)
         if earlier is not None:
             yield _made(order, earlier, began)
             return earlier
@@ -672,15 +674,27 @@ def _made(order: Order, run: ReportRun, began: float) -> Metric:
     return Metric(ATTACHES, {"report": order.report})
 
 
-def _find_earlier(order: Order, environment: Environment) -> Flow[ReportRun | None]:
+def _find_behind(
+    order: Order, error: ReportRunError, environment: Environment
+) -> Flow[ReportRun | None]:
+    """Look for the run of a create that was answered with an error, by whichever task it was."""
+    since = order.since
+    if since is not None and order.is_shared and error.is_replay:
+        since = min(since, environment.clock() - order.api.idempotency.window_seconds)
+    return (yield from _find_earlier(order, since, environment))
+
+
+def _find_earlier(
+    order: Order, since: float | None, environment: Environment
+) -> Flow[ReportRun | None]:
     """Look for a run of the order in the API's list, if there is one and it is known since when."""
-    if order.since is None or not isinstance(order.request, ReportRequest):
+    if since is None or not isinstance(order.request, ReportRequest):
         return None
     return (
         yield from find_earlier(
             order.api,
             order.request,
-            since=datetime.fromtimestamp(order.since, tz=timezone.utc),
+            since=datetime.fromtimestamp(since, tz=timezone.utc),
             gone=order.gone,
             ask=partial(ask, policy=ONE_OF_MANY, environment=environment),
         )
@@ -778,7 +792,7 @@ def _walk(order: Order, chain: _Chain, wait: Wait, environment: Environment) -> 
                 raise
             failure = error
         if not (is_listed and failure.is_replay):  # a replay has created nothing since then
-            run = yield from _find_earlier(order, environment)
+            run = yield from _find_behind(order, failure, environment)
             if run is not None:
                 return run
             is_listed = True

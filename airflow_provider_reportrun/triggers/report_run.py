@@ -65,7 +65,7 @@ WATCHER_SECONDS: Final = 1.0
 """The least time between two polls of a watcher, because a watcher never ends."""
 DONE: Literal["done"] = "done"
 ERROR: Literal["error"] = "error"
-_ADDED: Final = {"api", "since", "sql"}
+_ADDED: Final = {"api", "is_shared", "since", "sql"}
 """Arguments that rows have only if they are not None."""
 
 
@@ -290,6 +290,7 @@ class CreateReportRunTrigger(_WaitTrigger):
     :param gone: ids of report runs whose files no longer exist, which count as failed.
     :param since: epoch seconds when the task began; report runs from before are not its own. Only
         for generations that have a list of report runs.
+    :param is_shared: whether other tasks may have used the key before; None if not.
     :param sql: the query of a query run, in place of a report.
 
     The other arguments are those of every wait, as of ``ReportRunTrigger``.
@@ -307,6 +308,7 @@ class CreateReportRunTrigger(_WaitTrigger):
         wait_for_data: bool = False,
         gone: Sequence[str] = (),
         since: float | None = None,
+        is_shared: bool | None = None,
         sql: str | None = None,
         **wait: Unpack[WaitArguments],
     ) -> None:
@@ -320,6 +322,7 @@ class CreateReportRunTrigger(_WaitTrigger):
         self.wait_for_data = wait_for_data
         self.gone = list(gone)
         self.since = since
+        self.is_shared = is_shared
         self.sql = sql
 
     def flow(self) -> Flow[ReportRun]:
@@ -332,6 +335,7 @@ class CreateReportRunTrigger(_WaitTrigger):
                 tries=self.runs_allowed,
                 gone=frozenset(self.gone),
                 since=self.since,
+                is_shared=bool(self.is_shared),
             ),
             Plan(
                 wait_for_data=self.wait_for_data,

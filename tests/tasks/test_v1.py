@@ -466,19 +466,27 @@ def test_after_a_day_the_list_comes_first(sandbox, deferrable):
 # Keys of the user, and clears
 
 
-@pytest.mark.parametrize("fault", [None, LoseAnswer(), Crash(), NotYet()], ids=str)
-def test_an_own_key_shares_a_report_run_between_dag_runs(sandbox, fault):
+FAULTS = [None, LoseAnswer(), Crash(), Crash(creates_run=True), NotYet()]
+
+
+@PLACES
+@pytest.mark.parametrize("fault", FAULTS, ids=["none", "lost", "crash", "run behind", "not yet"])
+def test_an_own_key_shares_a_report_run_between_dag_runs(sandbox, fault, deferrable):
     """Of the same interval."""
     if fault:
         sandbox.faults.add(Fault("create", fault))
     found = []
     for number in range(2):
         made = Tries(sandbox)
-        task = {"task_id": f"create{number}", "idempotency_key": "shared-{{ ds }}", **WAITS}
+        own = {"task_id": f"create{number}", "idempotency_key": "shared-{{ ds }}"}
+        task = {"deferrable": deferrable, **own, **WAITS}
+        if deferrable and number:
+            sandbox.faults.add(Fault("create", Answer(status=429), times=5))
         outcome = made.run(make(**task))
         if outcome.state == "up_for_retry":
             outcome = made.run(make(**task))
         found.append(succeeded(outcome))
+        sandbox.runs[0].created_ns -= 60 * 10**9
     assert found == [sandbox.runs[0].id] * 2
     assert len(sandbox.runs) == 1
 
