@@ -177,8 +177,9 @@ class ReportRun(_Told):
             "error_message": self.error_message,
         }
         if self.status == CANCELED:
+            why = f": {message}" if self.error_message else "."
             return ReportRunCanceled(
-                f"{what} was canceled at Stripe: {message} "
+                f"{what} was canceled at Stripe{why} "
                 "No other one is created in its place without a clear.",
                 **facts,
             )
