@@ -16,7 +16,16 @@ from typing import Final
 from benchmarks import report
 from benchmarks.common import say
 
-BENCHMARKS: Final = ("imports", "landing", "largest", "formats", "capacity", "polls", "backfill")
+BENCHMARKS: Final = (
+    "imports",
+    "landing",
+    "largest",
+    "formats",
+    "capacity",
+    "polls",
+    "lists",
+    "backfill",
+)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -189,7 +189,8 @@ def versions() -> dict[str, str]:
     """Return the versions of what was measured."""
     found = {"python": platform.python_version()}
     for name in DISTRIBUTIONS:
-        found[name] = metadata.version(name)
+        with suppress(metadata.PackageNotFoundError):  # some benchmarks need no other provider
+            found[name] = metadata.version(name)
     return found
 
 

@@ -155,6 +155,18 @@ def _beside(ways: dict[str, Any], name: str, form: str) -> str:
     return ", ".join(f"{way} {form.format(ways[way][name])}" for way in ways if way != polls.OURS)
 
 
+def lists_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of waits on v1."""
+    waits = f"{result['waiters']} waits on v1 by the list"
+    ours, gets = result["ways"]["by the list"], result["ways"]["one GET each"]
+    for what, name, unit in (
+        ("requests per wait", "requests_per_wait", ""),
+        ("CPU per wait", "cpu_ms_per_wait", " ms"),
+    ):
+        beside = f"one GET each {gets[name]:.3g}{unit}"
+        yield f"{what}, {waits}", f"{ours[name]:.3g}{unit}", "", "", beside
+
+
 def capacity_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """Yield the rows of the simulated backfills."""
     for pace, bounds in result["bounds"].items():
@@ -314,6 +326,7 @@ def formats_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 ROWS: Final = {
     "polls": polls_rows,
+    "lists": lists_rows,
     "capacity": capacity_rows,
     "backfill": backfill_rows,
     "landing": landing_rows,
