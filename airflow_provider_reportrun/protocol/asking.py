@@ -29,6 +29,8 @@ SINGLE_REQUEST = RetryPolicy()
 """For a request that nothing but this policy repeats."""
 ERRORS_KEPT = RetryPolicy(repeats_server_errors=False)
 """For a create whose key would only repeat an error of the server."""
+UNDER_ANOTHER_KEY = RetryPolicy(obeys_should_retry=False)
+"""For a create that goes on to another key, because the API keeps the error of the last one."""
 ONE_OF_MANY = RetryPolicy(attempts=2)
 """For a poll, because the next poll repeats it anyway."""
 UNTIL_DONE = RetryPolicy(conflict_attempts=40)

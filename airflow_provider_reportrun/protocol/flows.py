@@ -36,6 +36,7 @@ from airflow_provider_reportrun.protocol.asking import (
     OUTAGE_TOLERANCE_SECONDS,
     REAL,
     SINGLE_REQUEST,
+    UNDER_ANOTHER_KEY,
     Environment,
     Patience,
     Wait,
@@ -769,7 +770,7 @@ def _try_to_create(
         except ReportRunError as error:
             if not _may_be_kept(error):
                 raise
-            delay = SINGLE_REQUEST.delay(failures, error, environment.jitter)
+            delay = UNDER_ANOTHER_KEY.delay(failures, error, environment.jitter)
             if delay is None:
                 raise
         yield Backoff(delay)

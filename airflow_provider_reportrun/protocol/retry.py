@@ -34,6 +34,8 @@ class RetryPolicy:
     """Attempts if another request conflicts with this one; None for ``attempts``."""
     repeats_server_errors: bool = True
     """Whether the same request may succeed after an error of the server."""
+    obeys_should_retry: bool = True
+    """Whether ``Stripe-Should-Retry`` decides; not if another key is used than the one refused."""
     first_delay_seconds: float = 0.5
     longest_delay_seconds: float = 8.0
 
@@ -55,7 +57,9 @@ class RetryPolicy:
             return None
         if isinstance(error, ServerError) and not (self.repeats_server_errors or error.is_conflict):
             return None
-        should_retry = error.should_retry if isinstance(error, ApiError) else None
+        should_retry = None
+        if isinstance(error, ApiError) and self.obeys_should_retry:
+            should_retry = error.should_retry
         if not (error.transient if should_retry is None else should_retry):
             return None
         hint = error.retry_after if isinstance(error, ApiError) else None

@@ -362,9 +362,12 @@ def _zoned(run):
 @MARKS
 @STORES
 @PLACES
-def test_an_error_without_a_run_leads_to_another_key(sandbox, keeps, deferrable, marks):
-    """In the same try; later ones find the run of that key."""
-    sandbox.faults.add(Fault("create", Crash()))
+@pytest.mark.parametrize("should_retry", [None, False], ids=["no advice", "do not retry"])
+def test_an_error_without_a_run_leads_to_another_key(
+    sandbox, keeps, deferrable, marks, should_retry
+):
+    """In the same try, whatever the API advises for the same key; later ones find the run."""
+    sandbox.faults.add(Fault("create", Crash(should_retry=should_retry)))
     if not marks:
         sandbox.faults.add(Fault("create", Unmarked(), times=None))
     made = Tries(sandbox, keeps)
