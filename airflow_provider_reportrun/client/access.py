@@ -23,8 +23,6 @@ from airflow_provider_reportrun.secret import Secret
 CONNECTION_TYPE = "reportrun"
 DEFAULT_BASE_URL = "https://api.stripe.com"
 DASHBOARD_URL = "https://dashboard.stripe.com"
-DEFAULT_STRIPE_VERSION = "2026-04-22.dahlia"
-"""The version of a request that names none: the one in the API reference of report runs."""
 DEFAULT_REQUESTS_PER_SECOND = 20.0
 """Below the 25 requests per second and endpoint that https://docs.stripe.com/rate-limits names."""
 DEFAULT_REQUEST_TIMEOUT_SECONDS = 60.0

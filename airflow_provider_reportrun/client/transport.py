@@ -20,7 +20,6 @@ from urllib.request import getproxies, proxy_bypass
 
 from airflow_provider_reportrun import __version__
 from airflow_provider_reportrun.client import telemetry
-from airflow_provider_reportrun.client.access import DEFAULT_STRIPE_VERSION
 from airflow_provider_reportrun.errors import InvalidInput, TransportError
 from airflow_provider_reportrun.protocol.messages import STRIPE_CONTEXT, Request, Response
 
@@ -72,7 +71,6 @@ def api_headers(access: ApiAccess) -> dict[str, str]:
     Source: https://docs.stripe.com/api-v2-overview
     """
     headers = {
-        "Stripe-Version": access.stripe_version or DEFAULT_STRIPE_VERSION,
         "Accept": "application/json",
         "Accept-Encoding": "identity",
         "User-Agent": USER_AGENT,
@@ -124,12 +122,24 @@ def new_file_session(access: ApiAccess, api: Generation, account: str | None) ->
     """
     session = new_bare_session()
     session.auth = _authorizing(access)
+    speak(session, access, api, account)
+    return session
+
+
+def speak(
+    session: requests.Session, access: ApiAccess, api: Generation, account: str | None
+) -> None:
+    """
+    Make a session send the version of a generation and its header for the account.
+
+    :param account: the account that the report is about; None for the key's own.
+    """
     shared = {STRIPE_CONTEXT: account} if account else {}
     question = Request(
         method="GET", path="", stripe_version=api.stripe_version, account_header=api.account_header
     )
+    session.headers.pop(STRIPE_CONTEXT, None)
     session.headers.update(_without_none({**shared, **_headers(access, question, shared)}))
-    return session
 
 
 def new_bare_session() -> requests.Session:

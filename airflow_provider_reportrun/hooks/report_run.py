@@ -217,8 +217,7 @@ class ReportRunHook(BaseHook):
 
         if self._session is None:
             self._session = transport.new_session(self.access)
-            if self.stripe_context:
-                self._session.headers["Stripe-Context"] = self.stripe_context
+            transport.speak(self._session, self.access, self.api, self.effective_context)
         return self._session
 
     def close(self) -> None:
@@ -300,7 +299,8 @@ class ReportRunHook(BaseHook):
             ``interval_start`` and ``interval_end`` are a half-open interval.
         :param result_options: ``{"compress_file": True}`` for a ZIP.
         :param idempotency_key: up to 255 characters; the same key returns the same report run for
-            30 days. None uses a random key, which covers only the repeats of this call.
+            30 days, with ``v1`` for 24 hours. None uses a random key, which covers only the repeats
+            of this call.
         :raises InvalidInput: if an argument cannot be used; nothing was sent.
         :raises CapacityExceeded: if the key has as many report runs in progress as it may.
         :raises ReportRunError: see the tree in ``errors.py``.

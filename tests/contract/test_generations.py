@@ -246,3 +246,14 @@ def test_an_earlier_run_is_found_in_the_list(sandbox, form):
     hook = ReportRunHook()
     with hook:
         assert hook.converse(flow).id == run.id
+
+
+@of_every_generation
+def test_the_session_speaks_the_generation(sandbox, api, connect):
+    """Whoever sends with it by hand sends the version, and the account in its own header."""
+    connect({"stripe_context": "acct_1"})
+    with ReportRunHook(api=api.name) as hook:
+        headers = hook.get_conn().headers
+    assert headers["Stripe-Version"] == api.stripe_version
+    assert headers[api.account_header] == "acct_1"
+    assert {"Stripe-Context", "Stripe-Account"} & set(headers) == {api.account_header}
