@@ -51,8 +51,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath, XComArg
 
     from airflow_provider_reportrun.landing import IfEmpty, IfExists, OutputFormat
-    from airflow_provider_reportrun.operators.report_run import Api, OnClear
+    from airflow_provider_reportrun.operators.report_run import OnClear
     from airflow_provider_reportrun.protocol.flows import Definition
+    from airflow_provider_reportrun.protocol.generations import Api
     from airflow_provider_reportrun.task.arguments import Late
 
 

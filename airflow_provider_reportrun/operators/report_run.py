@@ -70,9 +70,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_reportrun.errors import ReportRunError
     from airflow_provider_reportrun.protocol.flows import Definition
+    from airflow_provider_reportrun.protocol.generations import Api
     from airflow_provider_reportrun.task.arguments import Late
 
-Api: TypeAlias = Literal["v2.reporting", "v2.data", "v1"]
 OnClear: TypeAlias = Literal["new_run", "reuse"]
 _CREATE_CHECKS: Final[Mapping[str, Check]] = {
     "timezone": optional(zone),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.sdk import BaseOperator
 
@@ -62,11 +62,11 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_reportrun.protocol.generation import Generation
+    from airflow_provider_reportrun.protocol.generations import Api
     from airflow_provider_reportrun.protocol.messages import Flow
     from airflow_provider_reportrun.protocol.models import Report, ReportRun
     from airflow_provider_reportrun.task.arguments import Late
 
-Api: TypeAlias = Literal["v2.reporting", "v2.data", "v1"]
 _CHECKS: Final[Mapping[str, Check]] = {
     "deferrable": plain_flag,
     "poke_interval": seconds,

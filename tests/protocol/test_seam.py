@@ -58,7 +58,7 @@ def test_nobody_compares_the_name_of_a_generation():
     """What differs is a fact of ``Generation``; by names, the next one is forgotten somewhere."""
     outside = [path for path in CODE.rglob("*.py") if not any(map(path.is_relative_to, OWN))]
     assert len(outside) > 40
-    found = {path.name: decisions(path.read_text()) for path in outside}
+    found = {str(path.relative_to(CODE)): decisions(path.read_text()) for path in outside}
     assert {name: lines for name, lines in found.items() if lines} == {}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from airflow_provider_reportrun.errors import InvalidInput
 
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 DEFAULT: Final = "v2.reporting"
 """The generation of a connection that names none, and of a trigger row without one, for ever."""
-NAMES: Final = (DEFAULT, "v2.data", "v1")
+Api: TypeAlias = Literal["v2.reporting", "v2.data", "v1"]
 """What ``api`` takes."""
+NAMES: Final[tuple[str, ...]] = get_args(Api)
 _QUERY_RUNS: Final = ("v2.data.query_runs", "v2.reporting.query_runs")
 """``Generation.queries`` of others; trigger rows hold them too."""
 
