@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from system.cluster import Cluster, process_behind, wait_for
@@ -187,7 +187,7 @@ class Backfill:
     def refused(self) -> set[str]:
         """Name the weeks whose create was answered with 429 at least once."""
         refused = (each for each in self.creates() if each.status == REFUSED)
-        return {_week(each.json["report_parameters"]) for each in refused}
+        return {week_of(each) for each in refused}
 
     def verify_slots_are_free(self) -> None:
         """Check that the tasks that wait hold no worker and no slot of their pool."""
@@ -203,10 +203,7 @@ class Backfill:
         assert Counter(_week(run.report_parameters) for run in self.sandbox.runs) == Counter(
             self.starts
         ), "one report run per interval"
-        keys = {
-            (_week(p.json["report_parameters"]), p.headers["idempotency-key"])
-            for p in self.creates()
-        }
+        keys = {(week_of(post), post.headers["idempotency-key"]) for post in self.creates()}
         assert len(keys) == len(self.starts), "one key per interval"
         runs = self.cluster.dag_runs(self.dag_id)
         assert Counter(run["state"] for run in runs) == {"success": len(self.starts)}
@@ -236,8 +233,19 @@ class Backfill:
         assert sorted(weeks) == self.starts
 
 
+def week_of(create: SeenRequest) -> str:
+    """Return the first day of the week that a create of any generation asks for."""
+    if create.generation == "v1":
+        return _week(create.form["parameters"])
+    body = create.json
+    return _week(body.get("report_parameters") or body["parameters"])
+
+
 def _week(parameters: dict[str, Any]) -> str:
-    return str(parameters["interval_start"])[:10]
+    start = str(parameters["interval_start"])
+    if start.isdigit():
+        start = datetime.fromtimestamp(int(start), tz=timezone.utc).isoformat()
+    return start[:10]
 
 
 def _monday(run_or_task: dict[str, Any]) -> str:

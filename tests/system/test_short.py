@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
-from system.backfill import Backfill, HoldCreated, mondays
+from system.backfill import Backfill, HoldCreated, mondays, week_of
 from system.cluster import wait_for
 
 from airflow_provider_reportrun.sandbox import Fault
@@ -30,7 +30,7 @@ def test_worker_killed_in_a_create(cluster, sandbox):
     backfill.create(max_active_runs=8)
     assert hold.held.wait(SECONDS), "no create was held"
     request = backfill.request_held("create")
-    killed = request.json["report_parameters"]["interval_start"][:10]
+    killed = week_of(request)
     backfill.kill_worker(request)
     sandbox.limit(0)
     sandbox.faults.clear()
@@ -52,6 +52,27 @@ def test_worker_killed_in_a_create(cluster, sandbox):
     landing = cluster.xcom(backfill.instance_of(first), "landing")
     assert landing["report_run_id"] == new.id != before
     assert len(sandbox.runs) == 9
+
+
+@pytest.mark.parametrize("api", ["v1", "v2_data"])
+def test_worker_killed_in_a_create_of_another_generation(cluster, sandbox, api):
+    """One report run and one whole file per week there too, under a limit of report runs."""
+    sandbox.limit(LIMIT)
+    hold = HoldCreated(passed=LIMIT - 1)
+    sandbox.faults.add(Fault("create", hold, times=None))
+    backfill = Backfill(cluster, sandbox, f"one_task_{api}", mondays(date(2025, 3, 3), 5))
+    backfill.create(max_active_runs=5)
+    assert hold.held.wait(SECONDS), "no create was held"
+    request = backfill.request_held("create")
+    killed = week_of(request)
+    backfill.kill_worker(request)
+    sandbox.limit(0)
+    sandbox.faults.clear()
+    wait_for(backfill.refused, "a create that has to wait for room", seconds=SECONDS)
+    sandbox.limit(LIMIT)
+    backfill.await_end(seconds=SECONDS)
+    backfill.verify()
+    assert backfill.instance_of(killed)["try_number"] >= 2
 
 
 def test_a_dag_that_is_scheduled_on_new_data(cluster, sandbox):

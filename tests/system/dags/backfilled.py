@@ -36,6 +36,8 @@ FAST = {"poll_interval": 1, "max_poll_interval": 2}
 ONE_TASK = {
     "one_task": {},
     "one_task_reuse": {"on_clear": "reuse"},
+    "one_task_v1": {"api": "v1", "report": "payouts.itemized.3"},
+    "one_task_v2_data": {"api": "v2.data", "report": "name:payouts.itemized"},
     "cleared_create": {},
     "cleared_create_reuse": {"on_clear": "reuse"},
     "cleared_report": {},
@@ -47,11 +49,8 @@ ONE_TASK = {
 for dag_id, arguments in ONE_TASK.items():
     with DAG(dag_id, **WEEKLY) as dag:
         ReportRunToStorageOperator(
-            task_id="report",
-            report=REPORT,
+            **{"task_id": "report", "report": REPORT} | FAST | arguments,
             destination=f"{LANDING}/{dag_id}/{{{{ data_interval_start | ds }}}}.csv",
-            **FAST,
-            **arguments,
         )
     globals()[dag_id] = dag
 
