@@ -21,6 +21,7 @@ VALUES = {
     "transient": True,
     "request_id": "req_1",
     "report_run_id": "reprun_1",
+    "is_replay": True,
     "status": 503,
     "code": "api_error",
     "should_retry": False,
