@@ -65,7 +65,7 @@ def measure(modules: list[str]) -> dict[str, Any]:
 
 def parse(dag_file: str) -> dict[str, Any]:
     """Run a DAG file as the DAG processor does, and return the same."""
-    os.environ |= {"REPORTRUN_LANDING": "nowhere", "REPORTRUN_BENCH_SCALE": "1"}
+    os.environ |= {"REPORTRUN_LANDING": "/nowhere", "REPORTRUN_BENCH_SCALE": "1"}
     sys.path.insert(0, str(Path(dag_file).parent))
     return _measured(lambda: runpy.run_path(dag_file))
 
