@@ -17,6 +17,9 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --gen
 # The tests need these in newer versions than existed on the day of the oldest Airflow.
 EVER_NEWER := $(patsubst %,--exclude-newer-package %=false,pytest pytest-cov)
 
+# How many tests run at once.
+WORKERS ?= auto
+
 # A stamp is touched after a set-up, so make repeats the set-up only if its inputs change.
 UV := $(VENV)/.stamp-uv
 DEV := $(VENV)/.stamp-dev
@@ -31,11 +34,11 @@ demo: $(DEMO) ## run a weekly report against the offline sandbox (half a minute;
 	@$(BIN)/python scripts/demo.py $(if $(API),--api "$(API)")
 
 .PHONY: standalone
-standalone: $(DEMO) ## start an Airflow with its UI, the examples and the sandbox (PORT=8080)
+standalone: $(DEMO) $(VENV)/.stamp-postgresql ## start an Airflow with its UI, the examples and the sandbox (PORT=8080)
 	@$(BIN)/python scripts/standalone.py $(if $(PORT),--port $(PORT))
 
 test: lint types ## check everything: lint, types, tests, 95 % of branches covered
-	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term-missing:skip-covered
 
 lint: $(DEV) ## check style, format, spelling, project file and workflows
 	$(BIN)/ruff check .
@@ -54,8 +57,10 @@ types: $(DEV) ## check types
 
 requirements: $(UV) ## pin again after a change of pyproject.toml or requirements/*.in (ARGS=--upgrade: newest)
 	$(COMPILE) $(ARGS) requirements/uv.in -o requirements/uv.txt
-	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in --extra s3 --group dev -o requirements/dev.txt
+	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in requirements/postgresql.in --extra s3 \
+		--group dev -o requirements/dev.txt
 	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt
+	$(COMPILE) $(ARGS) requirements/postgresql.in -c requirements/dev.txt -o requirements/postgresql.txt
 	$(COMPILE) $(ARGS) requirements/system.in -c requirements/dev.txt -o requirements/system.txt
 	$(COMPILE:3.10=3.11) $(ARGS) pyproject.toml requirements/demo.in requirements/docs.in -c requirements/dev.txt \
 		-o requirements/docs.txt
