@@ -61,7 +61,7 @@ def main() -> int:
     (sdist,) = DIST.glob("*.tar.gz")
     (wheel,) = DIST.glob("*.whl")
     say("Their contents, their metadata and the rendered README are valid")
-    problems += check_distributions(sdist, wheel)
+    problems += check_distributions(sdist, wheel, tag)
     say("The source distribution builds the same wheel")
     problems += check_rebuild(sdist, wheel)
     say("The licences of its dependencies, with all extras, are allowed")
@@ -165,7 +165,19 @@ def promise_problems(readme: str, metadata: str) -> list[str]:
     return problems
 
 
-def check_distributions(sdist: Path, wheel: Path) -> list[str]:
+def address_problems(metadata: str) -> list[str]:
+    """Tell what keeps an index from leading its readers to the repository."""
+    message = HeaderParser().parsestr(metadata)
+    if not any(url.startswith("Source, ") for url in message.get_all("Project-URL", [])):
+        fix = 'add Source = "https://..." under [project.urls] in pyproject.toml'
+        return [f"an index cannot follow the README's links without an address: {fix}"]
+    return [
+        f"the README on the index links to {path}: let scripts/readme_for_index.py find such links"
+        for path in re.findall(r"\]\((?!#|[a-z]+:)([^)]+)\)", message.get_payload())
+    ]
+
+
+def check_distributions(sdist: Path, wheel: Path, tag: str | None) -> list[str]:
     """Check the built files, also with the usual tools."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -178,6 +190,7 @@ def check_distributions(sdist: Path, wheel: Path) -> list[str]:
         *wheel_problems(names),
         *entry_point_problems(entry_points),
         *promise_problems((ROOT / "README.md").read_text(encoding="utf-8"), metadata),
+        *(address_problems(metadata) if tag else ()),
         *(
             f"{sdist.name} lacks {name}: include it under [tool.hatch.build.targets.sdist]"
             for name in sorted(SHIPPED_WITH_SOURCE - files)

@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import readme_for_index
 import release_check
+from hatchling.metadata.core import ProjectMetadata
+from hatchling.plugin.manager import PluginManager
 
 ROOT = Path(__file__).parents[1]
 WHEEL = {
@@ -167,3 +170,39 @@ def test_a_failed_command_shows_its_end():
     assert shown == "    why"
     assert release_check.run(sys.executable, "-c", "") == ""
     assert release_check.run(sys.executable, "-c", "print(1)", expected="2") == "    1"
+
+
+@pytest.mark.parametrize(
+    ("version", "revision"),
+    [("1.2.3", "v1.2.3"), ("1.2.3rc1", "v1.2.3rc1"), ("1.2.4.dev0", "HEAD")],
+)
+def test_links_of_the_readme_lead_to_the_repository(version, revision):
+    """Pictures lead to files, and links to pages; other links stay as they are."""
+    text = "[a](docs/a.md#b) ![c](d.png) [e](#f) [g](https://h.example/i) [j](mailto:k@l.example)"
+    found = readme_for_index.absolute(text, source="https://g.example/o/r/", version=version)
+    assert found == (
+        f"[a](https://g.example/o/r/blob/{revision}/docs/a.md#b) "
+        f"![c](https://g.example/o/r/raw/{revision}/d.png) "
+        "[e](#f) [g](https://h.example/i) [j](mailto:k@l.example)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("urls", "problem"),
+    [({"Source": "https://g.example/o/r"}, None), ({}, 'add Source = "https://')],
+)
+def test_an_index_can_follow_the_links_of_the_readme(urls, problem):
+    """The metadata of the project, with an address and without."""
+    project = ProjectMetadata(str(ROOT), PluginManager())
+    project.config["project"]["urls"] = urls
+    fields = project.core
+    metadata = "\n".join(f"Project-URL: {name}, {url}" for name, url in fields.urls.items())
+    problems = release_check.address_problems(f"{metadata}\n\n{fields.readme}")
+    assert [problem in each for each in problems] == ([True] if problem else [])
+
+
+def test_a_link_that_an_index_cannot_follow_is_a_problem():
+    """The address alone does not help."""
+    metadata = "Project-URL: Source, https://g.example\n\n[a](https://b.example) [c](docs/d.md)"
+    (problem,) = release_check.address_problems(metadata)
+    assert "docs/d.md" in problem
