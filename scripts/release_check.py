@@ -173,7 +173,7 @@ def address_problems(metadata: str) -> list[str]:
         return [f"an index cannot follow the README's links without an address: {fix}"]
     return [
         f"the README on the index links to {path}: let scripts/readme_for_index.py find such links"
-        for path in re.findall(r"\]\((?!#|[a-z]+:)([^)]+)\)", message.get_payload())
+        for path in re.findall(r"\]\((?!#|[a-z]+:)([^)]+)\)", str(message.get_payload()))
     ]
 
 
