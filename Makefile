@@ -75,15 +75,13 @@ requirements: $(UV) ## pin again after a change of pyproject.toml or requirement
 			pyproject.toml $$file --extra s3 --group tests -o $${file%.in}.txt || exit; \
 	done
 
-# Missing Debian packages are installed if root runs this, and are not started (RUNLEVEL=1). Without
-# them, the tests are skipped with a reason.
+# Redis is installed if it is missing and root runs this, and is not started (RUNLEVEL=1). Without it,
+# the tests that need it are skipped with a reason.
 .PHONY: system-test
 system-test: $(DEV) $(VENV)/.stamp-system ## run backfills in real Airflows, with kill -9 (16 minutes; ONLY=short: 2)
-	@set --; [ -n "$$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || set -- "$$@" postgresql; \
-	command -v redis-server >/dev/null || set -- "$$@" redis-server; \
-	if [ $$# -gt 0 ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	@if ! command -v redis-server >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-			apt-get -qq install --yes --no-install-recommends "$$@"; fi
+			apt-get -qq install --yes --no-install-recommends redis-server; fi
 	$(BIN)/pytest -m system -rP $(if $(ONLY),tests/system/test_$(ONLY).py,tests/system)
 
 .PHONY: store-test
@@ -109,7 +107,7 @@ matrix: $(DEV) ## run the tests on every supported Airflow with every installed 
 	$(BIN)/nox $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.stamp-bench ## measure against bounds and alternatives (ONLY="backfill" runs one, which needs PostgreSQL)
+bench: $(VENV)/.stamp-bench ## measure against bounds and alternatives (ONLY="backfill" runs one)
 	@$(BIN)/python -m benchmarks $(ONLY)
 
 .PHONY: docs

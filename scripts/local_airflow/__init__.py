@@ -1,0 +1,1 @@
+"""An Airflow on this machine: its PostgreSQL, its processes and its folder."""
