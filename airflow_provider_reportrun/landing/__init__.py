@@ -3,7 +3,8 @@ Land the result of a succeeded report run in files that readers see complete or 
 
 ``download`` fetches a result into a local spool file and verifies it; ``archive`` checks and
 unpacks ZIPs; ``emptiness`` recognizes a result without rows; ``parquet`` converts, to the types in
-``columns``; ``targets`` publish verified files; ``land`` calls these steps in order. A
+``columns``; ``rewriting`` renames columns of a CSV and compresses it, with the ``header`` and the
+``names``; ``targets`` publish verified files; ``land`` calls these steps in order. A
 ``destination`` says where to and how, and ``landed`` is what a landing reports.
 """
 
@@ -21,9 +22,12 @@ REPLACE: Final = "replace"
 FAIL: Final = "fail"
 LAND: Final = "land"
 PARQUET: Final = "parquet"
+CSV_GZ: Final = "csv.gz"
 IfExists: TypeAlias = Literal["replace", "skip", "fail"]
 """What to do with an existing file."""
 IfEmpty: TypeAlias = Literal["land", "skip", "fail"]
 """What to do with a result without rows."""
-OutputFormat: TypeAlias = Literal["parquet"]
+OutputFormat: TypeAlias = Literal["parquet", "csv.gz"]
 """What a result can be converted to."""
+ColumnNames: TypeAlias = Literal["snake"]
+"""How columns can be renamed."""

@@ -83,9 +83,9 @@ class LocalFile:
     """Bytes."""
     sha256: str
     rows: int | None = None
-    """None unless the file was converted."""
+    """None unless the file was converted to Parquet."""
     columns: tuple[Column, ...] | None = None
-    """With the types that they land as; None unless the file was converted."""
+    """With the names and types that they land as; None unless the file was converted to Parquet."""
 
 
 def verify(path: Path, bounds: Bounds = Bounds()) -> None:

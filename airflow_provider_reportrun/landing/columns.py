@@ -78,7 +78,7 @@ class ColumnTypes:
         if announced:
             self._check_shared(announced, names)
         elif not set(self.wanted).intersection(names):
-            _check_looks(names)
+            check_looks(names)
         absent = sorted(set(self.wanted) - set(names))
         if absent:
             raise InvalidInput(
@@ -121,7 +121,7 @@ def _folded(name: str) -> str:
     return name.strip("\ufeff \t\u00a0").casefold()
 
 
-def _check_looks(names: Sequence[str]) -> None:
+def check_looks(names: Sequence[str]) -> None:
     """
     Refuse a file that is evidently not CSV, if there are no announced columns to compare with.
 
@@ -134,8 +134,8 @@ def _check_looks(names: Sequence[str]) -> None:
     if looks is not None:
         raise ConversionFailed(
             f"The file looks like {looks}, not like CSV with values separated by commas. "
-            "Nothing was published; look at it without output_format, or name its columns in "
-            "column_types."
+            "Nothing was published; look at it without output_format and column_names, or name its "
+            "columns in column_types."
         )
 
 

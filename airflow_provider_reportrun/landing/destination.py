@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.landing import (
+    CSV_GZ,
     LAND,
     MAX_MEMBERS,
     MAX_UNPACKED_BYTES,
     PARQUET,
     REPLACE,
+    ColumnNames,
     IfEmpty,
     IfExists,
     OutputFormat,
@@ -30,22 +32,25 @@ log = logging.getLogger(__name__)
 
 CSV: Final = "csv"
 """``content_type`` of a result that is not compressed."""
-_OTHER_KINDS: Final = (
-    "7z arrow avro bz2 feather gz gzip json jsonl ndjson orc tar tgz xls xlsx xml xz zst"
-)
+_GZIP: Final = "gz"
+"""A compressed file of any format."""
+_OTHER_KINDS: Final = "7z arrow avro bz2 feather json jsonl ndjson orc tar tgz xls xlsx xml xz zst"
 _KINDS: Final = {
     ".csv": CSV,
     ".zip": ZIP,
     ".parquet": PARQUET,
     ".pq": PARQUET,
+    ".gz": _GZIP,
+    ".gzip": _GZIP,
     **{f".{kind}": kind for kind in _OTHER_KINDS.split()},
 }
 """The end of a file name: the format that readers expect. Other names are not checked."""
 _REASONS: Final = {
     (CSV,): "the file is CSV; for a ZIP, request compress_file and leave decompress out",
     (ZIP,): "the file is a ZIP, which decompress=True unpacks",
-    (CSV, ZIP): "Stripe sends CSV or ZIP, and output_format='parquet' converts them to Parquet",
+    (CSV, ZIP): "Stripe sends CSV or ZIP, which output_format='parquet' or 'csv.gz' converts",
     (PARQUET,): "output_format is 'parquet'",
+    (CSV_GZ,): "output_format is 'csv.gz'",
 }
 """The formats that a file may have: why."""
 
@@ -64,8 +69,9 @@ class Destination:
     :param max_unpacked_bytes: a ZIP that unpacks to more is refused.
     :param max_members: a ZIP with more entries is refused.
     :param marker: name of an empty file to publish in a folder after all others; None for none.
-    :param output_format: ``parquet``, or None to land what Stripe sends.
+    :param output_format: ``parquet`` or ``csv.gz``, or None to land what Stripe sends.
     :param column_types: types of columns that override the announced ones; see ``columns.py``.
+    :param column_names: ``snake`` to rename columns, or None to keep their names; see ``names.py``.
     :param storage_options: options of the store; see ``stores.check_options``.
     :param spool_dir: local folder for temporary files; None for the system's. Local destinations do
         not use it: their temporary file is in the same folder, so that it can be renamed.
@@ -85,6 +91,7 @@ class Destination:
     marker: str | None = None
     output_format: OutputFormat | None = None
     column_types: Mapping[str, str] | None = None
+    column_names: ColumnNames | None = None
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
     spool_dir: str | None = None
     is_first_try: bool = False
@@ -114,6 +121,11 @@ class Destination:
         return self.uri.rpartition("/")[2]
 
     @property
+    def is_converted(self) -> bool:
+        """Whether a result is read as CSV and does not land as Stripe sends it."""
+        return self.output_format is not None or self.column_names is not None
+
+    @property
     def folder(self) -> Place:
         """The folder that the destination is, or is in."""
         path = self.place.path
@@ -131,7 +143,7 @@ class Destination:
         :param content_type: the API's, announced or requested.
         :raises InvalidInput: if it cannot; says what to change.
         """
-        if self.output_format is not None:
+        if self.is_converted:
             self._check_convertible(content_type)
         elif content_type not in {CSV, ZIP}:
             log.warning("%s will contain a result of the type %r", self.uri, content_type)
@@ -139,14 +151,15 @@ class Destination:
             self._check_name(content_type)
 
     def _check_convertible(self, content_type: str) -> None:
+        argument = "column_names" if self.output_format is None else "output_format"
         if content_type not in {CSV, ZIP}:
             raise InvalidInput(
-                f"output_format is {self.output_format!r}, to which a result of the content type "
-                f"{content_type!r} cannot be converted. Leave output_format out."
+                f"{argument} is {getattr(self, argument)!r}, which a result of the content type "
+                f"{content_type!r} cannot be converted to. Leave {argument} out."
             )
         if content_type == ZIP and not self.decompress:
             raise InvalidInput(
-                f"output_format is {self.output_format!r}, and the result is a ZIP. Add "
+                f"{argument} is {getattr(self, argument)!r}, and the result is a ZIP. Add "
                 "decompress=True, or leave compress_file out of result_options."
             )
 
@@ -165,20 +178,21 @@ class Destination:
 
     def _check_format(self) -> None:
         checked_types(self.column_types)
-        if self.output_format is None:
-            if self.column_types:
-                raise InvalidInput(
-                    "column_types is for conversions: add output_format='parquet', or leave it out."
-                )
-            self._check_name(*((CSV,) if self.decompress else (CSV, ZIP)))
-            return
-        if self.output_format not in get_args(OutputFormat):
+        if self.column_names is not None:
+            _check_choice("column_names", self.column_names, get_args(ColumnNames))
+        if self.output_format is not None:
+            _check_choice("output_format", self.output_format, get_args(OutputFormat))
+        if self.column_types and self.output_format != PARQUET:
             raise InvalidInput(
-                f"output_format must be {PARQUET!r}, or left out to land what Stripe sends, "
-                f"not {self.output_format!r}."
+                "column_types is for Parquet: add output_format='parquet', or leave it out."
             )
-        self._check_name(PARQUET)
-        parquet.check_available()
+        if self.output_format is None:
+            is_csv = self.decompress or self.is_converted
+            self._check_name(*((CSV,) if is_csv else (CSV, ZIP)))
+        else:
+            self._check_name(self.output_format)
+        if self.output_format == PARQUET:
+            parquet.check_available()
 
     def _check_name(self, *kinds: str) -> None:
         """
@@ -186,8 +200,7 @@ class Destination:
 
         :param kinds: the formats that the file may have.
         """
-        suffix = PurePosixPath(self.name).suffix.lower()
-        named = _KINDS.get(suffix)
+        suffix, named = _kind(self.name)
         if named is None or named in kinds:
             return
         ends = " or ".join(f".{kind}" for kind in kinds)
@@ -195,6 +208,15 @@ class Destination:
             f"The destination ends in {suffix}. End it in {ends}, or in / for a folder: "
             f"{_REASONS[kinds]}. It is {self.uri}."
         )
+
+
+def _kind(name: str) -> tuple[str, str | None]:
+    """Return the end of a file name, and the format that readers expect, if any."""
+    path = PurePosixPath(name.lower())
+    kind = _KINDS.get(path.suffix)
+    if kind == _GZIP and _KINDS.get(PurePosixPath(path.stem).suffix, CSV) == CSV:
+        kind = CSV_GZ
+    return path.suffix, kind
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

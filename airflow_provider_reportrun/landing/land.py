@@ -12,7 +12,16 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from airflow_provider_reportrun.errors import InvalidInput, LandingExists, ResultEmpty
-from airflow_provider_reportrun.landing import FAIL, LAND, REPLACE, archive, parquet
+from airflow_provider_reportrun.landing import (
+    CSV_GZ,
+    FAIL,
+    LAND,
+    PARQUET,
+    REPLACE,
+    archive,
+    parquet,
+    rewriting,
+)
 from airflow_provider_reportrun.landing.archive import ZIP, LocalFile
 from airflow_provider_reportrun.landing.columns import ColumnTypes, checked_types
 from airflow_provider_reportrun.landing.download import POLICY, Sleep, download
@@ -25,6 +34,8 @@ from airflow_provider_reportrun.protocol.generations import spoken_name
 from airflow_provider_reportrun.protocol.interval import INTERVAL_END, INTERVAL_START
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_provider_reportrun.landing.destination import Destination
     from airflow_provider_reportrun.landing.download import ResultSource
     from airflow_provider_reportrun.protocol.models import Column, ResultFacts
@@ -69,9 +80,7 @@ def land(
     existing = _existing(destination, target)
     if existing is not None:
         return existing
-    asks = destination.output_format is not None
-    wanted = checked_types(destination.column_types) if asks else None
-    announced = _announced(destination, source, report_run_id) if asks else None
+    announced = _announced(destination, source, report_run_id)
     with _spool(destination, target) as spool:
         staged = spool.new_file()
         facts = download(
@@ -85,15 +94,17 @@ def land(
         files = _verified(destination, spool, staged, facts)
         if destination.if_empty != LAND and is_empty(staged, facts.content_type):
             return _without_rows(destination, target, source, facts)
-        if wanted is not None:
-            types = ColumnTypes(announced=announced or facts.schema, wanted=wanted)
+        if destination.is_converted:
+            types = ColumnTypes(
+                announced=announced or facts.schema, wanted=checked_types(destination.column_types)
+            )
             files = _converted(destination, spool, files, types)
         members = _publish(destination, target, spool, files)
     landing = _landing(destination, target, members)
     if landing.skipped:
         return landing
     measure_landing(facts.subject, sum(member.size for member in members if member.sha256))
-    return _with_facts(landing, source, facts, files)
+    return _with_facts(landing, source, facts, files, is_converted=destination.is_converted)
 
 
 # Look
@@ -195,7 +206,7 @@ def _without_rows(
             uri=uri,
         )
     landing = Landing(uri=uri, size=0, sha256=None, skipped=True, is_empty=True)
-    return _with_facts(landing, source, facts, [])
+    return _with_facts(landing, source, facts)
 
 
 # Convert
@@ -204,8 +215,10 @@ def _without_rows(
 def _announced(
     destination: Destination, source: ResultSource, report_run_id: str
 ) -> tuple[Column, ...] | None:
-    """Return the columns of a result, if the API announces them only on request."""
-    file = source.get_result_file(report_run_id) if source.api.columns_query else None
+    """Return the columns of a result, if they are needed and announced only on request."""
+    if destination.output_format != PARQUET or not source.api.columns_query:
+        return None
+    file = source.get_result_file(report_run_id)
     if file is None:
         return None
     destination.check_result(file.content_type)
@@ -215,11 +228,25 @@ def _announced(
 def _converted(
     destination: Destination, spool: Spool, files: list[LocalFile], types: ColumnTypes
 ) -> list[LocalFile]:
-    """Convert all files; in a folder, their names then end in ``.parquet``."""
+    """Convert all files; in a folder, their names then end as those of their format do."""
     if destination.is_folder:
-        files = [replace(file, name=parquet.parquet_name(file.name)) for file in files]
+        files = [replace(file, name=_converted_name(destination, file.name)) for file in files]
         archive.check_room_for_each([PurePosixPath(file.name) for file in files])
-    return [parquet.convert(file, spool, types) for file in files]
+    names = destination.column_names
+    if destination.output_format == PARQUET:
+        return [parquet.convert(file, spool, types, names) for file in files]
+    compress = destination.output_format == CSV_GZ
+    return [rewriting.rewrite(file, spool, names, compress=compress) for file in files]
+
+
+def _converted_name(destination: Destination, name: str) -> str:
+    match destination.output_format:
+        case "parquet":
+            return parquet.parquet_name(name)
+        case "csv.gz":
+            return f"{name}{rewriting.SUFFIX}"
+        case None:
+            return name
 
 
 # Publish
@@ -305,7 +332,12 @@ def _sum(counts: list[int | None]) -> int | None:
 
 
 def _with_facts(
-    landing: Landing, source: ResultSource, facts: ResultFacts, files: list[LocalFile]
+    landing: Landing,
+    source: ResultSource,
+    facts: ResultFacts,
+    files: Sequence[LocalFile] = (),
+    *,
+    is_converted: bool = False,
 ) -> Landing:
     """Add the facts of the report run, and those of a conversion."""
     of_files = {file.columns for file in files}
@@ -322,5 +354,5 @@ def _with_facts(
         interval_start=facts.report_parameters.get(INTERVAL_START),
         interval_end=facts.report_parameters.get(INTERVAL_END),
         columns=None if columns is None else list(columns),
-        received=Received(size=facts.size, sha256=facts.sha256) if of_files - {None} else None,
+        received=Received(size=facts.size, sha256=facts.sha256) if is_converted else None,
     )

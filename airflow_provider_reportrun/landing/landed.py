@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from airflow_provider_reportrun.protocol.models import Column
 
-_OF_CONVERSIONS: Final = ("rows", "columns", "received")
+_OF_PARQUET: Final = ("rows", "columns")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class Member:
     sha256: str | None
     """None if an existing file was kept, which is not read."""
     rows: int | None = None
-    """None unless the file was converted."""
+    """None unless the file was converted to Parquet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +65,9 @@ class Landing:
     members: list[Member] = field(default_factory=list)
     """With ``decompress``, all files; otherwise empty."""
     rows: int | None = None
-    """Of all files together; None unless all were converted."""
+    """Of all files together; None unless all were converted to Parquet."""
     columns: list[Column] | None = None
-    """Names and types; None if files differ in them, or were not converted."""
+    """Names and types as landed; None if files differ in them, or are not Parquet."""
     received: Received | None = None
     """None unless the result was converted."""
     skipped: bool = False
@@ -86,12 +86,19 @@ class Landing:
         if self.query_run_id is None:
             del facts["query_run_id"]
         if self.received is None:
+            del facts["received"]
+        if not self._is_parquet:
             for each in (facts, *facts["members"]):
-                for name in _OF_CONVERSIONS:
+                for name in _OF_PARQUET:
                     each.pop(name, None)
         if self.is_empty:
             facts["rows"] = 0
         return facts
+
+    @property
+    def _is_parquet(self) -> bool:
+        of_members = any(member.rows is not None for member in self.members)
+        return of_members or self.rows is not None or self.columns is not None
 
     @property
     def returned(self) -> str | list[str]:

@@ -8,7 +8,6 @@ in PostgreSQL's ``COPY`` and in DuckDB; in quotes it is an empty text.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import logging
 import re
@@ -18,7 +17,7 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from airflow_provider_reportrun.errors import ConversionFailed, InvalidInput
 from airflow_provider_reportrun.landing.columns import (
@@ -27,9 +26,12 @@ from airflow_provider_reportrun.landing.columns import (
     ColumnTypes,
     decimal_digits,
 )
+from airflow_provider_reportrun.landing.header import LEAVE_IT, LONGEST, read_header
+from airflow_provider_reportrun.landing.names import landed_names
 from airflow_provider_reportrun.landing.spool import open_staged
 
 if TYPE_CHECKING:
+    from airflow_provider_reportrun.landing import ColumnNames
     from airflow_provider_reportrun.landing.archive import LocalFile
     from airflow_provider_reportrun.landing.spool import Spool
     from airflow_provider_reportrun.protocol.models import Column
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SUFFIX: Final = ".parquet"
-BLOCK_BYTES: Final = (1 << 20, 8 << 20)
+BLOCK_BYTES: Final = (1 << 20, LONGEST)
 """
 Size of a block of the CSV; the second is used if a row is longer than the first.
 
@@ -46,7 +48,6 @@ pyarrow reads more than thirty blocks ahead, so they determine memory use.
 _GROUP_BYTES: Final = 32 << 20
 """Size of a row group in memory: larger ones are faster to read and need memory to write."""
 _CHUNK_BYTES: Final = 1 << 20
-_LEAVE_IT: Final = "leave output_format out to land the result unchanged."
 _KINDS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), words)
     for pattern, words in (
@@ -96,31 +97,37 @@ def parquet_name(name: str) -> str:
     return f"{stem}{SUFFIX}"
 
 
-def convert(file: LocalFile, spool: Spool, types: ColumnTypes) -> LocalFile:
+def convert(
+    file: LocalFile, spool: Spool, types: ColumnTypes, names: ColumnNames | None = None
+) -> LocalFile:
     """
     Convert a CSV to a Parquet file, and remove the CSV.
 
     :param file: UTF-8, with a header.
+    :param names: how to rename the columns; None keeps their names.
     :return: another file of the spool with the same name, and its rows and columns.
-    :raises ConversionFailed: if a value does not fit its type; names row and column.
+    :raises ConversionFailed: if a value does not fit its type (names row and column), or columns
+        would have the same name.
     :raises InvalidInput: if ``column_types`` names a column that the file does not have.
     :raises LandingFailed: if the spool cannot be written.
     """
     began = time.monotonic()
-    names, has_rows = _header(file)
-    columns = types.of(names)
+    header = read_header(file)
+    columns = types.of(header.names)
+    landed = _renamed(columns, names)
     for block_bytes in BLOCK_BYTES:
         target = spool.new_file()
         try:
             with open_staged(target) as out:
-                rows = _write(_Csv(file, columns, block_bytes, has_rows=has_rows), out)
+                source = _Csv(file, columns, landed, block_bytes, has_rows=header.has_rows)
+                rows = _write(source, out)
             break
         except _RowTooLong:
             target.unlink()
     else:
         raise ConversionFailed(
             f"The CSV for {file.name} has a row of more than {BLOCK_BYTES[-1]} bytes, or is not "
-            f"CSV. Nothing was published; {_LEAVE_IT}"
+            f"CSV. Nothing was published; {LEAVE_IT}"
         )
     file.path.unlink()
     size = target.stat().st_size
@@ -132,53 +139,18 @@ def convert(file: LocalFile, spool: Spool, types: ColumnTypes) -> LocalFile:
         rows,
         time.monotonic() - began,
     )
-    return replace(file, path=target, size=size, sha256=_sha256(target), rows=rows, columns=columns)
+    return replace(file, path=target, size=size, sha256=_sha256(target), rows=rows, columns=landed)
+
+
+def _renamed(columns: tuple[Column, ...], names: ColumnNames | None) -> tuple[Column, ...]:
+    new_names = landed_names([column.name for column in columns], names)
+    return tuple(
+        replace(column, name=name) for column, name in zip(columns, new_names, strict=True)
+    )
 
 
 class _RowTooLong(Exception):
     """A row is longer than a block."""
-
-
-def _header(file: LocalFile) -> tuple[list[str] | None, bool]:
-    """
-    Read the header of a CSV.
-
-    :return: the names, or None for a file without a header; and whether anything follows them.
-    :raises ConversionFailed: if the header cannot be read.
-    """
-    with file.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        try:
-            names = next((row for row in csv.reader(_lines(text, file)) if row), None)
-        except csv.Error:
-            names = ["\udcff"]
-        has_rows = bool(text.read(1))
-    if names is not None and any(not _is_unicode(name) for name in names):
-        raise ConversionFailed(
-            f"The header of the CSV for {file.name} is not CSV in UTF-8. Nothing was published; "
-            f"{_LEAVE_IT}"
-        )
-    return names, has_rows
-
-
-def _lines(text: TextIO, file: LocalFile) -> Iterator[str]:
-    """
-    Yield lines, which may all belong to the header, up to the size of a block.
-
-    :raises ConversionFailed: if more is requested: a file may be one endless line.
-    """
-    left = BLOCK_BYTES[-1]
-    while line := text.readline(left + 1):
-        left -= len(line)
-        if left < 0:
-            raise ConversionFailed(
-                f"The header of the CSV for {file.name} has more than {BLOCK_BYTES[-1]} "
-                f"characters, or the file is not CSV. Nothing was published; {_LEAVE_IT}"
-            )
-        yield line
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 class _Blocks:
@@ -207,10 +179,21 @@ class _Blocks:
 
 
 class _Csv:
-    """The rows of a CSV, typed, in batches."""
+    """
+    The rows of a CSV, typed, in batches.
+
+    :param columns: with their names in the file.
+    :param landed: the same columns with the names that they land under.
+    """
 
     def __init__(
-        self, file: LocalFile, columns: tuple[Column, ...], block_bytes: int, *, has_rows: bool
+        self,
+        file: LocalFile,
+        columns: tuple[Column, ...],
+        landed: tuple[Column, ...],
+        block_bytes: int,
+        *,
+        has_rows: bool,
     ) -> None:
         import pyarrow as pa
 
@@ -218,7 +201,7 @@ class _Csv:
         self._columns = columns
         self._block_bytes = block_bytes
         self._has_rows = has_rows
-        self.schema = pa.schema([(each.name, _arrow_type(each.type)) for each in columns])
+        self.schema = pa.schema([(each.name, _arrow_type(each.type)) for each in landed])
 
     def batches(self) -> Iterator[Any]:
         """
@@ -275,7 +258,7 @@ class _Csv:
                 if reader.schema.names != names:
                     raise ConversionFailed(
                         f"The header of the CSV for {self._file.name} is ambiguous. Nothing was "
-                        f"published; {_LEAVE_IT}"
+                        f"published; {LEAVE_IT}"
                     )
                 yield from reader
         except pa.ArrowInvalid:
@@ -435,7 +418,7 @@ def _first_misfit(values: Any, type_: Any) -> int:
 
 def _misfit(name: str, column: Column, row: int, value: bytes) -> ConversionFailed:
     advice = (
-        _LEAVE_IT
+        LEAVE_IT
         if column.type == TEXT
         else "give the column a type that fits, such as "
         f"column_types={{{column.name!r}: {_keeping(value)!r}}}."
@@ -486,7 +469,7 @@ def _ragged(name: str, row: Any) -> ConversionFailed:
     number = row.number - 1
     return ConversionFailed(
         f"Row {number} of the CSV for {name}, not counting its header, has {row.actual_columns} "
-        f"values for {row.expected_columns} columns. Nothing was published; {_LEAVE_IT}",
+        f"values for {row.expected_columns} columns. Nothing was published; {LEAVE_IT}",
         row=number,
     )
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from airflow_provider_reportrun._compat import AirflowSkipException
-from airflow_provider_reportrun.errors import ResultGone
-from airflow_provider_reportrun.landing import IfEmpty, IfExists, OutputFormat
+from airflow_provider_reportrun.errors import InvalidInput, ResultGone
+from airflow_provider_reportrun.landing import ColumnNames, IfEmpty, IfExists, OutputFormat
 from airflow_provider_reportrun.landing.columns import checked_types
 from airflow_provider_reportrun.landing.places import (
     as_text,
@@ -26,6 +26,7 @@ from airflow_provider_reportrun.task.arguments import (
     file_name,
     flag,
     folder,
+    is_known,
     mapping,
     optional,
     whole_number,
@@ -61,6 +62,7 @@ _KNOWN_CHECKS: Final[Mapping[str, Check]] = {
     "max_members": whole_number,
     "output_format": optional(choice(*get_args(OutputFormat))),
     "column_types": optional(_column_types),
+    "column_names": optional(choice(*get_args(ColumnNames))),
 }
 """Checked when the DAG file is parsed, if the value is known by then."""
 LANDING_CHECKS: Final[Mapping[str, Check]] = {
@@ -88,6 +90,24 @@ def take_landing_arguments(task: Any, arguments: Mapping[str, Any]) -> None:
     # A mapped instance is made by its worker, and ``execute`` checks it without a retry.
     if not getattr(task, "_BaseOperator__from_mapped", False):
         check_written(task.destination, task.storage_conn_id)
+        _check_unpacked(task)
+
+
+def _check_unpacked(task: Any) -> None:
+    """
+    Refuse to convert a ZIP that is not unpacked, if that is known when the DAG file is parsed.
+
+    :raises InvalidInput: if so.
+    """
+    options = getattr(task, "result_options", None)
+    if task.decompress is not False or not is_known(options) or not is_compressed(options):
+        return
+    for name, values in (("output_format", OutputFormat), ("column_names", ColumnNames)):
+        if getattr(task, name) in get_args(values):
+            raise InvalidInput(
+                f"Add decompress=True, because {name} cannot be applied to a ZIP, or leave "
+                "compress_file out of result_options."
+            )
 
 
 def destination_of(task: Any, context: Context) -> Destination:
@@ -112,6 +132,7 @@ def destination_of(task: Any, context: Context) -> Destination:
         spool_dir=task.spool_dir or None,
         output_format=task.output_format,
         column_types=task.column_types,
+        column_names=task.column_names,
         if_empty=task.if_empty,
         owner=owner_name(ti.dag_id, ti.run_id, ti.task_id, ti.map_index),
         is_first_try=ti.try_number <= 1,

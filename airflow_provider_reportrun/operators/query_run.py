@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context, ObjectStoragePath, XComArg
 
-    from airflow_provider_reportrun.landing import IfEmpty, IfExists, OutputFormat
+    from airflow_provider_reportrun.landing import ColumnNames, IfEmpty, IfExists, OutputFormat
     from airflow_provider_reportrun.operators.report_run import OnClear
     from airflow_provider_reportrun.protocol.flows import Definition
     from airflow_provider_reportrun.protocol.generations import Api
@@ -237,6 +237,7 @@ class DownloadQueryResultOperator(ApiOperator):
         spool_dir: str | PurePath | None = None,
         output_format: OutputFormat | Late | None = None,
         column_types: Mapping[str, str] | Late | None = None,
+        column_names: ColumnNames | Late | None = None,
         reportrun_conn_id: str = ReportRunHook.default_conn_name,
         stripe_context: str | None = None,
         api: Api | Late | None = None,
@@ -305,6 +306,7 @@ class QueryRunToStorageOperator(CreateQueryRunOperator):
         spool_dir: str | PurePath | None = None,
         output_format: OutputFormat | Late | None = None,
         column_types: Mapping[str, str] | Late | None = None,
+        column_names: ColumnNames | Late | None = None,
         reportrun_conn_id: str = ReportRunHook.default_conn_name,
         stripe_context: str | None = None,
         api: Api | Late | None = None,

@@ -11,6 +11,7 @@ from airflow_provider_reportrun.landing import (
     MAX_MEMBERS,
     MAX_UNPACKED_BYTES,
     REPLACE,
+    ColumnNames,
     IfEmpty,
     IfExists,
     OutputFormat,
@@ -324,14 +325,20 @@ class DownloadReportResultOperator(ApiOperator):
     :param spool_dir: local folder for temporary files, for stores (templated); by default the
         system's.
     :param output_format: ``"parquet"`` converts CSV while landing, in blocks; this needs the extra
-        ``parquet``. By default, the file is landed as Stripe sends it. Columns get the types that
-        Stripe announces, and are text if it announces none. Columns announced as ``double`` are
-        written as ``decimal(38,18)``, because Stripe uses ``double`` for money. If a value does not
-        fit, the task fails and nothing is published. A ZIP also needs ``decompress``. File names in
-        folders end in ``.parquet`` (templated).
+        ``parquet``. ``"csv.gz"`` compresses it with gzip. By default, the file is landed as Stripe
+        sends it. Columns of a Parquet file get the types that Stripe announces, and are text if it
+        announces none. Columns announced as ``double`` are written as ``decimal(38,18)``, because
+        Stripe uses ``double`` for money. If a value does not fit, the task fails and nothing is
+        published. A ZIP also needs ``decompress``. File names in folders end in ``.parquet`` or
+        ``.csv.gz`` (templated).
     :param column_types: names of columns and their types, which override what Stripe announces:
         ``bigint, boolean, date, decimal, double, timestamp, timestamptz, varchar`` or, with the
-        number of digits in total and after the point, ``decimal(38,9)`` (templated).
+        number of digits in total and after the point, ``decimal(38,9)``. The names are those of the
+        report, also with ``column_names`` (templated).
+    :param column_names: ``"snake"`` renames the columns to names that warehouses take without
+        quotes: ``metadata[order id]`` to ``metadata_order_id``, ``Card Brand`` to ``card_brand``.
+        If two columns would have the same name, the task fails and nothing is published. A ZIP also
+        needs ``decompress``. By default, names are kept (templated).
     :param reportrun_conn_id: the Airflow connection (templated).
     :param stripe_context: the account that the report is about; overrides the connection's
         (templated).
@@ -366,6 +373,7 @@ class DownloadReportResultOperator(ApiOperator):
         spool_dir: str | PurePath | None = None,
         output_format: OutputFormat | Late | None = None,
         column_types: Mapping[str, str] | Late | None = None,
+        column_names: ColumnNames | Late | None = None,
         reportrun_conn_id: str = ReportRunHook.default_conn_name,
         stripe_context: str | None = None,
         api: Api | Late | None = None,
@@ -433,6 +441,7 @@ class ReportRunToStorageOperator(CreateReportRunOperator):
         spool_dir: str | PurePath | None = None,
         output_format: OutputFormat | Late | None = None,
         column_types: Mapping[str, str] | Late | None = None,
+        column_names: ColumnNames | Late | None = None,
         reportrun_conn_id: str = ReportRunHook.default_conn_name,
         stripe_context: str | None = None,
         api: Api | Late | None = None,

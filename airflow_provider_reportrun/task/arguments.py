@@ -82,7 +82,7 @@ def check_known(task: Any, checks: Mapping[str, Check]) -> None:
         return
     for name, check in checks.items():
         value = getattr(task, name)
-        if name not in task.template_fields or _is_known(value):
+        if name not in task.template_fields or is_known(value):
             check(value, name)
 
 
@@ -226,14 +226,14 @@ def mapping(value: Any, name: str) -> Mapping[str, Any]:
     return value
 
 
-def _is_known(value: Any) -> bool:
+def is_known(value: Any) -> bool:
     """Tell whether a value is final, so Airflow does not replace it when the task runs."""
     if isinstance(value, str):
         return not any(mark in value for mark in _TEMPLATE)
     if isinstance(value, Mapping):
-        return all(map(_is_known, (*value, *value.values())))
+        return all(map(is_known, (*value, *value.values())))
     if isinstance(value, Sequence):
-        return all(map(_is_known, value))
+        return all(map(is_known, value))
     # DAG parameters and task outputs have iter_references. Airflow 3.3 also calls functions.
     return not (hasattr(value, "iter_references") or callable(value))
 

@@ -80,6 +80,10 @@ class Script:
         )
         return ReportRun(id=report_run_id, status="succeeded", report="r", file=file)
 
+    def get_result_file(self, report_run_id: str) -> ResultFile | None:
+        """Return its file, without columns."""
+        return self.get_report_run(report_run_id).file
+
     @contextmanager
     def open_result(
         self, url: Secret, headers: Mapping[str, str], *, with_key: bool

@@ -27,7 +27,7 @@ from airflow_provider_reportrun.errors import (
     ReportRunFailed,
     ResultCorrupt,
 )
-from airflow_provider_reportrun.landing import parquet
+from airflow_provider_reportrun.landing import header, parquet
 from airflow_provider_reportrun.landing.archive import LocalFile
 from airflow_provider_reportrun.landing.columns import ColumnTypes
 from airflow_provider_reportrun.landing.spool import Spool
@@ -466,11 +466,15 @@ def test_a_full_disk(make, hook, folder, land, small_files):
 @pytest.mark.parametrize(
     ("named", "options"),
     [
-        (r"output_format must be 'parquet'", {"output_format": "orc"}),
-        (r"output_format must be 'parquet'", {"output_format": ""}),
+        (r"output_format must be one of parquet, csv\.gz, not 'orc'", {"output_format": "orc"}),
+        (r"output_format must be one of parquet, csv\.gz, not ''", {"output_format": ""}),
         (r"End it in \.parquet", {"name": "r.csv", "output_format": "parquet"}),
         (r"End it in \.parquet", {"name": "r.ZIP", "output_format": "parquet"}),
         (r"add output_format='parquet'", {"column_types": {"a": "date"}}),
+        (
+            r"add output_format='parquet'",
+            {"column_types": {"a": "date"}, "output_format": "csv.gz", "name": "r.csv.gz"},
+        ),
         (r"column_types must be a mapping", {"column_types": ["a"]}),
         (r"'a' in column_types must be one of", {"column_types": {"a": "money"}}),
         (r"'a' in column_types must be one of", {"column_types": {"a": "decimal(39,2)"}}),
@@ -564,10 +568,16 @@ def test_a_made_up_report_in_one_task(folder, sandbox):
 
 
 @pytest.mark.parametrize("flag", [True, "true"], ids=repr)
-def test_a_zip_that_would_be_kept(folder, sandbox, flag):
-    """If a ZIP is requested, the task fails before any request."""
-    task = single_task(folder.destination("r.parquet"), result_options={"compress_file": flag})
-    outcome = run_task(task)
+def test_a_zip_that_would_be_kept(folder, flag):
+    """If a ZIP is requested, the DAG file does not import."""
+    with pytest.raises(InvalidInput, match="Add decompress=True, because output_format"):
+        single_task(folder.destination("r.parquet"), result_options={"compress_file": flag})
+
+
+def test_a_zip_that_a_template_requests(folder, sandbox):
+    """The task fails before any request."""
+    options = {"compress_file": "{{ true }}"}
+    outcome = run_task(single_task(folder.destination("r.parquet"), result_options=options))
     assert isinstance(outcome.error, InvalidInput)
     assert isinstance(outcome.error, AirflowFailException)
     assert "decompress=True" in str(outcome.error)
@@ -657,6 +667,7 @@ def test_some_of_the_announced_columns_are_enough(convert, body, caplog):
 
 def test_a_header_without_end_is_refused(refused, monkeypatch):
     """No more of a header is read than a row may have."""
+    monkeypatch.setattr(header, "LONGEST", 10_000)
     monkeypatch.setattr(parquet, "BLOCK_BYTES", (1_000, 10_000))
     refused(b"x" * 1_000_000, None)
     refused(b'"' + b"x\n" * 500_000, None)

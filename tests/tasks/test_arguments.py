@@ -95,7 +95,8 @@ def run_sensor(**arguments):
         (download, "spool_dir", 5, "spool_dir must be the path of a folder, such as '/tmp', not 5"),
         (download, "spool_dir", b"/tmp", "spool_dir must be the path of a folder"),
         (download, "spool_dir", "/spool/\0", "spool_dir must be the path of a folder"),
-        (download, "output_format", "csv", "output_format must be 'parquet'"),
+        (download, "output_format", "csv", "output_format must be 'parquet' or 'csv.gz'"),
+        (download, "column_names", "upper", "column_names must be 'snake', not 'upper'"),
         (download, "column_types", "fee=decimal", "column_types must be a mapping"),
         (download, "column_types", {"fee": "money"}, "type of the column 'fee'"),
         (download, "max_unpacked_bytes", "5 GB", "max_unpacked_bytes must be a whole number"),
@@ -214,7 +215,11 @@ def test_a_flag_may_be_the_output_of_a_task(sandbox, tmp_path):
         ({"timezone": "{{ params.x }}"}, {"x": "Mars"}, "timezone must be the name of a zone"),
         ({"marker": "{{ params.x }}"}, {"x": "../x"}, "marker must be the name of a file"),
         ({"max_unpacked_bytes": "{{ params.x }}"}, {"x": -5}, "max_unpacked_bytes must be a whole"),
-        ({"output_format": "{{ params.x }}"}, {"x": "orc"}, "output_format must be 'parquet'"),
+        (
+            {"output_format": "{{ params.x }}"},
+            {"x": "orc"},
+            "output_format must be 'parquet' or 'csv.gz'",
+        ),
         ({"column_types": "{{ params.x }}"}, {"x": [1]}, "column_types must be a mapping"),
         ({"report_parameters": "{{ params.x }}"}, {"x": [1]}, "report_parameters must be a mappi"),
         ({"idempotency_key": "{{ params.x }}"}, {"x": "Ä"}, "idempotency_key must be 1 to 255"),
@@ -253,6 +258,7 @@ def test_all_of_them_are_rendered(sandbox, tmp_path):
             max_unpacked_bytes="{{ params.most }}",
             output_format="{{ params.none }}",
             column_types="{{ params.none | tojson }}",
+            column_names="{{ params.none }}",
         )
     outcome = run_task(made)
     assert outcome.state == "success", outcome.error

@@ -152,6 +152,7 @@ def tasks() -> None:
             spool_dir="/var/spool",
             output_format="parquet",
             column_types={"net": "decimal(18,2)"},
+            column_names="snake",
         )
         DownloadReportResultOperator(
             task_id="as_asked",
@@ -162,6 +163,7 @@ def tasks() -> None:
             max_unpacked_bytes="{{ params.most }}",
             spool_dir=PurePath("/var/spool"),
             column_types="{{ params.types | tojson }}",
+            column_names=made.param("names"),
         )
         whole = ReportRunToStorageOperator(
             task_id="whole",
@@ -207,7 +209,8 @@ def tasks_of_queries() -> None:
             query_run_id=XComArg(create),
             destination=PurePath("/srv/queries/"),
             if_exists="skip",
-            output_format="parquet",
+            output_format="csv.gz",
+            column_names="{{ params.names }}",
             api="{{ params.api }}",
         )
         whole = QueryRunToStorageOperator(
