@@ -26,7 +26,14 @@ project = "airflow-provider-reportrun"
 author = "The authors of airflow-provider-reportrun"
 release = version = airflow_provider_reportrun.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib.mermaid"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinxcontrib.mermaid",
+]
 root_doc = "docs/index"
 include_patterns = [
     "docs/**.md",
@@ -47,10 +54,10 @@ mermaid_output_format = "svg"
 mermaid_cmd = f"{sys.executable} -m mermaidx --quiet"
 
 html_theme = "furo"
-html_title = project
+html_title = f"{project} {release}"
 html_additional_pages = {"index": "to_the_index.html"}
 templates_path = ["_templates"]
-html_copy_source = False
+html_theme_options = {"top_of_page_buttons": ["view"]}  # the source of the page
 
 
 def setup(app: Sphinx) -> None:

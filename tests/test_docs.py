@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from importlib import metadata
 from itertools import pairwise, takewhile
 from pathlib import Path
@@ -165,12 +166,20 @@ def check_make(arguments: list[str]) -> None:
 
 
 def check_pip(arguments: list[str]) -> None:
-    """Find the extras that it names."""
-    if arguments[0] != "install":
+    """Find the wheel that ``make wheel`` builds, and the extras that are named."""
+    if arguments[0] not in {"install", "uninstall"}:
         raise Wrong(f"pip {arguments[0]}")
     of_ours = set(metadata.metadata("airflow-provider-reportrun").get_all("Provides-Extra") or ())
-    for requirement in map(Requirement, arguments[1:]):
-        if requirement.name != "airflow-provider-reportrun":
+    options = {index for index, word in enumerate(arguments) if word == "--constraint"}
+    for index, word in enumerate(arguments[1:], start=1):
+        if index in options or index - 1 in options:
+            continue
+        if word.startswith("dist/"):
+            if not fnmatch("dist/airflow_provider_reportrun-1.whl", word):
+                raise Wrong(f"make wheel does not build {word}")
+            continue
+        requirement = Requirement(word)
+        if requirement.name not in {"airflow-provider-reportrun", "apache-airflow"}:
             raise Wrong(f"pip installs {requirement.name}")
         if not requirement.extras <= of_ours:
             raise Wrong(f"{requirement} names an extra that is not there")
@@ -333,6 +342,7 @@ def test_the_reference_has_every_public_class(kind):
         ("bash", "make demo lunch"),
         ("bash", "pip install 'airflow-provider-reportrun[punch-cards]'"),
         ("bash", "pip install airflow-provider-reportrum"),
+        ("bash", "pip install dist/airflow-provider-reportrun.whl"),
         ("bash", "python -m airflow_provider_reportrun.sandpit"),
         ("bash", "export AIRFLOW_CONN_REPORTRUN_DEFAULT='{\"conn_type\": }'"),
         ("bash", "export AIRFLOW_CONN_A='reportrun://:sk_a@?request_timeout=soon'"),
