@@ -24,6 +24,7 @@ BENCHMARKS: Final = (
     "capacity",
     "polls",
     "lists",
+    "lengths",
     "backfill",
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any, Final
 
-from benchmarks import backfill, capacity, formats, polls
+from benchmarks import backfill, capacity, formats, lengths, polls
 from benchmarks.common import FOLDER, IMAGES, RESULTS, say
 
 README: Final = FOLDER / "README.md"
@@ -165,6 +165,24 @@ def lists_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     ):
         beside = f"one GET each {gets[name]:.3g}{unit}"
         yield f"{what}, {waits}", f"{ours[name]:.3g}{unit}", "", "", beside
+
+
+def lengths_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of report runs by their length."""
+    for length in lengths.LENGTHS:
+        ways = {each["way"]: each for each in result["found"] if each["length"] == length}
+        ours = ways.pop(lengths.OURS)
+        yield (
+            f"a report run of about {length} s: noticed so much later, requests",
+            _lateness(ours),
+            "",
+            "",
+            ", ".join(f"{way} {_lateness(each)}" for way, each in ways.items()),
+        )
+
+
+def _lateness(found: dict[str, Any]) -> str:
+    return f"{found['late_mean']:.1f} s ({found['late_worst']:.0f} s), {found['requests']:.1f}"
 
 
 def capacity_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -327,6 +345,7 @@ def formats_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 ROWS: Final = {
     "polls": polls_rows,
     "lists": lists_rows,
+    "lengths": lengths_rows,
     "capacity": capacity_rows,
     "backfill": backfill_rows,
     "landing": landing_rows,

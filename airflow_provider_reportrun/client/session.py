@@ -49,8 +49,6 @@ LOOK_UP_SECONDS: Final = 300.0
 """How long a connection's content is used before it is read again: the key may be replaced."""
 LINGER_SECONDS: Final = 10.0
 """How long a session without users is kept open for the next trigger."""
-HURRY: Final = 3.0
-"""How many times shorter the waits between polls are while a create waits for room."""
 _REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 """Answers that a replaced key or context may have caused."""
 
@@ -328,7 +326,7 @@ class Talk:
         seconds = step.seconds
         # A report run that ends makes room, but the line learns of it only at the next poll.
         if isinstance(step, Sleep) and self._shared.is_room_wanted(step.hurries_for):
-            seconds /= HURRY
+            seconds = step.hurried_seconds
         await asyncio.sleep(seconds)
 
     async def _await_room(self, seconds: float) -> None:

@@ -378,7 +378,8 @@ class ReportRunHook(BaseHook):
         Wait in place until a report run has succeeded.
 
         :param poll_interval: shortest time between two polls, in seconds or a timedelta; it grows
-            with the age of the report run, up to ten times as much.
+            with the age of the report run, up to ten times as much. Only the first polls come
+            sooner, when the report run is about 2, 5 and 12 seconds old.
         :param timeout: in seconds, or a timedelta; 0 polls once.
         :raises ReportRunFailed: if it ended in ``failed``.
         :raises DeadlinePassed: if it is unfinished after the timeout; it continues at Stripe.

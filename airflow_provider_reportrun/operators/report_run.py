@@ -125,7 +125,8 @@ class CreateReportRunOperator(RunOperator):
         after a failed report run creates a new one, unless its file was too large (templated).
     :param deferrable: whether to wait in the triggerer; by default ``[operators]
         default_deferrable``.
-    :param poll_interval: shortest time between two polls: seconds or a timedelta.
+    :param poll_interval: shortest time between two polls: seconds or a timedelta. Only the first
+        polls come sooner, when the run is about 2, 5 and 12 seconds old.
     :param max_poll_interval: longest time between two polls, likewise. The time grows with the age
         of the report run.
     :param timeout: for all waits together: seconds or a timedelta. After it, the report run goes on

@@ -238,6 +238,17 @@ class Wait:
         left = self.time_left()
         return min(self._patience.pace.delay(self._age(), self._environment.jitter), left)
 
+    def delay_of_run(self) -> tuple[float, float]:
+        """
+        Return the seconds until the next poll of a run that was just seen.
+
+        :return: see ``Pace.delay_of_run``.
+        :raises DeadlinePassed: if the deadline has passed.
+        """
+        left = self.time_left()
+        delay, hurried = self._patience.pace.delay_of_run(self._age(), self._environment.jitter)
+        return min(delay, left), min(hurried, left)
+
     def pause(self, longest: float) -> float:
         """
         Return the seconds of a short pause, with jitter.

@@ -84,6 +84,7 @@ from airflow_provider_reportrun.protocol.metrics import (
 )
 from airflow_provider_reportrun.protocol.models import FAILED, QUERY, SUCCEEDED, read_instant
 from airflow_provider_reportrun.protocol.requests import ReportRequest
+from airflow_provider_reportrun.protocol.retry import HURRY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -898,6 +899,8 @@ def _poll_run(
         except ReportRunError as error:
             yield poll_metric(REPORT_RUN, ERROR)
             wait.raise_unless_tolerated(error)
+            pause = wait.delay()
+            hurried = pause / HURRY
         else:
             yield poll_metric(REPORT_RUN, DONE if run.is_finished else NOT_YET)
             wait.heard(run.created_at)
@@ -909,8 +912,8 @@ def _poll_run(
                 yield RoomMade(api.capacity_group)
                 raise_if_failed(run)
                 return run
-        pause = wait.delay()
-        yield Sleep(pause, hurries_for=api.capacity_group)
+            pause, hurried = wait.delay_of_run()
+        yield Sleep(pause, hurries_for=api.capacity_group, hurried_seconds=hurried)
 
 
 def _find_in_lists(

@@ -108,6 +108,8 @@ class Sleep(NamedTuple):
     seconds: float
     hurries_for: str = ""
     """A capacity group. The pause is shorter while a create of it waits: the poll may find room."""
+    hurried_seconds: float = 0.0
+    """The shorter pause, if there is a capacity group."""
 
 
 class TakeTurn(NamedTuple):

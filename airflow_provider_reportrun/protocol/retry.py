@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 POLL_GROWTH = 0.15
 """Wait between polls as a share of the age; an end is noticed at most this share later."""
+EARLY_AGES = (2.0, 5.0, 12.0)
+"""
+Ages in seconds at which a run is polled although ``poll_interval`` has not passed.
+
+Each is 2.4 to 2.5 times the one before, like the default interval. So a short run is noticed after
+at most that many times its length. Three polls are the price.
+"""
+HURRY = 3.0
+"""How many times shorter the waits between polls are while a create waits for room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,3 +94,16 @@ class Pace:
         """Return the next wait: a share of the age, with jitter, within the two limits."""
         share = POLL_GROWTH * age_seconds * jitter(0.9, 1.0)
         return max(min(share, self.longest_seconds), self.shortest_seconds)
+
+    def delay_of_run(self, age_seconds: float, jitter: Jitter) -> tuple[float, float]:
+        """
+        Return the next wait for a run, which is shorter while the run is young.
+
+        :return: the wait, and a shorter one for as long as a create waits for room.
+        """
+        regular = self.delay(age_seconds, jitter)
+        # As if there were no early polls, the last of them is followed by a regular one.
+        ages = (*EARLY_AGES, EARLY_AGES[0] + self.shortest_seconds)
+        later = (age * jitter(1.0, 1.05) for age in ages if age > 1.1 * age_seconds)
+        early = next(later, float("inf")) - age_seconds
+        return min(regular, early), min(regular / HURRY, early)

@@ -342,7 +342,8 @@ class ReportRunSensor(RunSensor):
     :param deferrable: whether to wait in the triggerer; by default ``[operators]
         default_deferrable``.
     :param poke_interval: seconds between two polls; in the triggerer the shortest time, which grows
-        with the age of the report run.
+        with the age of the report run. There, only the first polls come sooner, when the report run
+        is about 2, 5 and 12 seconds old.
     :param max_wait: longest time between two polls, in seconds: in the triggerer, and with
         ``exponential_backoff``.
     :param timeout: seconds until the task fails with ``AirflowSensorTimeout``, from its first poll.

@@ -138,7 +138,8 @@ class _WaitTrigger(BaseTrigger):
     :param stripe_context: the account that the reports are about; overrides the connection's.
     :param api: the generation of the API. None is ``v2.reporting``, whatever the connection says,
         because the rows of earlier releases have none.
-    :param poll_interval: shortest time between two polls: seconds or a timedelta.
+    :param poll_interval: shortest time between two polls: seconds or a timedelta. Only the first
+        polls of a run come sooner, when it is about 2, 5 and 12 seconds old.
     :param max_poll_interval: longest time between two polls, likewise.
     :param deadline: epoch seconds; absolute, so that a restart does not extend it. None is never.
     :param outage_tolerance: how long the wait goes on without a good answer: seconds or a

@@ -330,9 +330,9 @@ def test_waits_for_a_report_run(sandbox, pauses, speaks):
     sandbox.faults.add(Fault("get_run", STILL_RUNNING, times=3))
     with ReportRunHook() as hook:
         report_run_id = hook.create_report_run(REPORTS[speaks], INTERVAL).id
-        run = hook.wait_for_report_run(report_run_id, poll_interval=7.0)
+        run = hook.wait_for_report_run(report_run_id, poll_interval=1.5)
     assert (run.id, run.status) == (report_run_id, "succeeded")
-    assert pauses == [7.0, 7.0, 7.0]
+    assert pauses == [1.5, 1.5, 1.5]
 
 
 def test_a_wait_passes_over_another_report_run(sandbox, pauses):

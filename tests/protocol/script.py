@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,7 +111,11 @@ class World:
         said = self.script.popleft() if self.script or self.then is None else self.then
         if isinstance(said, Exception):
             raise said
-        return said
+        return said() if callable(said) else said
+
+    def run_of(self, seconds: float) -> Callable[[], Response]:
+        """Make what is said of a report run that began with the script and takes so long."""
+        return lambda: run("succeeded" if self.now - NOW >= seconds else "running")
 
     def _pause(self, step):
         if isinstance(step, Backoff | Sleep | AwaitRoom):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from datetime import datetime, timezone
 
 import pytest
@@ -28,7 +29,7 @@ from airflow_provider_reportrun.protocol.flows import Order, Plan
 from airflow_provider_reportrun.protocol.generations import named
 from airflow_provider_reportrun.protocol.identity import key_after_failure
 from airflow_provider_reportrun.protocol.requests import ReportRequest
-from airflow_provider_reportrun.protocol.retry import Pace, RetryPolicy
+from airflow_provider_reportrun.protocol.retry import EARLY_AGES, Pace, RetryPolicy
 
 DAY = 24 * 3600.0
 TOLERANCE = asking.OUTAGE_TOLERANCE_SECONDS
@@ -192,11 +193,48 @@ def test_pauses_grow_with_age_and_stay_in_bounds(world):
     with pytest.raises(DeadlinePassed):
         world.carry_out(flow, then=run(created=created(NOW)))
     ages = [at - NOW for at in world.asked_at]
-    expected = [min(max(0.15 * age, 30), 300) for age in ages[:-2]]
-    assert expected == pytest.approx(world.pauses[:-1])
-    assert world.pauses[0] == 30
+    assert ages[:5] == pytest.approx([0.0, 2.1, 5.25, 12.6, 33.6])
+    expected = [min(max(0.15 * age, 30), 300) for age in ages[4:-2]]
+    assert expected == pytest.approx(world.pauses[4:-1])
     assert max(world.pauses) == 300
     assert len(world.pauses) < 45
+
+
+@pytest.mark.parametrize(
+    ("length", "noticed"), [(1, 2.1), (2, 2.1), (5, 5.25), (10, 12.6), (30, 33.6), (60, 63.6)]
+)
+def test_the_first_looks_at_a_new_run_come_soon(world, length, noticed):
+    """A short run is noticed after seconds, not after a whole interval."""
+    flow = flows.await_finished(API, "reprun_1", patience=patience(), **world.here)
+    world.carry_out(flow, then=world.run_of(length))
+    assert world.now - NOW == pytest.approx(noticed, abs=0.1)
+
+
+@pytest.mark.parametrize("age", [0.0, 0.5, 1.5, 5.0])
+@pytest.mark.parametrize("jitter", [min, max, lambda *ends: sum(ends) / 2])
+def test_the_first_looks_cost_three_requests_at_most(age, jitter):
+    """However long the run takes, it costs three polls more than even pauses."""
+    pace = Pace(shortest_seconds=30, longest_seconds=30)
+    early, even_ones = [age], [age]
+    while early[-1] < 600:
+        early.append(early[-1] + pace.delay_of_run(early[-1], jitter)[0])
+        even_ones.append(even_ones[-1] + pace.delay(even_ones[-1], jitter))
+    for length in range(1, 600):
+        assert bisect_left(early, length) <= bisect_left(even_ones, length) + len(EARLY_AGES)
+
+
+def test_an_own_interval_that_is_shorter_wins(world):
+    """Nobody who asks for a poll every second waits two."""
+    flow = flows.await_finished(API, "reprun_1", patience=patience(pace=even(1)), **world.here)
+    world.carry_out(flow, *[run()] * 9, run("succeeded"))
+    assert world.pauses == [1] * 9
+
+
+def test_the_first_looks_do_not_begin_again_after_an_error(world):
+    """What cannot be seen is not known to be new."""
+    flow = flows.await_finished(API, "reprun_1", patience=patience(), **world.here)
+    world.carry_out(flow, lost(), lost(), run(created=created(NOW - 40)), run("succeeded"))
+    assert world.pauses == [0.5, 30, 30]
 
 
 def test_the_age_is_that_of_the_report_run(world):
@@ -210,17 +248,17 @@ def test_a_report_run_from_the_future_is_new(world):
     """Clocks differ; the age is never negative."""
     flow = flows.await_finished(API, "reprun_1", patience=patience(), **world.here)
     world.carry_out(flow, run(created=created(NOW + 5000)), run("succeeded"))
-    assert world.pauses == [30]
+    assert world.pauses == pytest.approx([2.1])
 
 
 def test_the_deadline_is_looked_at_once_more(world):
     """The last pause ends at the deadline, and what is found there counts."""
     arguments = {"patience": patience(70, pace=even(30)), "environment": world.environment}
     found = world.carry_out(
-        flows.await_finished(API, "reprun_1", **arguments), run(), run(), run(), run("succeeded")
+        flows.await_finished(API, "reprun_1", **arguments), *[run()] * 6, run("succeeded")
     )
     assert found.is_finished
-    assert world.pauses == [30, 30, 10]
+    assert world.pauses == pytest.approx([2.1, 3.15, 7.35, 21.0, 30.0, 6.4])
 
 
 def test_a_wait_ends_at_its_deadline(world):
@@ -255,7 +293,7 @@ def test_an_outage_that_lasts_ends_the_wait(world):
     """The last error comes out, so many seconds after the last good answer."""
     flow = flows.await_finished(API, "reprun_1", patience=patience(pace=even(60)), **world.here)
     with pytest.raises(ServerError):
-        world.carry_out(flow, run(), run(), run(), run(), then=refusal(503))
+        world.carry_out(flow, *[run(created=created(NOW - 60))] * 4, then=refusal(503))
     last_good = NOW + 3 * 60
     assert TOLERANCE <= world.now - last_good < TOLERANCE + 122
 
@@ -285,7 +323,7 @@ def test_a_wait_does_not_outwait_what_stays(world, kind, said):
     flow = flows.await_finished(API, "reprun_1", patience=patience(), **world.here)
     with pytest.raises(kind):
         world.carry_out(flow, run(), said)
-    assert world.pauses == [30]
+    assert world.pauses == pytest.approx([2.1])
 
 
 # Creating
