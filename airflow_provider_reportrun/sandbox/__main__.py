@@ -7,10 +7,14 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from airflow_provider_reportrun.sandbox.generations import APIS, DEFAULT_API, GENERATIONS
-from airflow_provider_reportrun.sandbox.server import Sandbox
+from airflow_provider_reportrun.sandbox.options import add_options, number, sandbox_from
+
+if TYPE_CHECKING:
+    from airflow_provider_reportrun.sandbox.server import Sandbox
 
 DEFAULT_PORT = 12113
 """Fixed, so that an exported connection stays valid after a restart."""
@@ -25,16 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    sandbox = Sandbox(
-        port=options.port,
-        run_seconds=options.run_seconds,
-        concurrency=options.concurrency,
-        size=options.size,
-        data_lag_hours=options.data_lag,
-        seed=options.seed,
-    )
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda *_: stopped.set())
+    sandbox = sandbox_from(options, port=options.port)
     try:
         sandbox.start()
     except OSError as error:
@@ -76,50 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--port",
-        type=_number(int, 0, 65535),
+        type=number(int, 0, 65535),
         default=DEFAULT_PORT,
         help="port to listen on; 0 takes a free one (default: %(default)s)",
     )
-    add(
-        "--run-seconds",
-        type=_number(float, 0),
-        default=2.0,
-        help="how long a report run takes (default: %(default)s)",
-    )
-    add(
-        "--concurrency",
-        type=_number(int, 0),
-        default=4,
-        help="how many report runs of one API key may run at once (default: %(default)s)",
-    )
-    add(
-        "--size",
-        metavar="BYTES",
-        type=_number(int, 0),
-        help="bytes of a result file before compression (default: as many as its rows need)",
-    )
-    add(
-        "--data-lag",
-        metavar="HOURS",
-        type=_number(float, 0),
-        default=12.0,
-        help="hours from the end of a half day until its data is available (default: %(default)s)",
-    )
-    add("--seed", type=int, default=0, help="another seed makes other rows (default: %(default)s)")
+    add_options(parser)
     return parser
-
-
-def _number(kind: type[float], least: float, most: float = float("inf")) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-        if not least <= value <= most or value == float("inf"):
-            raise argparse.ArgumentTypeError(f"{text} is out of range")
-        return value
-
-    return number
 
 
 if __name__ == "__main__":

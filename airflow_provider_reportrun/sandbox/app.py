@@ -21,7 +21,8 @@ from airflow_provider_reportrun.sandbox.generations.interface import (
     Generation,
     Served,
 )
-from airflow_provider_reportrun.sandbox.problems import Problem, not_found, unknown_url
+from airflow_provider_reportrun.sandbox.inspector import page_of, unknown_page
+from airflow_provider_reportrun.sandbox.problems import Problem, unknown_url
 from airflow_provider_reportrun.sandbox.state import SeenRequest, State
 
 if TYPE_CHECKING:
@@ -154,11 +155,12 @@ class Api:
 
     async def _inspect(self, call: Call) -> Response:
         """Show a run, without a key, in place of the page in Stripe's Workbench."""
-        run = self._state.run(call.request.query_params.get("object", ""))
+        object_id = call.request.query_params.get("object", "")
+        run = self._state.run(object_id)
         if run is None:
-            raise not_found()
+            return unknown_page(object_id)
         (generation,) = (each for each in self._generations if each.name == run.generation)
-        return JSONResponse(generation.describe(run, run.status))
+        return page_of(generation.describe(run, run.status))
 
 
 def build_app(api: Api) -> Starlette:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from airflow_provider_reportrun.sandbox.clock import NANOSECONDS, Clock
 
 if TYPE_CHECKING:
+    from airflow_provider_reportrun.sandbox.journal import Journal
     from airflow_provider_reportrun.sandbox.state import Run
 
 Scope: TypeAlias = tuple[str, str, str]
@@ -56,10 +57,12 @@ class Keys:
     The idempotency keys of one sandbox; each method may be called from any thread.
 
     :param clock: the sandbox's clock.
+    :param journal: is told of every key that is settled; None if nothing is.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, journal: Journal | None = None) -> None:
         self._clock = clock
+        self._journal = journal
         self._lock = threading.Lock()
         self._claims: dict[Scope, Claim] = {}
 
@@ -88,9 +91,15 @@ class Keys:
                 self._claims[scope] = claim
             return claim
 
+    def restore(self, scope: Scope, claim: Claim) -> None:
+        """Remember a key that was settled before the start."""
+        self._claims[scope] = claim
+
     def release(self, scope: Scope | None, claim: Claim) -> None:
         """End a request; the key is forgotten if nothing came of it."""
         with self._lock:
             claim.in_progress = False
+            if claim.is_settled and self._journal is not None:
+                self._journal.append(scope, claim)
             if scope is not None and not claim.is_settled and self._claims.get(scope) is claim:
                 del self._claims[scope]

@@ -21,6 +21,7 @@ from airflow_provider_reportrun.sandbox.connections import Connections, protocol
 from airflow_provider_reportrun.sandbox.faults import Faults
 from airflow_provider_reportrun.sandbox.files import ResultFiles
 from airflow_provider_reportrun.sandbox.generations import APIS, DEFAULT_API
+from airflow_provider_reportrun.sandbox.journal import Journal
 from airflow_provider_reportrun.sandbox.keys import Keyring
 from airflow_provider_reportrun.sandbox.state import (
     Content,
@@ -66,6 +67,9 @@ class Sandbox:
     :param zip_members: how many files a ZIP holds.
     :param certfile: PEM certificate; with one the server speaks TLS.
     :param keyfile: PEM key of the certificate.
+    :param journal: a file that keeps the runs and their idempotency keys for the next sandbox that
+        is given it, with the same seed and size; None keeps them in memory only. Its folder must be
+        private, because the file is trusted.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Sandbox:
         zip_members: int = 1,
         certfile: str | Path | None = None,
         keyfile: str | Path | None = None,
+        journal: str | Path | None = None,
     ) -> None:
         settings = Settings(
             run_seconds=run_seconds,
@@ -99,7 +104,8 @@ class Sandbox:
         """
         self.faults = Faults()
         self._clock = Clock()
-        self._state = State(settings, self._clock)
+        kept = None if journal is None else Journal(Path(journal), self._clock)
+        self._state = State(settings, self._clock, kept)
         self._files = ResultFiles(settings)
         self._connections = Connections()
         api = Api(

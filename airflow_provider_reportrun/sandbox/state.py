@@ -18,10 +18,13 @@ from airflow_provider_reportrun.sandbox.forms import parse_form
 from airflow_provider_reportrun.sandbox.idempotency import Keys
 
 if TYPE_CHECKING:
+    from airflow_provider_reportrun.sandbox.journal import Journal
     from airflow_provider_reportrun.sandbox.keys import Caller
 
 LARGEST_FILE_BYTES = 5_000_000_000
 """A larger report fails, as documented for ``file_size_above_limit``."""
+_COUNT_DIGITS = 8
+"""The first digits of a run's id, which count all runs; those after them count since a reset."""
 REQUESTS_KEPT = 100_000
 """How many requests are remembered, to bound the memory of a long-running sandbox."""
 
@@ -262,26 +265,46 @@ class State:
 
     :param settings: the settings of the sandbox.
     :param clock: the sandbox's clock.
+    :param journal: keeps the runs and their keys for the next start; None if nothing does.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, journal: Journal | None = None) -> None:
         self.settings = settings
         self.clock = clock
+        self._journal = journal
         self._lock = threading.RLock()
         self._ids = itertools.count(1)
-        self.reset()
+        self._clear()
+        if journal is not None:
+            self._restore(journal)
 
     def reset(self) -> None:
         """Forget runs, requests and plans, and restore the limit."""
         with self._lock:
+            self._clear()
+            if self._journal is not None:
+                self._journal.clear()
+
+    def _clear(self) -> None:
+        with self._lock:
             self.limit = self.settings.concurrency
             self._runs: dict[str, Run] = {}
-            self.keys = Keys(self.clock)
+            self.keys = Keys(self.clock, self._journal)
             self._failures: deque[Failure] = deque()
             self._cancellations = 0
             self._contents: deque[Content] = deque()
             self._requests: deque[SeenRequest] = deque(maxlen=REQUESTS_KEPT)
             self._urls: deque[str] = deque(maxlen=REQUESTS_KEPT)
+
+    def _restore(self, journal: Journal) -> None:
+        claims = journal.read()
+        for scope, claim in claims:
+            if scope is not None:
+                self.keys.restore(scope, claim)
+        runs = [claim.run for _, claim in claims if claim.run is not None]
+        self._runs = {run.id: run for run in sorted(runs, key=lambda run: run.created_ns)}
+        numbers = [int(run.id.rpartition("_")[2][:_COUNT_DIGITS]) for run in runs]
+        self._ids = itertools.count(max(numbers, default=0) + 1)
 
     @property
     def runs(self) -> list[Run]:
@@ -374,7 +397,7 @@ class State:
         succeeds = failure is None and not is_canceled
         return Run(
             # Numbers continue over a reset, so that an id of an earlier test stays unknown.
-            id=f"{kind.prefix}{next(self._ids):08d}{number:04d}",
+            id=f"{kind.prefix}{next(self._ids):0{_COUNT_DIGITS}d}{number:04d}",
             generation=kind.generation,
             account=caller.account,
             api_key=caller.key.value,

@@ -9,26 +9,34 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 import requests
+from sandbox.clients import WEEK
 
 from airflow_provider_reportrun.sandbox.__main__ import main
 
 COMMAND = [sys.executable, "-m", "airflow_provider_reportrun.sandbox"]
 
 
+@contextmanager
 def start(*arguments):
-    """Start the command with pipes."""
-    return subprocess.Popen(  # noqa: S603
+    """Start the command with pipes, and end it if the test has not."""
+    with subprocess.Popen(  # noqa: S603
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serves_until_stopped(number):
     """It prints the connection and the reports, serves, and stops cleanly on a signal."""
-    with start("--port", "0", "--run-seconds", "0", "--size", "5000", "--seed", "3") as process:
+    options = ("--run-seconds", "0", "--size", "5000", "--seed", "3", "--fail-next", "1")
+    with start("--port", "0", *options) as process:
         line = process.stdout.readline()
         name, _, value = line.partition("=")
         assert name == "export AIRFLOW_CONN_REPORTRUN_DEFAULT"
@@ -41,6 +49,12 @@ def test_serves_until_stopped(number):
         }
         report = f"{connection['host']}/v2/reporting/reports/balance_summary"
         assert requests.get(report, headers=headers, timeout=5).status_code == 200
+        runs = f"{connection['host']}/v2/reporting/report_runs"
+        for status in ("failed", "succeeded"):
+            body = {"report": "balance_summary", "report_parameters": WEEK}
+            made = requests.post(runs, json=body, headers=headers, timeout=5).json()
+            seen = requests.get(f"{runs}/{made['id']}", headers=headers, timeout=5).json()
+            assert seen["status"] == status
         process.send_signal(number)
         assert process.wait(10) == 0
         rest, errors = process.stdout.read(), process.stderr.read()
@@ -119,6 +133,7 @@ def test_api(api, line):
         ["--run-seconds", "-1"],
         ["--run-seconds", "nan"],
         ["--concurrency", "1.5"],
+        ["--fail-next", "-1"],
         ["--size", "many"],
         ["--data-lag", "-3"],
         ["--seed", "a"],
