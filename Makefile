@@ -25,6 +25,9 @@ UV := $(VENV)/.stamp-uv
 DEV := $(VENV)/.stamp-dev
 DEMO := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.stamp-demo)
 
+# $(call option,FAIL_NEXT) is --fail-next 3 after FAIL_NEXT=3, and nothing without it.
+option = $(if $($1),--$(subst _,-,$(shell echo $1 | tr A-Z a-z)) "$($1)")
+
 .PHONY: help demo test lint types requirements wheel clean
 
 help: ## show this list
@@ -34,8 +37,9 @@ demo: $(DEMO) ## run a weekly report against the offline sandbox (half a minute;
 	@$(BIN)/python scripts/demo.py $(if $(API),--api "$(API)")
 
 .PHONY: standalone
-standalone: $(DEMO) $(VENV)/.stamp-postgresql ## start an Airflow with its UI, the examples and the sandbox (PORT=8080)
-	@$(BIN)/python scripts/standalone.py $(if $(PORT),--port $(PORT))
+standalone: $(DEMO) $(VENV)/.stamp-postgresql ## start an Airflow with its UI and the sandbox, or go on with it (PORT=8080, FRESH=1)
+	@$(BIN)/python scripts/standalone.py $(if $(FRESH),--fresh) $(foreach name,PORT FOLDER \
+		FAIL_NEXT CONCURRENCY RUN_SECONDS DATA_LAG,$(call option,$(name))) $(ARGS)
 
 test: lint types ## check everything: lint, types, tests, 95 % of branches covered
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term-missing:skip-covered
