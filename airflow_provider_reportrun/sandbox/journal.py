@@ -8,7 +8,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from airflow_provider_reportrun import __version__
 from airflow_provider_reportrun.sandbox import catalog, idempotency, state
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ _STORED = (
     catalog.Column,
     catalog.Window,
 )
-_FORMAT = (__version__, [[each.name for each in fields(kind)] for kind in _STORED])
+_FORMAT = [(kind.__name__, [each.name for each in fields(kind)]) for kind in _STORED]
 """The first record; a file with another one was written by other code, and is not read."""
 _CLOCK = "clock"
 

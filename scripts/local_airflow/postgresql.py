@@ -111,7 +111,6 @@ class PostgreSQL:
     def is_ready(self) -> bool:
         """Tell whether the server accepts connections; create the database if it is missing."""
         import psycopg2
-        from psycopg2 import errors
 
         try:
             connection = psycopg2.connect(
@@ -120,12 +119,11 @@ class PostgreSQL:
         except psycopg2.OperationalError:
             return False
         connection.autocommit = True
-        try:
-            connection.cursor().execute(f"create database {USER}")
-        except errors.DuplicateDatabase:
-            pass
-        finally:
-            connection.close()
+        cursor = connection.cursor()
+        cursor.execute("select 1 from pg_database where datname = %s", (USER,))
+        if cursor.fetchone() is None:
+            cursor.execute(f"create database {USER}")
+        connection.close()
         return True
 
 
