@@ -36,7 +36,7 @@ from airflow_provider_reportrun.errors import (
     ReportRunError,
     TransportError,
 )
-from airflow_provider_reportrun.protocol import asking, calls, flows
+from airflow_provider_reportrun.protocol import asking, calls, finding, flows
 from airflow_provider_reportrun.protocol.asking import Patience, ask
 from airflow_provider_reportrun.protocol.calls import is_nothing, required
 from airflow_provider_reportrun.protocol.drivers import WouldWait, adrive, drive
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from airflow_provider_reportrun.protocol.messages import Flow, Pause, Request, Response
     from airflow_provider_reportrun.protocol.models import (
         Report,
+        ReportList,
         ReportRun,
         ResultFacts,
         ResultFile,
@@ -358,14 +359,30 @@ class ReportRunHook(BaseHook):
         """
         Get a report template: its parameters, and which data it has.
 
-        :raises NotFound: if there is no such report.
+        :raises NotFound: if there is no such report; names the nearest that there are.
         :raises ReportRunError: see the tree in ``errors.py``.
         """
-        return self.converse(ask(calls.get_report(self.api, report_id)))
+        return self.converse(finding.get_report(self.api, report_id))
 
     async def aget_report(self, report_id: str) -> Report:
         """Get a report template as ``get_report`` does, awaiting."""
-        return await self._aconverse_with(lambda api: ask(calls.get_report(api, report_id)))
+        return await self._aconverse_with(lambda api: finding.get_report(api, report_id))
+
+    def list_reports(self) -> ReportList:
+        """
+        Get the reports that the account may run, sorted by id.
+
+        ``id``, ``name``, and the window of their data: ``data_start`` and ``data_end``, in UTC,
+        both None with ``v2.data``. ``parameters`` come only with ``get_report`` there.
+
+        ``v2.reporting`` has no list, so each report that is known is requested, one by one, and
+        ``is_complete`` is False: the account may have others.
+
+        :return: a list with the attribute ``is_complete``.
+        :raises PermissionDenied: if the key may not read any report.
+        :raises ReportRunError: see the tree in ``errors.py``.
+        """
+        return self.converse(finding.list_reports(self.api))
 
     def wait_for_report_run(
         self,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_reportrun.errors import DataNotAvailable, DataWindowUnknown, InvalidInput
+from airflow_provider_reportrun.protocol.finding import near, unknown
 from airflow_provider_reportrun.protocol.interval import INTERVAL_END, format_instant
 from airflow_provider_reportrun.protocol.models import Report, ReportParameter, read_instant
+from airflow_provider_reportrun.text import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,7 +65,8 @@ def check_parameters(report: Report, parameters: Mapping[str, str | list[str]]) 
     """
     Check parameters against the report's definition.
 
-    Names that the definition does not contain are left to the API, which may know more.
+    Names that are not known are left to the API if definitions do not list all parameters, unless
+    one is like a known one.
 
     :param parameters: as sent.
     :raises InvalidInput: if any parameter is wrong; names all problems at once.
@@ -76,11 +79,26 @@ def check_parameters(report: Report, parameters: Mapping[str, str | list[str]]) 
     for name, value in parameters.items():
         if name in report.parameters:
             problems += _problems(name, value, report.parameters[name])
+        else:
+            problems += _unknown(name, report)
     if problems:
         raise InvalidInput(
-            f"The report {report.id} does not accept these parameters: {'; '.join(problems)}. "
-            "Nothing was sent; validate=False leaves the checks to the API."
+            f"{sentence('; '.join(problems))} The report is {report.id}. Nothing was sent; "
+            "validate=False leaves the checks to the API."
         )
+
+
+def _unknown(name: str, report: Report) -> Iterator[str]:
+    """Name the nearest parameters to one that the report does not take, if that is certain."""
+    if not report.parameters:
+        return
+    names = list(report.parameters)
+    if report.undefined is None:
+        yield unknown("parameter", name, names)
+    elif name not in report.undefined:
+        known = [*names, *sorted(report.undefined.difference(names))]
+        if near(name, known):
+            yield unknown("parameter", name, known)
 
 
 def _problems(name: str, value: str | list[str], parameter: ReportParameter) -> Iterator[str]:

@@ -50,6 +50,7 @@ from airflow_provider_reportrun.protocol.checks import (
     not_available,
 )
 from airflow_provider_reportrun.protocol.earlier import find_earlier
+from airflow_provider_reportrun.protocol.finding import nearest
 from airflow_provider_reportrun.protocol.identity import key_after_failure
 from airflow_provider_reportrun.protocol.interval import (
     INTERVAL_END,
@@ -361,6 +362,7 @@ def define(api: Generation, report_id: str, *, environment: Environment = REAL) 
 
     :raises AuthenticationError: if the API does not know the key, because a create would fail too.
     :raises InvalidInput: if several reports have the name.
+    :raises NotFound: if it is certain that there is no such report; names the nearest.
     """
     now = environment.monotonic()
     call = calls.get_report(api, report_id, fresh_since=now - DEFINITION_SECONDS)
@@ -368,6 +370,11 @@ def define(api: Generation, report_id: str, *, environment: Environment = REAL) 
         report = yield from ask(call, policy=ONE_OF_MANY, environment=environment)
     except (AuthenticationError, InvalidInput):
         raise
+    except NotFound as error:
+        missing = yield from nearest(api, report_id, error, environment=environment)
+        if missing is not None:
+            raise missing from None
+        return Definition(now, failure=error)
     except ReportRunError as error:
         return Definition(now, failure=error)
     return Definition(now, report=report)
@@ -562,6 +569,10 @@ def _poll_data(
             report = yield from wait.ask(call)
         except ReportRunError as error:
             yield poll_metric(DATA, ERROR)
+            if isinstance(error, NotFound):
+                raise (
+                    yield from nearest(api, report_id, error, environment=environment)
+                ) or error from None
             wait.raise_unless_tolerated(error)
         else:
             wait.heard()

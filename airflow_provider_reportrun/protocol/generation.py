@@ -104,6 +104,8 @@ class ReportListing(NamedTuple):
     path: Callable[[str | None], str]
     """Returns the path of a page, percent-encoded; None is the first."""
     read: Callable[[Any], ReportPage]
+    spell: Callable[[Report], tuple[str, ...]]
+    """Returns what ``report`` may be to name a report of the list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +146,8 @@ class Generation:
     """Returns how to get a report's definition; None if there are no reports (query runs)."""
     report_listing: ReportListing | None = None
     """None if reports cannot be listed."""
+    known_reports: tuple[str, ...] = ()
+    """Ids that reports may have, if reports cannot be listed; an account may have others."""
     shows_data_on_run: bool = False
     """
     Whether a run says in ``refreshed_at`` up to when its data are complete, and no definition does.

@@ -12,16 +12,18 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_reportrun.errors import ReportRunCanceled, ReportRunFailed
+from airflow_provider_reportrun.protocol.interval import INTERVAL_END, INTERVAL_START
 from airflow_provider_reportrun.protocol.reading import read_instant
 from airflow_provider_reportrun.secret import Secret
 from airflow_provider_reportrun.text import sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "Column",
     "Report",
+    "ReportList",
     "ReportParameter",
     "ReportRun",
     "ResultFacts",
@@ -250,6 +252,23 @@ class Report(_Told):
     name: str
     livemode: bool | None
     parameters: Mapping[str, ReportParameter]
+    undefined: frozenset[str] | None = None
+    """
+    Names of parameters that reports may take although no definition lists them, as far as they are
+    known; None if definitions list all parameters.
+    """
+
+    @property
+    def data_start(self) -> datetime | None:
+        """The first instant of its data, UTC; None if the API does not say."""
+        bounds = (self.parameters.get(name) for name in (INTERVAL_START, INTERVAL_END))
+        return next((bound.earliest for bound in bounds if bound and bound.earliest), None)
+
+    @property
+    def data_end(self) -> datetime | None:
+        """The instant after its data, UTC; None if the API does not say."""
+        bound = self.parameters.get(INTERVAL_END)
+        return bound.latest if bound else None
 
     def summary(self) -> dict[str, Any]:
         """Return what may leave the task: plain JSON values."""
@@ -259,6 +278,19 @@ class Report(_Told):
             "livemode": self.livemode,
             "parameters": {name: each.summary() for name, each in self.parameters.items()},
         }
+
+
+class ReportList(list[Report]):
+    """
+    The reports that an account may run.
+
+    :param is_complete: whether there are no others. If not, the API does not list its reports, or
+        lists very many.
+    """
+
+    def __init__(self, reports: Iterable[Report] = (), *, is_complete: bool = True) -> None:
+        super().__init__(reports)
+        self.is_complete = is_complete
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

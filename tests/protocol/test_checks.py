@@ -129,14 +129,18 @@ def test_an_interval_past_the_data_may_be_there_later():
         ({"columns": COLUMNS}, GOOD | {"columns": ["net", "gross"]}),
         ({"zone": parameter("string")}, GOOD | {"zone": "Etc/UTC"}),
         ({"zone": parameter("something_new")}, GOOD | {"zone": "Etc/UTC"}),
-        ({}, GOOD | {"not_in_the_definition": "x"}),
         ({}, GOOD | {"interval_start": stamp(FIRST)}),
         ({}, GOOD | {"interval_end": "2036-11-02T00:00:00.000Z"}),
     ],
 )
 def test_what_the_report_takes_passes(parameters, given):
-    """So does what the definition does not know, and an end that is only too early."""
+    """So does an end that is only too early."""
     check_parameters(report(**parameters), given)
+
+
+def test_a_definition_without_parameters_checks_nothing():
+    """It may be a part of the definition only."""
+    check_parameters(read_report({"id": "some_report"}), GOOD | {"anything": "x"})
 
 
 @pytest.mark.parametrize(
@@ -146,6 +150,12 @@ def test_what_the_report_takes_passes(parameters, given):
         ({"columns": COLUMNS}, GOOD, "columns is required"),
         ({"currency": CURRENCY}, GOOD | {"currency": "yen"}, "currency does not accept 'yen'"),
         ({"currency": CURRENCY}, GOOD | {"currency": "yen"}, "only eur, usd"),
+        (
+            {"currency": CURRENCY},
+            GOOD | {"currenzy": "eur"},
+            "There is no parameter 'currenzy': did you mean 'currency'?",
+        ),
+        ({}, GOOD | {"x": "y"}, "There is no parameter 'x', only interval_start, interval_end."),
         ({"columns": COLUMNS}, GOOD | {"columns": ["net", "x", "y"]}, "not accept 'x', 'y', only"),
         ({"columns": COLUMNS}, GOOD | {"columns": "net"}, "columns must be a list, not 'net'"),
         (

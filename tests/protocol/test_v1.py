@@ -234,6 +234,11 @@ def test_a_type_takes_what_its_documentation_names(name):
     check_parameters(report_type(name), {each: values.get(each, "x") for each in names})
 
 
+def test_a_name_that_is_like_no_known_one_is_left_to_the_api():
+    """It defines no parameters, so there may be others."""
+    check_parameters(report_type(), GOOD | {"fresh_thing": "x"})
+
+
 def test_a_type_of_a_new_family_takes_an_interval():
     """As nearly all do; the checks can be switched off for one that does not."""
     assert {"interval_start", "interval_end"} < set(report_type("something.new.3").parameters)
@@ -250,6 +255,7 @@ def test_a_type_without_default_columns_takes_none():
     [
         ("columns must be a list, not 'net'", GOOD | {"columns": "net"}),
         ("interval_start is required", {"interval_end": END}),
+        ("no parameter 'timezones': did you mean 'timezone'?", GOOD | {"timezones": "UTC"}),
         ("only has data from 2022-11-09", GOOD | {"interval_start": "2022-11-08T23:59:59.000Z"}),
     ],
 )

@@ -111,15 +111,31 @@ def test_creates_by_id_and_by_name(sandbox, deferrable, report, sent):
 
 
 @PLACES
-@pytest.mark.parametrize("report", ["name:Balance.summary", "report_none"])
-def test_an_unknown_report_fails_for_good(sandbox, deferrable, report):
-    """In one try, and the error says what there is none of."""
+@pytest.mark.parametrize(
+    ("report", "nearest"),
+    [
+        ("name:Balance.summary", ": did you mean 'name:balance.summary'"),
+        ("balance.summari", ": did you mean 'name:balance.summary'"),
+        ("zzz", ", only name:balance.summary, "),
+    ],
+)
+def test_an_unknown_report_fails_for_good(sandbox, deferrable, report, nearest):
+    """In one try, and the error names the nearest reports, as they are to be written."""
     outcome = run_task(make(report=report, deferrable=deferrable, retries=3))
     assert outcome.state == "failed"
     assert isinstance(outcome.error, AirflowFailException)
+    assert isinstance(outcome.error, NotFound)
+    assert str(outcome.error).startswith(f"There is no report '{report}'{nearest}")
+    assert [each.operation for each in sandbox.requests][1:] == ["list_reports"]
+    assert sandbox.runs == []
+
+
+def test_an_unknown_report_is_left_to_the_api_if_there_is_no_list(sandbox):
+    """An outage of the list does not hide the error of the report."""
+    sandbox.faults.add(Fault("list_reports", Answer(status=503), times=None))
+    outcome = run_task(make(report="report_none"))
     assert isinstance(outcome.error, InvalidRequest)
     assert "names no report" in str(outcome.error)
-    assert sandbox.runs == []
 
 
 @PLACES

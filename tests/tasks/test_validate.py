@@ -14,6 +14,7 @@ from airflow_provider_reportrun.errors import (
     DataNotAvailable,
     InvalidInput,
     InvalidRequest,
+    NotFound,
 )
 from airflow_provider_reportrun.hooks import report_run
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
@@ -80,11 +81,48 @@ def test_names_what_the_report_does_not_take(sandbox, parameters, words):
     assert operations(sandbox) == ["get_report"]
 
 
-def test_a_name_that_the_definition_does_not_hold_is_for_the_api(sandbox):
-    """It may know better, and says so itself."""
-    outcome = run_task(make(report_parameters={"colour": "red"}, retries=3))
+@PLACES
+def test_a_wrong_name_is_told_with_the_nearest_before_the_create(sandbox, deferrable):
+    """Mistake and fix are in the first hundred characters, and no retry is burnt."""
+    outcome = run_task(
+        make(report_parameters={"currenzy": "eur"}, retries=3, deferrable=deferrable)
+    )
+    assert isinstance(outcome.error, InvalidInput)
+    assert isinstance(outcome.error, AirflowFailException)
+    told = "There is no parameter 'currenzy': did you mean 'currency'?"
+    assert str(outcome.error)[:100].startswith(told)
+    assert operations(sandbox) == ["get_report"]
+
+
+def test_a_wrong_name_without_a_near_one_is_told_with_all(sandbox):
+    """The report's definition is whole."""
+    outcome = run_task(make(report_parameters={"colour": "red"}))
+    names = "interval_start, interval_end, currency, timezone"
+    assert f"There is no parameter 'colour', only {names}." in str(outcome.error)
+    assert operations(sandbox) == ["get_report"]
+
+
+@PLACES
+def test_a_wrong_report_is_told_with_the_nearest_before_the_create(sandbox, deferrable):
+    """One more request, about the report that was probably meant, proves that this one is not."""
+    outcome = run_task(make(report="balance_sumary", retries=3, deferrable=deferrable))
+    assert isinstance(outcome.error, NotFound)
+    assert isinstance(outcome.error, AirflowFailException)
+    told = "There is no report 'balance_sumary': did you mean 'balance_summary'?"
+    assert str(outcome.error)[:100].startswith(told)
+    assert outcome.error.request_id in str(outcome.error)
+    assert operations(sandbox) == ["get_report", "get_report"]
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_report_that_may_exist_is_left_to_the_api(sandbox, status):
+    """If the other report cannot be read either, the first answer proves nothing."""
+    answer = Answer(status=status, headers={"Stripe-Should-Retry": "false"})
+    sandbox.faults.add(Fault("get_report", Answer(status=404)))
+    sandbox.faults.add(Fault("get_report", answer, times=None))
+    outcome = run_task(make(report="balance_sumary"))
     assert isinstance(outcome.error, InvalidRequest)
-    assert operations(sandbox) == ["get_report", "create", "get_report"]
+    assert operations(sandbox)[:3] == ["get_report", "get_report", "create"]
 
 
 # Data

@@ -58,6 +58,29 @@ _BOUNDS: Final = (INTERVAL_START, INTERVAL_END)
 _PENDING: Final = "pending"
 _DEFAULT_ZONE: Final = {"timezone": "Etc/UTC"}
 _PER_PAGE: Final = 100
+_UNDEFINED: Final = frozenset(
+    {
+        "columns",
+        "connected_account",
+        "connected_accounts",
+        "currency",
+        "customer",
+        "decimal_format",
+        "decimal_separator",
+        "interval_end",
+        "interval_start",
+        "invoice",
+        "invoice_line_item",
+        "payout",
+        "reporting_category",
+        "timezone",
+    }
+)
+"""
+What report types take, although the API does not define it.
+
+Source: https://docs.stripe.com/reports/report-types; Stripe OpenAPI, ``2026-09-30.endive``
+"""
 _PERMISSION: Final = "report_runs_and_report_types_read"
 
 
@@ -227,6 +250,7 @@ def read_report(data: Any) -> Report:
             **{name: _parameter(name, report) for name in _required(report_type)},
             **_columns(report.get("default_columns")),
         },
+        undefined=_UNDEFINED,
     )
 
 
@@ -296,7 +320,7 @@ GENERATION: Final = Generation(
     read_run=read_run,
     run_listing=RunListing(page_query, read_page, is_same),
     lookup=lookup,
-    report_listing=ReportListing(lambda _: REPORT_TYPES, read_types),
+    report_listing=ReportListing(lambda _: REPORT_TYPES, read_types, lambda each: (each.id,)),
     idempotency=Idempotency(window_seconds=DAY, answers_afresh=False, replays_errors=True),
     capacity_group="v1",
     account_header="Stripe-Account",

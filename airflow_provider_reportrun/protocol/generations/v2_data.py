@@ -181,6 +181,11 @@ def read_page(data: Any) -> ReportPage:
     return ReportPage(reports, _token(page.get("next_page_url")))
 
 
+def spellings(report: Report) -> tuple[str, ...]:
+    """Return what ``report`` may be to name a report: its name is easier to read than its id."""
+    return (f"{BY_NAME}{report.name}", report.id) if report.name else (report.id,)
+
+
 def _token(url: Any) -> str | None:
     try:
         tokens = parse_qs(urlsplit(url).query).get("page") if isinstance(url, str) else None
@@ -198,7 +203,7 @@ GENERATION: Final = Generation(
     create_body=create_body,
     read_run=read_run,
     lookup=lookup,
-    report_listing=ReportListing(page_path, read_page),
+    report_listing=ReportListing(page_path, read_page, spellings),
     shows_data_on_run=True,
     capacity_group="v2.data",
     queries="v2.data.query_runs",

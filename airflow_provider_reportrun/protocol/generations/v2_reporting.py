@@ -36,6 +36,46 @@ from airflow_provider_reportrun.protocol.requests import RunRequest, checked_fla
 from airflow_provider_reportrun.text import MESSAGE, WORD, encodable, plain
 
 REPORTS: Final = "/v2/reporting/reports"
+KNOWN_REPORTS: Final = (
+    "all_fees_balance_transaction_created_itemized",
+    "all_fees_incurred_at_itemized",
+    "balance_change_from_activity_itemized",
+    "balance_change_from_activity_summary",
+    "balance_summary",
+    "connect_negative_balance_refunds_disputes_overview",
+    "connected_account_balance_change_from_activity_itemized",
+    "connected_account_balance_change_from_activity_summary",
+    "connected_account_balance_summary",
+    "connected_account_ending_balance_reconciliation_itemized",
+    "connected_account_ending_balance_reconciliation_summary",
+    "connected_account_payout_reconciliation_by_id_itemized",
+    "connected_account_payout_reconciliation_by_id_summary",
+    "connected_account_payout_reconciliation_itemized",
+    "connected_account_payout_reconciliation_summary",
+    "connected_account_payouts_itemized",
+    "connected_account_payouts_summary",
+    "connected_account_tax_transactions_itemized",
+    "ending_balance_reconciliation_itemized",
+    "ending_balance_reconciliation_summary",
+    "payout_reconciliation_by_id_itemized",
+    "payout_reconciliation_by_id_summary",
+    "payout_reconciliation_itemized",
+    "payout_reconciliation_summary",
+    "payouts_itemized",
+    "payouts_summary",
+    "revenue_recognition_debit_credit_by_customer",
+    "revenue_recognition_debit_credit_by_invoice",
+    "revenue_recognition_debit_credit_by_invoice_line_item",
+    "revenue_recognition_debit_credit_by_price",
+    "revenue_recognition_debit_credit_by_product",
+    "revenue_recognition_debit_credit_summary",
+    "tax_transactions_itemized",
+)
+"""
+The families of ``v1``'s report types, in the spelling of this API.
+
+Stripe lists the ids of this API nowhere; only a GET shows which of these an account has.
+"""
 
 
 def create_body(request: RunRequest) -> dict[str, Any]:
@@ -188,6 +228,7 @@ GENERATION: Final = Generation(
     # Previews of the API know it since June 2026; other versions may refuse it.
     columns_query={"include[0]": "result.file.schema"},
     lookup=lookup,
+    known_reports=KNOWN_REPORTS,
     capacity_group="v2.reporting",
     queries="v2.reporting.query_runs",
 )
