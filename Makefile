@@ -93,7 +93,7 @@ store-test: $(DEV) $(VENV)/.stamp-providers $(VENV)/.stamp-azurite ## land in se
 	@if ! [ -x /usr/sbin/sshd ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
 			apt-get -qq install --yes --no-install-recommends openssh-server; fi
-	$(BIN)/pytest -m stores tests/landing
+	$(BIN)/pytest -n $(WORKERS) -m stores tests/landing
 
 # Chromium is installed if it is missing and root runs this. Without it, the tests are skipped.
 .PHONY: browser-test screenshots
