@@ -44,7 +44,7 @@ find_pyenvs_pythons()
 def tests(session: nox.Session, airflow: str) -> None:
     """Run all tests, or those that are named after ``--``."""
     install(session, airflow)
-    session.run("pytest", "-q", "-rs", "-n", "auto", *session.posargs)
+    session.run("pytest", "-q", "-rs", "-n", "auto", "--dist", "loadgroup", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0], download_python="never")
@@ -56,7 +56,7 @@ def lowest(session: nox.Session) -> None:
     bounds = [*project["dependencies"], *extras["s3"], *extras["parquet"]]
     oldest = [bound.replace(">=", "==") for bound in bounds if "apache-airflow>=" not in bound]
     session.install(*oldest)
-    session.run("pytest", "-q", "-rs", "-n", "auto", *session.posargs)
+    session.run("pytest", "-q", "-rs", "-n", "auto", "--dist", "loadgroup", *session.posargs)
 
 
 def install(session: nox.Session, airflow: str) -> None:

@@ -30,6 +30,7 @@ from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.sandbox import Answer, Delivery, Fault
 from airflow_provider_reportrun.triggers.report_run import ReportRunTrigger
 
+pytestmark = pytest.mark.xdist_group("disclosure")  # one process makes the runs for all of them
 SUPPORT = Path(__file__).parent / "support"
 LEAKING = "FROM HERE ON SECRETS ARE TOLD"
 SUCCEED = {"landed", "three_tasks", "in_place", "no_room", "data_landed", "v1_landed"}
