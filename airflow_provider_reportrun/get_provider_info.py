@@ -55,6 +55,8 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_reportrun.triggers.report_run"],
             }
         ],
+        # Airflow 3.2 and later read this; others ignore it.
+        "cli": ["airflow_provider_reportrun.cli.definition.airflow_commands"],
         "extra-links": ["airflow_provider_reportrun.links.report_run.ReportRunLink"],
         "connection-types": [
             {

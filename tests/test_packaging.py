@@ -21,7 +21,7 @@ DISTRIBUTION = "airflow-provider-reportrun"
 PACKAGE = "airflow_provider_reportrun"
 FOLDER = Path(airflow_provider_reportrun.__file__).parent
 HTTP = {"aiohttp", "requests", "urllib3"}
-LIBRARIES = HTTP | {"aiolimiter", "airflow", "pendulum"}
+LIBRARIES = HTTP | {"aiolimiter", "airflow", "pendulum", "rich"}
 
 PUBLIC_NAMES = {
     "errors": [
@@ -98,12 +98,15 @@ ALLOWED = {
         "triggers",
     },
     "sensors": {"_compat", "client", "errors", "hooks", "links", "protocol", "task", "triggers"},
+    "cli": {"client", "errors", "hooks", "landing", "protocol", "secret", "task", "text"},
+    "__main__": {"cli"},
     "sandbox": set(),
     "testing": {"hooks", "sandbox"},
 }
 """Room: the other rooms that it may import from, for types too."""
 WITH_AIRFLOW = {
     "_compat",
+    "cli",
     "hooks",
     "landing",
     "links",
@@ -359,6 +362,23 @@ def test_parsing_a_dag_loads_no_http_library(module):
     loaded = libraries_loaded_by(f"import {PACKAGE}.{module}", after=airflow)
     assert PACKAGE in loaded
     assert loaded & (HTTP | {"aiolimiter", "openlineage", "starlette", "uvicorn"}) == set()
+
+
+def test_the_commands_cost_next_to_nothing_until_one_is_carried_out():
+    """Every command of Airflow reads which there are."""
+    loaded = libraries_loaded_by(f"from {PACKAGE}.cli.definition import parser; parser()")
+    assert loaded & LIBRARIES == set()
+
+
+def test_only_the_command_line_loads_itself():
+    """Nothing that DAG files import does."""
+    modules = ", ".join(f"{PACKAGE}.{each}" for each in PUBLIC_NAMES)
+    names = f"[each for each in sys.modules if f'{{each}}.'.startswith('{PACKAGE}.cli.')]"
+    code = f"import sys, {modules}; print({names})"
+    said = subprocess.run(  # noqa: S603 - this Python
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    assert said.stdout.strip() == "[]"
 
 
 def test_the_sandbox_runs_without_airflow():

@@ -11,6 +11,7 @@ import re
 from importlib.util import find_spec
 
 import airflow.sdk
+from airflow.providers_manager import ProvidersManager
 from airflow.sdk.api.datamodels._generated import DagRun
 from airflow.sdk.execution_time import context
 
@@ -53,6 +54,7 @@ its supervisor is to mask, and local variables, of requests and urllib3, too, un
 FEATURES = {
     "logs without a worker": bool(find_spec("airflow.sdk.serde")),  # from Airflow 3.2 on
     "partitions": "partition_key" in DagRun.model_fields,  # from Airflow 3.2 on
+    "provider commands": hasattr(ProvidersManager, "cli_command_functions"),  # from 3.2 on
     "retry_policy": hasattr(airflow.sdk, "RetryPolicy"),  # from Airflow 3.3 on
     "task_state_store": hasattr(context, "TaskStateStoreAccessor"),  # from Airflow 3.3 on
     "timetables in airflow.sdk": hasattr(airflow.sdk, "CronDataIntervalTimetable"),  # from 3.2 on
