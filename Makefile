@@ -37,7 +37,7 @@ demo: $(DEMO) ## run a weekly report against the offline sandbox (half a minute;
 	@$(BIN)/python scripts/demo.py $(if $(API),--api "$(API)")
 
 .PHONY: standalone
-standalone: $(DEMO) $(VENV)/.stamp-postgresql ## start an Airflow with its UI and the sandbox, or go on with it (PORT=8080, FRESH=1)
+standalone: $(DEMO) $(VENV)/.stamp-postgresql $(VENV)/.stamp-examples ## start an Airflow with its UI and the sandbox, or go on with it (PORT=8080, FRESH=1)
 	@$(BIN)/python scripts/standalone.py $(if $(FRESH),--fresh) $(foreach name,PORT FOLDER \
 		FAIL_NEXT CONCURRENCY RUN_SECONDS DATA_LAG,$(call option,$(name))) $(ARGS)
 
@@ -65,6 +65,7 @@ requirements: $(UV) ## pin again after a change of pyproject.toml or requirement
 		--group dev -o requirements/dev.txt
 	$(COMPILE) $(ARGS) pyproject.toml requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt
 	$(COMPILE) $(ARGS) requirements/postgresql.in -c requirements/dev.txt -o requirements/postgresql.txt
+	$(COMPILE) $(ARGS) requirements/examples.in -c requirements/dev.txt -o requirements/examples.txt
 	$(COMPILE) $(ARGS) requirements/system.in -c requirements/dev.txt -o requirements/system.txt
 	$(COMPILE:3.10=3.11) $(ARGS) pyproject.toml requirements/demo.in requirements/docs.in -c requirements/dev.txt \
 		-o requirements/docs.txt
@@ -89,11 +90,11 @@ system-test: $(DEV) $(VENV)/.stamp-system ## run backfills in real Airflows, wit
 	$(BIN)/pytest -m system -rP $(if $(ONLY),tests/system/test_$(ONLY).py,tests/system)
 
 .PHONY: store-test
-store-test: $(DEV) $(VENV)/.stamp-providers $(VENV)/.stamp-azurite ## land in servers for Azure, GCS and SFTP, and 300 MB in each store
+store-test: $(DEV) $(VENV)/.stamp-providers $(VENV)/.stamp-azurite ## land in servers for Azure, GCS and SFTP, and 300 MB in each store; make loaders of warehouses
 	@if ! [ -x /usr/sbin/sshd ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
 			apt-get -qq install --yes --no-install-recommends openssh-server; fi
-	$(BIN)/pytest -n $(WORKERS) -m stores tests/landing
+	$(BIN)/pytest -n $(WORKERS) -m stores tests/landing tests/test_loading.py
 
 # Chromium is installed if it is missing and root runs this. Without it, the tests are skipped.
 .PHONY: browser-test screenshots

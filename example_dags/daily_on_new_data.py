@@ -3,9 +3,9 @@ A report of each new day as soon as Stripe has its data: scheduled by an event, 
 
 The watcher polls in the triggerer and needs no worker. A DAG run may have several events, if more
 arrived during the run before, so each event becomes a mapped task instance. An event may arrive
-twice (see ``ReportDataTrigger``); the idempotency key ensures that both lead to one report run.
+twice (see `ReportDataTrigger`); the idempotency key ensures that both lead to one report run.
 
-The environment variable ``REPORTRUN_LANDING`` names the folder or store to land in.
+The environment variable `REPORTRUN_LANDING` names the folder or store to land in.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ with DAG(
     start_date=pendulum.datetime(2026, 1, 5, tz="UTC"),
     catchup=False,
     default_args={"retries": 2},
+    doc_md=__doc__,
     tags=["reportrun"],
 ) as dag:
 
@@ -49,4 +50,9 @@ with DAG(
             for day in days
         ]
 
-    ReportRunToStorageOperator.partial(task_id="report", report=REPORT).expand_kwargs(new_days())
+    ReportRunToStorageOperator.partial(
+        task_id="report",
+        report=REPORT,
+        map_index_template="{{ task.interval_start }}",
+        outlets=[Asset("stripe_daily_activity")],
+    ).expand_kwargs(new_days())

@@ -3,7 +3,7 @@ Several reports of one week by dynamic task mapping, downloaded as ZIP and unpac
 
 Each report run has its own mapped task instance, idempotency key, retries and file.
 
-The environment variable ``REPORTRUN_LANDING`` names the folder or store to land in.
+The environment variable `REPORTRUN_LANDING` names the folder or store to land in.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 import pendulum
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Asset
 
 from airflow_provider_reportrun.operators.report_run import (
     CreateReportRunOperator,
@@ -36,7 +36,9 @@ with DAG(
     schedule=CronDataIntervalTimetable("0 0 * * 1", timezone="UTC"),
     start_date=pendulum.datetime(2026, 1, 5, tz="UTC"),
     catchup=False,
-    default_args={"retries": 2},
+    default_args={"retries": 2, "map_index_template": "{{ REPORTS[ti.map_index] }}"},
+    user_defined_macros={"REPORTS": REPORTS},
+    doc_md=__doc__,
     tags=["reportrun"],
 ) as dag:
     create = CreateReportRunOperator.partial(
@@ -51,5 +53,6 @@ with DAG(
         task_id="land",
         destination=f"{LANDING}/{{{{ data_interval_start | ds }}}}/",
         decompress=True,
+        outlets=[Asset("stripe_weekly_reports")],
     ).expand(report_run_id=create.output)
     create >> wait >> land

@@ -1,12 +1,12 @@
 """
 A weekly report in three tasks: create the report run, wait for it, land its file.
 
-With ``CronDataIntervalTimetable``, the data interval of each run is the week before it, without
+With `CronDataIntervalTimetable`, the data interval of each run is the week before it, without
 gaps when the clocks change; a plain cron schedule would give runs a zero-length data interval. With
-``wait_for_data``, a run that starts before Stripe has the week's data waits instead of failing.
-With ``deferrable``, tasks wait in the triggerer and hold no worker slot while Stripe works.
+`wait_for_data`, a run that starts before Stripe has the week's data waits instead of failing.
+With `deferrable`, tasks wait in the triggerer and hold no worker slot while Stripe works.
 
-The environment variable ``REPORTRUN_LANDING`` names the folder or store to land in.
+The environment variable `REPORTRUN_LANDING` names the folder or store to land in.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 
 import pendulum
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Asset
 
 from airflow_provider_reportrun.operators.report_run import (
     CreateReportRunOperator,
@@ -35,6 +35,7 @@ with DAG(
     start_date=pendulum.datetime(2026, 1, 5, tz="UTC"),
     catchup=False,
     default_args={"retries": 2},
+    doc_md=__doc__,
     tags=["reportrun"],
 ) as dag:
     create = CreateReportRunOperator(
@@ -49,5 +50,6 @@ with DAG(
         task_id="land",
         report_run_id=create.output,
         destination=f"{LANDING}/activity_{{{{ data_interval_start | ds }}}}.csv",
+        outlets=[Asset("stripe_weekly_activity")],
     )
     create >> wait >> land

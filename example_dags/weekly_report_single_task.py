@@ -1,9 +1,9 @@
 """
 A weekly report in one task, which needs a third of the task instances and suits backfills.
 
-With ``if_exists="skip"``, a week whose file already exists needs no report run.
+With `if_exists="skip"`, a week whose file already exists needs no report run.
 
-The environment variable ``REPORTRUN_LANDING`` names the folder or store to land in.
+The environment variable `REPORTRUN_LANDING` names the folder or store to land in.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 import pendulum
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Asset
 
 from airflow_provider_reportrun.operators.report_run import ReportRunToStorageOperator
 
@@ -28,6 +28,7 @@ with DAG(
     start_date=pendulum.datetime(2026, 1, 5, tz="UTC"),
     catchup=False,
     default_args={"retries": 2},
+    doc_md=__doc__,
     tags=["reportrun"],
 ) as dag:
     ReportRunToStorageOperator(
@@ -35,4 +36,5 @@ with DAG(
         report="payouts_itemized",
         destination=f"{LANDING}/payouts_{{{{ data_interval_start | ds }}}}.csv",
         if_exists="skip",
+        outlets=[Asset("stripe_weekly_payouts")],
     )

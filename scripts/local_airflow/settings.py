@@ -46,6 +46,7 @@ def settings(folder: Folder, kept: Kept, *, dags: Path, port: int, database: str
         **{f"AIRFLOW__{name}": value for name, value in airflow.items()},
         "AIRFLOW_HOME": str(folder.airflow),
         "REPORTRUN_LANDING": str(folder.reports),
+        "REPORTRUN_DUCKDB": str(folder.path / "finance.duckdb"),
     }
 
 
