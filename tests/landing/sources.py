@@ -62,6 +62,7 @@ class Script:
     size: int | None = None
     content_type: str = "csv"
     url: str = URL
+    parameters: Mapping[str, str] = field(default_factory=dict)
     access: ApiAccess = field(
         default_factory=lambda: ApiAccess(conn_id="reportrun_default", api_key="rk_test_1")
     )
@@ -78,7 +79,13 @@ class Script:
             url=Secret(self.url),
             url_expires_at=None,
         )
-        return ReportRun(id=report_run_id, status="succeeded", report="r", file=file)
+        return ReportRun(
+            id=report_run_id,
+            status="succeeded",
+            report="r",
+            report_parameters=self.parameters,
+            file=file,
+        )
 
     def get_result_file(self, report_run_id: str) -> ResultFile | None:
         """Return its file, without columns."""

