@@ -73,9 +73,9 @@ def plain(value: Any, depth: int = 0) -> Any:
     return None
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, longest: int = MESSAGE) -> str:
     """Return the ``repr`` of a value for an error, shortened for the log."""
     try:
-        return repr(value)[:MESSAGE]
+        return repr(value)[:longest]
     except RecursionError:
         return f"a {type(value).__name__} without end"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
@@ -209,3 +213,69 @@ def test_one_except_catches_everything():
     """All errors of the package share one base, which is no Airflow error."""
     assert all(issubclass(kind, ReportRunError) for kind in KINDS)
     assert {each.__module__ for each in ReportRunError.__mro__} == {errors.__name__, "builtins"}
+
+
+FIX = re.compile(
+    r"\b(add|ask|check|choose|clear|correct|create|end|get each|give|inspect|install|leave|let|"
+    r"look|make|may succeed|name the|name only|name another|pass|put|raise|remove|request other|"
+    r"return|see|set|trigger|try again|use|wait|write|must|accepts only|did you mean)\b",
+    re.IGNORECASE,
+)
+"""Words that tell the reader what to do, or what an argument must be."""
+PASSED_ON = {"error.message", "message", "root.fs", "told", "why", "advice"}
+"""Messages that begin with another message, or with words that are passed in."""
+FIXES_PASSED_IN = {"fix", "instead", "why"}
+"""Names of values that hold the fix."""
+SOURCES = sorted(
+    path
+    for path in Path(errors.__file__).parent.rglob("*.py")
+    if "sandbox" not in path.relative_to(Path(errors.__file__).parent).parts
+)
+
+
+def told(node, constants):
+    """Return the text of a message, with twenty letters for each value that is put in."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(told(each, constants) for each in node.values)
+    if isinstance(node, ast.BinOp):
+        return told(node.left, constants) + told(node.right, constants)
+    if isinstance(node, ast.IfExp):
+        return told(node.body, constants)
+    if isinstance(node, ast.FormattedValue):
+        name = ast.unparse(node.value)
+        return "Use ".ljust(20, "x") if name in FIXES_PASSED_IN else constants.get(name, "x" * 20)
+    return ""
+
+
+def messages(path):
+    """Yield each message of an error that a module makes, with its line."""
+    tree = ast.parse(path.read_text())
+    named = vars(importlib.import_module(_name(path)))
+    constants = {name: each for name, each in named.items() if isinstance(each, str)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        kind = getattr(node.func, "id", "")
+        if any(kind == each.__name__ for each in KINDS):
+            first = node.args[0]
+            begins = first.values[0] if isinstance(first, ast.JoinedStr) else first
+            if isinstance(begins, ast.FormattedValue):
+                begins = begins.value
+            if ast.unparse(begins) not in PASSED_ON and not isinstance(
+                begins, ast.Call | ast.BoolOp
+            ):
+                yield node.lineno, told(first, constants)
+
+
+def _name(path):
+    parts = path.relative_to(Path(errors.__file__).parents[1]).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: _name(path).partition(".")[2])
+def test_each_message_says_what_to_do_at_once(path):
+    """The log of the UI cuts a line after some hundred characters."""
+    late = [(line, text) for line, text in messages(path) if not FIX.search(text[:100])]
+    assert late == []

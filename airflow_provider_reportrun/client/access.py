@@ -179,8 +179,8 @@ def _read(connection: AirflowConnection) -> ApiAccess:
     api_key = Secret((connection.password or "").strip())
     if not api_key.reveal():
         raise InvalidInput(
-            f"The connection {connection.conn_id!r} has no API key. Put a Stripe secret or "
-            "restricted key (sk_... or rk_...) into its password field."
+            f"The connection {connection.conn_id!r} has no API key. Put one (sk_... or rk_...) "
+            "into its password field."
         )
     if not re.fullmatch(r"[!-~]+", api_key.reveal()):
         raise fields.bad(
@@ -343,8 +343,8 @@ class _Fields:
         is_shown = name.isidentifier() and name.isascii() and not self._is_a_key(name)
         shown = repr(name[:60]) if is_shown else f"of {len(name)} characters"
         return InvalidInput(
-            f"The connection {self._conn_id!r} has an unknown extra {shown}{advice} Known extras: "
-            f"{', '.join(EXTRAS)}; any other would have no effect."
+            f"Correct the unknown extra {shown}{advice} It is in the connection "
+            f"{self._conn_id!r}. Known extras: {', '.join(EXTRAS)}; any other would have no effect."
         )
 
     def _is_a_key(self, text: str) -> bool:

@@ -420,8 +420,8 @@ def _read_unlogged(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _cut(what: str, error: Exception) -> TransportError:
     return TransportError(
-        f"Tried to {what}: the connection failed or was cut off ({reason(error)}). "
-        f"{_advice(error, 'proxy')}",
+        f"{_advice(error, 'proxy')}: the connection failed or was cut off ({reason(error)}). "
+        f"Tried to {what}.",
         transient=not is_untrusted(error),
     )
 
@@ -593,16 +593,16 @@ def _failure(request: Request, access: ApiAccess, error: Exception) -> Transport
     may contain more than a log should.
     """
     return TransportError(
-        f"No whole answer from {access.base_url} ({reason(error)}). "
-        f"{_advice(error, 'host and proxy')} The request was {request.method} {request.path}.",
+        f"{_advice(error, 'host and proxy')}: no whole answer from {access.base_url} "
+        f"({reason(error)}). The request was {request.method} {request.path}.",
         transient=not is_untrusted(error),
     )
 
 
 def _advice(error: Exception, fields: str) -> str:
     if any(type(each).__module__ == "ssl" for each in _causes(error)):
-        return "Check that the host speaks TLS, its certificate, and ca_bundle of the connection."
-    return f"Check the connection's {fields}, and the network on the way."
+        return "Check the host's certificate, that it speaks TLS, and ca_bundle of the connection"
+    return f"Check the connection's {fields}, and the network"
 
 
 def is_untrusted(error: BaseException) -> bool:

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 ZIP: Final = "zip"
 """``content_type`` of a compressed result."""
 _CHUNK_BYTES: Final = 1 << 20
-_UNTRUSTED: Final = (
-    "Nothing was published; decompress=False lands the ZIP unchanged for inspection."
-)
+_INSPECT: Final = "Inspect the ZIP, which decompress=False lands unchanged:"
+_NOTHING: Final = "Nothing was published."
 _ENCRYPTED: Final = 0x1
 _DAMAGE: Final = (
     zipfile.BadZipFile,
@@ -156,8 +155,8 @@ def _reading(what: str) -> Iterator[None]:
         yield
     except _DAMAGE as error:
         raise ResultCorrupt(
-            f"{what} cannot be read ({type(error).__name__}: {_shown(str(error))}). Nothing was "
-            "published; download it again."
+            f"{what} cannot be read: let the task download it again. {_NOTHING} "
+            f"The reason is {type(error).__name__}: {_shown(str(error))}."
         ) from None
 
 
@@ -165,29 +164,29 @@ def _members(archive: zipfile.ZipFile, bounds: Bounds) -> list[zipfile.ZipInfo]:
     entries = archive.infolist()
     if len(entries) > bounds.members:
         raise InvalidInput(
-            f"The ZIP contains {len(entries)} entries, more than max_members={bounds.members}. "
-            "Nothing was published; raise it if the report has that many files."
+            f"Raise max_members={bounds.members} if the report has that many files: the ZIP "
+            f"contains {len(entries)} entries. {_NOTHING}"
         )
     # is_dir() of Python 3.11 fails for an entry without a name.
     members = [entry for entry in entries if not entry.filename or not entry.is_dir()]
     if not members:
         raise ResultCorrupt(
-            "The ZIP contains no file. Nothing was published; download it again, and if that does "
-            "not help, check the report run in Stripe's Dashboard."
+            "The ZIP contains no file: check the report run in Stripe's Dashboard if a retry does "
+            f"not help. {_NOTHING}"
         )
     for member in members:
         mode = member.external_attr >> 16
         if (mode and stat.S_IFMT(mode) not in {0, stat.S_IFREG}) or member.flag_bits & _ENCRYPTED:
             raise ResultCorrupt(
-                f"The member {_named(member)} of the ZIP is not a plain file. {_UNTRUSTED}"
+                f"{_INSPECT} its member {_named(member)} is not a plain file. {_NOTHING}"
             )
     _check_apart(entries, archive.start_dir)
     # zipfile never reads more of a member than this, and then compares the checksum.
     unpacked = sum(member.file_size for member in members)
     if unpacked > bounds.unpacked_bytes:
         raise InvalidInput(
-            f"The ZIP would unpack to {unpacked} bytes, more than max_unpacked_bytes="
-            f"{bounds.unpacked_bytes}. Nothing was published; raise it if the report is that large."
+            f"Raise max_unpacked_bytes={bounds.unpacked_bytes} if the report is that large: the "
+            f"ZIP would unpack to {unpacked} bytes. {_NOTHING}"
         )
     return members
 
@@ -204,8 +203,7 @@ def _check_apart(entries: list[zipfile.ZipInfo], end: int) -> None:
     for entry, (start, following) in zip(in_order, pairwise(starts), strict=True):
         if start + _LOCAL_HEADER_BYTES + entry.compress_size > following:
             raise ResultCorrupt(
-                f"The member {_named(entry)} of the ZIP overlaps with the next one. Nothing was "
-                "published; download it again."
+                f"{_INSPECT} its member {_named(entry)} overlaps with the next one. {_NOTHING}"
             )
 
 
@@ -226,13 +224,14 @@ def _name(member: zipfile.ZipInfo) -> PurePosixPath:
     :raises ResultCorrupt: if it would land outside its folder, or stores do not accept it.
     """
     if not member.filename:
-        raise ResultCorrupt(f"The ZIP contains a member without a name. {_UNTRUSTED}")
+        raise ResultCorrupt(f"{_INSPECT} it contains a member without a name. {_NOTHING}")
     _check_spelling(member)
     path = PurePosixPath(member.filename)
     first = path.parts[0] if path.parts else ""
     if not first or path.is_absolute() or ".." in path.parts or "\\" in str(path) or ":" in first:
         raise ResultCorrupt(
-            f"The ZIP contains {_named(member)}, which would land outside its folder. {_UNTRUSTED}"
+            f"{_INSPECT} it contains {_named(member)}, which would land outside its folder. "
+            f"{_NOTHING}"
         )
     return path
 
@@ -248,14 +247,14 @@ def _check_spelling(member: zipfile.ZipInfo) -> None:
     # zipfile itself cuts names at a null.
     if any(unicodedata.category(each) in _UNPRINTABLE for each in member.orig_filename):
         raise ResultCorrupt(
-            f"The ZIP contains {_shown(ascii(member.orig_filename))}, a name with control "
-            f"characters. {_UNTRUSTED}"
+            f"{_INSPECT} it contains {_shown(ascii(member.orig_filename))}, a name with control "
+            f"characters. {_NOTHING}"
         )
     encoded = member.filename.encode()
     if len(encoded) > _LONGEST_PATH or max(map(len, encoded.split(b"/"))) > _LONGEST_NAME:
         raise ResultCorrupt(
-            f"The ZIP contains a name of {len(encoded)} bytes, too long for a file: "
-            f"{_named(member)}. {_UNTRUSTED}"
+            f"{_INSPECT} it contains a name of {len(encoded)} bytes, too long for a file: "
+            f"{_named(member)}. {_NOTHING}"
         )
 
 
@@ -269,8 +268,8 @@ def check_room_for_each(names: list[PurePosixPath]) -> None:
     clashes = {name for name, count in Counter(names).items() if count > 1 or name in folders}
     if clashes:
         raise ResultCorrupt(
-            f"The ZIP contains {_shown(str(sorted(map(str, clashes))))} more than once, or as file "
-            f"and as folder. {_UNTRUSTED}"
+            f"{_INSPECT} it contains {_shown(str(sorted(map(str, clashes))))} more than once, or "
+            f"as file and as folder. {_NOTHING}"
         )
 
 

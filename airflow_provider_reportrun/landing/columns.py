@@ -82,8 +82,8 @@ class ColumnTypes:
         absent = sorted(set(self.wanted) - set(names))
         if absent:
             raise InvalidInput(
-                f"column_types names {absent}, but the result has the columns {list(names)}. "
-                "Nothing was published."
+                f"Correct the names in column_types: the result has no column {absent}. It has "
+                f"{list(names)}. Nothing was published."
             )
         known = {name: _ANNOUNCED.get(announced.get(name, "")) for name in names}
         found = {**known, **self.wanted}
@@ -101,9 +101,9 @@ class ColumnTypes:
     def _check_shared(self, announced: Mapping[str, str], names: Sequence[str]) -> None:
         if set(names).isdisjoint({*announced, *self.wanted}):
             raise ConversionFailed(
-                f"The file has none of the {len(announced)} columns that the API announced, but "
-                f"{len(names)} others, so it is another file or not CSV. Nothing was published; "
-                "look at it without output_format, or name its columns in column_types."
+                "Look at the file without output_format, or name its columns in column_types: it "
+                f"has none of the {len(announced)} columns that the API announced, but "
+                f"{len(names)} others, so it is another file or not CSV. Nothing was published."
             )
 
 
@@ -133,9 +133,9 @@ def check_looks(names: Sequence[str]) -> None:
         looks = next((words for sign, words in _SEPARATORS.items() if sign in first), None)
     if looks is not None:
         raise ConversionFailed(
-            f"The file looks like {looks}, not like CSV with values separated by commas. "
-            "Nothing was published; look at it without output_format and column_names, or name its "
-            "columns in column_types."
+            "Look at the file without output_format and column_names, or name its columns in "
+            f"column_types: it looks like {looks}, not like CSV with values separated by commas. "
+            "Nothing was published."
         )
 
 
@@ -180,14 +180,13 @@ def _checked_type(name: object, wanted: Any) -> str:
 def _check_names(names: Sequence[str]) -> None:
     if not names:
         raise ConversionFailed(
-            "The result is empty, without a header, and the API announced no columns for it, so "
-            "there are no columns for a Parquet file. Nothing was published; leave output_format "
-            "out to land such results unchanged."
+            "Leave output_format out to land such a result: it has no header, and the API "
+            "announced no columns, so there are none for a Parquet file. Nothing was published."
         )
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise ConversionFailed(
-            f"The result has more than one column with the name {', '.join(map(repr, twice))}, "
-            "which readers of Parquet cannot distinguish. Nothing was published; request other "
-            "columns, or leave output_format out to land the result unchanged."
+            "Request other columns, or leave output_format out: the result has more than one "
+            f"column with the name {', '.join(map(repr, twice))}, which readers of Parquet cannot "
+            "distinguish. Nothing was published."
         )

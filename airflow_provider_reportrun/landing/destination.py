@@ -46,7 +46,10 @@ _KINDS: Final = {
 }
 """The end of a file name: the format that readers expect. Other names are not checked."""
 _REASONS: Final = {
-    (CSV,): "the file is CSV; for a ZIP, request compress_file and leave decompress out",
+    (CSV,): (
+        "the file is CSV; for a ZIP, leave decompress out and set compress_file in result_options, "
+        "which api='v1' does not have"
+    ),
     (ZIP,): "the file is a ZIP, which decompress=True unpacks",
     (CSV, ZIP): "Stripe sends CSV or ZIP, which output_format='parquet' or 'csv.gz' converts",
     (PARQUET,): "output_format is 'parquet'",
@@ -154,8 +157,8 @@ class Destination:
         argument = "column_names" if self.output_format is None else "output_format"
         if content_type not in {CSV, ZIP}:
             raise InvalidInput(
-                f"{argument} is {getattr(self, argument)!r}, which a result of the content type "
-                f"{content_type!r} cannot be converted to. Leave {argument} out."
+                f"Leave {argument} out: a result of the content type {content_type!r} cannot be "
+                f"converted to {getattr(self, argument)!r}."
             )
         if content_type == ZIP and not self.decompress:
             raise InvalidInput(
@@ -172,8 +175,9 @@ class Destination:
             )
         if not self.is_folder:
             raise InvalidInput(
-                f"marker={self.marker!r} is for folders, and the destination {self.uri} is one "
-                "file, which is always complete. End it in /, or leave marker out."
+                "Leave marker out, or end the destination in /: "
+                f"marker={self.marker!r} is for folders, and {self.uri} is one file, which is "
+                "always complete."
             )
 
     def _check_format(self) -> None:

@@ -56,6 +56,7 @@ POLICY: Final = RetryPolicy(attempts=6)
 MOST_REDIRECTS: Final = 5
 PROGRESS_SECONDS: Final = 10.0
 """The shortest time between two progress reports of a download."""
+_CHECK_PROXY: Final = "Check any proxy on the way"
 _MOST_SHOWN: Final = 60
 """The most characters of a header in an error."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -232,19 +233,17 @@ class _Transfer:
         self._restart()
         if is_part:
             raise ResultCorrupt(
-                "The host of the result file sent a part of another file, or another part than "
-                "requested. Nothing was published; download it again, and check any proxy on the "
-                "way if that does not help."
+                f"{_CHECK_PROXY} if a retry does not help: the host of the result file sent a part "
+                "of another file, or another part than requested. Nothing was published."
             )
         etag = stream.headers.get("ETag", "")
         self._validator = etag if _STRONG_ETAG.fullmatch(etag) else None
         self._length = stream.length
         if size is None and not stream.is_end_certain:
             raise ResultCorrupt(
-                "The host of the result file does not say where the file ends, and the API "
-                "announced no size, so a truncated file could not be recognized. Nothing was "
-                "published; download it again, and check any proxy on the way if that does not "
-                "help."
+                f"{_CHECK_PROXY} if a retry does not help: the host of the result file does not "
+                "say where it ends, and the API announced no size, so a truncated file could not "
+                "be recognized. Nothing was published."
             )
 
     def _is_rest(self, stream: Stream, size: int | None) -> bool:
@@ -277,9 +276,10 @@ class _Transfer:
         received = self.received
         self._restart()
         raise ResultCorrupt(
-            f"The result file has {'more than ' if received > whole else ''}{received} bytes, but "
+            f"{_CHECK_PROXY} if a retry does not help: the result file has "
+            f"{'more than ' if received > whole else ''}{received} bytes, but "
             f"{'the API' if size is not None else 'its host'} announced {whole}. Nothing was "
-            "published; download it again, and check any proxy on the way if that does not help."
+            "published."
         )
 
     def facts(self, run: ReportRun, file: ResultFile) -> ResultFacts:
@@ -330,8 +330,8 @@ def _opened(source: ResultSource, url: Secret, headers: Mapping[str, str]) -> It
                 return
             url = _redirected(url, Secret(stream.headers.get("Location", "")))
     raise DownloadRefused(
-        f"The result file was redirected more than {MOST_REDIRECTS} times. Nothing was published; "
-        "check any proxy on the way.",
+        f"{_CHECK_PROXY}: the result file was redirected more than {MOST_REDIRECTS} times. Nothing "
+        "was published.",
         host=origin.host,
     )
 
@@ -393,9 +393,10 @@ def _check_key(source: ResultSource, host: str, stream: Stream) -> None:
         return
     kind, words = refusals[HTTPStatus(stream.status)]
     raise kind(
-        f"The API key {words} (HTTP {stream.status}): it needs {source.api.permissions.file}. Give "
-        f"the key of the connection {source.access.conn_id!r} this permission besides that for "
-        f"report runs, and check stripe_context if there is one. The refusal came from {host}.",
+        f"Give the key the permission {source.api.permissions.file}: it {words} "
+        f"(HTTP {stream.status}). It is the key of the connection {source.access.conn_id!r} and "
+        "needs this besides the permission for report runs. Check stripe_context too, if there is "
+        f"one. The refusal came from {host}.",
         status=stream.status,
         request_id=_plain(stream.headers.get("Request-Id", "")) or None,
     )
@@ -411,21 +412,21 @@ def _allowed_origin(source: ResultSource, url: Secret) -> _Origin:
     access, origin = source.access, _origin(url)
     if origin is None:
         raise DownloadRefused(
-            "The result file would come from an address that is not a plain https://host/path, so "
-            "its host is uncertain. No request was sent; check any proxy on the way."
+            f"{_CHECK_PROXY}: the result file would come from an address that is not a plain "
+            "https://host/path, so its host is uncertain. No request was sent."
         )
     host, scheme = origin.host, origin.scheme
     if not access.allows_download_from(host):
         raise DownloadRefused(
-            f"The result file would come from {host}, which is not allowed. If the host is right, "
-            f"add it to download_hosts of the connection {access.conn_id!r}.",
+            "Add the host to download_hosts of the connection if it is right: the result file "
+            f"would come from {host}, which is not allowed. The connection is {access.conn_id!r}.",
             host=host,
         )
     # An address that may get the key over http may serve the file over http too.
     if scheme != "https" and not (access.is_plain_loopback or _gets_key(source, origin)):
         raise DownloadRefused(
-            f"The result file would come from {host} over {scheme}, not https. No request was "
-            "sent; check any proxy on the way.",
+            f"{_CHECK_PROXY}: the result file would come from {host} over {scheme}, not https. No "
+            "request was sent.",
             host=host,
         )
     return origin
@@ -443,8 +444,8 @@ def _check_kind(stream: Stream) -> None:
     content_type = stream.headers.get("Content-Type") or "no content type"
     if encoding != "identity" or content_type.startswith("text/html"):
         raise UnexpectedAnswer(
-            f"Instead of the result file, its host sent {_plain(content_type)} in encoding "
-            f"{_plain(encoding)}. Check any proxy on the way.",
+            f"{_CHECK_PROXY}: instead of the result file, its host sent {_plain(content_type)} in "
+            f"encoding {_plain(encoding)}.",
             status=stream.status,
         )
 
@@ -462,24 +463,24 @@ def _check_status(status: int) -> None:
     """
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         raise UnexpectedAnswer(
-            f"The host of the result file refused the URL (HTTP {status}). URLs expire after five "
-            "minutes, and each attempt gets a new one. Check any proxy or firewall on the way.",
+            f"{_CHECK_PROXY}: the host of the result file refused the URL (HTTP {status}). URLs "
+            "expire after five minutes, and each attempt gets a new one.",
             status=status,
         )
     if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
         raise ResultGone(
-            f"The result file no longer exists (HTTP {status}). Clear the task that creates report "
-            "runs to get a new one.",
+            "Clear the task that creates the report run: its result file no longer exists "
+            f"(HTTP {status}).",
             status=status,
         )
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
         raise ServerError(
-            f"The host of the result file answered HTTP {status}. The report run is kept; download "
-            "its result later.",
+            f"Let the task try again later: the host of the result file answered HTTP {status}. "
+            "The report run is kept.",
             status=status,
         )
     if status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
         raise UnexpectedAnswer(
-            f"The host of the result file answered HTTP {status}. Check any proxy on the way.",
+            f"{_CHECK_PROXY}: the host of the result file answered HTTP {status}.",
             status=status,
         )

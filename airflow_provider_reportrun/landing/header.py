@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LONGEST: Final = 8 << 20
 """The most characters of a header that are read: a file may be one endless line."""
-LEAVE_IT: Final = "leave output_format and column_names out to land the result unchanged."
+LEAVE_IT: Final = "Leave output_format and column_names out to land the file unchanged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +68,8 @@ def read_header(file: LocalFile) -> Header:
         )
     if names is not None and any(not _is_unicode(name) for name in names):
         raise ConversionFailed(
-            f"The header of the CSV for {file.name} is not CSV in UTF-8. Nothing was published; "
-            f"{LEAVE_IT}"
+            f"{LEAVE_IT}: the header of the CSV for {file.name} is not CSV in UTF-8. Nothing was "
+            "published."
         )
     return header
 
@@ -94,8 +94,8 @@ class _Lines:
             self._left -= len(line)
             if self._left < 0:
                 raise ConversionFailed(
-                    f"The header of the CSV for {self._file.name} has more than {LONGEST} "
-                    f"characters, or the file is not CSV. Nothing was published; {LEAVE_IT}"
+                    f"{LEAVE_IT}: the header of the CSV for {self._file.name} has more than "
+                    f"{LONGEST} characters, or the file is not CSV. Nothing was published."
                 )
             self.end += len(line.encode(errors="surrogateescape"))
             self.last = line

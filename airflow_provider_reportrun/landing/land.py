@@ -136,7 +136,8 @@ def _refuse_if_fail(destination: Destination, target: Target, name: str) -> None
     if destination.if_exists == FAIL:
         uri = target.uri(name)
         raise LandingExists(
-            f"{uri} exists, and if_exists is 'fail'. Remove it, or choose 'replace' or 'skip'.",
+            "The file exists, and if_exists is 'fail': remove it, or choose 'replace' or 'skip'. "
+            f"It is {uri}.",
             uri=uri,
         )
 
@@ -171,8 +172,8 @@ def _verified(
             return files
         if len(files) != 1:
             raise InvalidInput(
-                f"The ZIP contains {len(files)} files, and the destination {destination.uri} is "
-                "one file. End it in / to land them in a folder. Nothing was published."
+                f"End the destination in / for a folder: the ZIP contains {len(files)} files, and "
+                f"{destination.uri} is one. Nothing was published."
             )
         return [replace(files[0], name=destination.name)]
     if facts.content_type == ZIP:
@@ -199,9 +200,9 @@ def _without_rows(
     uri = target.uri(destination.name)
     if destination.if_empty == FAIL:
         raise ResultEmpty(
-            f"The result of {source.api.noun} {facts.report_run_id} has no rows, and if_empty is "
-            f"'fail'. Nothing was published at {uri}; check interval and parameters, or choose "
-            "if_empty='land' or 'skip'.",
+            "The result has no rows, and if_empty is 'fail': check interval and parameters, or "
+            f"choose 'land' or 'skip'. It is of {source.api.noun} {facts.report_run_id}. Nothing "
+            f"was published at {uri}.",
             report_run_id=facts.report_run_id,
             uri=uri,
         )

@@ -126,8 +126,8 @@ def convert(
             target.unlink()
     else:
         raise ConversionFailed(
-            f"The CSV for {file.name} has a row of more than {BLOCK_BYTES[-1]} bytes, or is not "
-            f"CSV. Nothing was published; {LEAVE_IT}"
+            f"{LEAVE_IT}: the CSV for {file.name} has a row of more than {BLOCK_BYTES[-1]} bytes, "
+            "or is not CSV. Nothing was published."
         )
     file.path.unlink()
     size = target.stat().st_size
@@ -257,8 +257,8 @@ class _Csv:
             ):
                 if reader.schema.names != names:
                     raise ConversionFailed(
-                        f"The header of the CSV for {self._file.name} is ambiguous. Nothing was "
-                        f"published; {LEAVE_IT}"
+                        f"{LEAVE_IT}: the header of the CSV for {self._file.name} is ambiguous. "
+                        "Nothing was published."
                     )
                 yield from reader
         except pa.ArrowInvalid:
@@ -420,13 +420,12 @@ def _misfit(name: str, column: Column, row: int, value: bytes) -> ConversionFail
     advice = (
         LEAVE_IT
         if column.type == TEXT
-        else "give the column a type that fits, such as "
-        f"column_types={{{column.name!r}: {_keeping(value)!r}}}."
+        else f"Pass a type that fits, column_types={{{column.name!r}: {_keeping(value)!r}}}"
     )
     return ConversionFailed(
-        f"Row {row} of the CSV for {name}, not counting its header, has {_kind(value)} in the "
-        f"column {column.name!r}, which does not fit the type {column.type}. Nothing was "
-        f"published; {advice}",
+        f"{advice}: row {row} has {_kind(value)} in the column {column.name!r}, which does not fit "
+        f"the type {column.type}. The row is of the CSV for {name}, not counting its header. "
+        "Nothing was published.",
         column=column.name,
         row=row,
     )
@@ -468,8 +467,9 @@ def _kind(value: bytes) -> str:
 def _ragged(name: str, row: Any) -> ConversionFailed:
     number = row.number - 1
     return ConversionFailed(
-        f"Row {number} of the CSV for {name}, not counting its header, has {row.actual_columns} "
-        f"values for {row.expected_columns} columns. Nothing was published; {LEAVE_IT}",
+        f"{LEAVE_IT}: row {number} has {row.actual_columns} values for {row.expected_columns} "
+        f"columns. The row is of the CSV for {name}, not counting its header. Nothing was "
+        "published.",
         row=number,
     )
 

@@ -306,8 +306,8 @@ def _path_of_file_uri(rest: str) -> str:
     host, slash, path = rest.partition("/")
     if host not in {"", "localhost"} or not slash:
         raise InvalidInput(
-            f"The destination names the host {host!r}, but file:// is for files on this machine. "
-            "Write file:///folder/report.csv."
+            "Write file:///folder/report.csv: file:// is for files on this machine, and the "
+            f"destination names the host {host!r}."
         )
     return f"/{path}"
 
@@ -358,8 +358,8 @@ def _check_segments(key: str, text: str) -> None:
 def _the_one(named: str, storage_conn_id: str | None) -> str | None:
     if named and storage_conn_id and named != storage_conn_id:
         raise InvalidInput(
-            f"Two storage connections are named: {named!r} in the destination and "
-            f"storage_conn_id={storage_conn_id!r}. Name only one."
+            f"Name only one storage connection: the destination names {named!r}, and "
+            f"storage_conn_id is {storage_conn_id!r}."
         )
     return storage_conn_id or named or None
 

@@ -62,8 +62,8 @@ def open_staged(path: Path) -> Iterator[BinaryIO]:
 
 def _unwritable(path: Path, error: OSError) -> LandingFailed:
     return LandingFailed(
-        f"Could not write {path}: {error.strerror or error}. Nothing was published; check "
-        "space and permissions there, or choose another spool_dir or destination."
+        "Check space and permissions, or choose another spool_dir or destination: could not write "
+        f"{path}: {error.strerror or error}. Nothing was published."
     )
 
 
@@ -133,8 +133,8 @@ class Spool:
             make_folder(self.folder)
         except OSError as error:
             raise LandingFailed(
-                f"The folder {self.folder} cannot be used: {error.strerror}. "
-                "Choose another destination or spool_dir, or grant permission to write there."
+                "Choose another destination or spool_dir, or grant permission: cannot use the "
+                f"folder {self.folder}: {error.strerror}."
             ) from error
         self._remove_leftovers()
         return self

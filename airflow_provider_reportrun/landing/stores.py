@@ -58,8 +58,8 @@ def failing_as_ours(what: str, uri: str) -> Iterator[None]:
     except Exception as error:  # each store's client library has its own errors
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise LandingFailed(
-            f"Could not {what} {uri}: {reason}. "
-            "Check space, permissions and the storage connection; no partial file was left.",
+            f"Check space, permissions and the storage connection: could not {what} {uri}: {reason}"
+            ". No partial file was left.",
             uri=uri,
         ) from error
 
@@ -88,7 +88,7 @@ def check_options(scheme: str, options: Mapping[str, Any]) -> None:
 
             nearest = difflib.get_close_matches(name, known, 1, 0.4)
             raise InvalidInput(
-                f"storage_options names {name!r}, which boto3 does not accept for uploads to S3. "
+                f"Correct storage_options: boto3 does not accept {name!r} for uploads to S3. "
                 + (
                     f"Did you mean {nearest[0]!r}?"
                     if nearest
@@ -160,8 +160,8 @@ class _Store:
                 landed = self._size(path)
         if landed != file.size:
             raise LandingFailed(
-                f"{self.uri(file.name)} has {landed} bytes after {file.size} were uploaded. Check "
-                "that nothing else writes there, and let the task try again.",
+                "Check that nothing else writes to the destination, and let the task try again: "
+                f"{self.uri(file.name)} has {landed} bytes after {file.size} were uploaded.",
                 uri=self.uri(file.name),
             )
 

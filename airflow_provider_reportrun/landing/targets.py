@@ -184,10 +184,9 @@ def _store(place: Place, options: dict[str, Any]) -> Target:
         target = kind(root.fs, scheme, root.path, options)
     if place.account and target.holder and place.account != target.holder:
         raise InvalidInput(
-            f"destination names the storage account {place.account!r}, but "
+            "Name another connection in storage_conn_id, or its account in destination: "
             + (f"the connection {conn_id!r}" if conn_id else "the default connection")
-            + f" is for {target.holder!r}. Name another connection in storage_conn_id, or the "
-            "account of this one."
+            + f" is for {target.holder!r}, and destination names {place.account!r}."
         )
     return target
 
@@ -201,11 +200,11 @@ def _check_is_there(scheme: str, conn_id: str | None) -> None:
     if not has_filesystem(scheme):
         extra = _EXTRAS.get(scheme)
         raise InvalidInput(
-            f"No installed provider has a filesystem for {scheme}://. "
+            f"No installed provider has a filesystem for {scheme}://: "
             + (
-                f"Install airflow-provider-reportrun[{extra}]."
+                f"install airflow-provider-reportrun[{extra}]."
                 if extra
-                else "Use a local path, or s3://, gs://, abfs:// or sftp://."
+                else "use a local path, or s3://, gs://, abfs:// or sftp://."
             )
         )
     if conn_id:
@@ -213,8 +212,8 @@ def _check_is_there(scheme: str, conn_id: str | None) -> None:
             BaseHook.get_connection(conn_id)
         except AirflowNotFoundException:
             raise InvalidInput(
-                f"There is no Airflow connection {conn_id!r} for the store {scheme}://. "
-                "Create it, or name another one in storage_conn_id."
+                f"There is no Airflow connection {conn_id!r}: create it, or name another one in "
+                f"storage_conn_id. It is for the store {scheme}://."
             ) from None
 
 

@@ -8,6 +8,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.task.arguments import CONNECTION_CHECKS
+from airflow_provider_reportrun.task.rendering import KeepsRenderingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_reportrun.task.arguments import Check
 
 
-class ApiOperator(BaseOperator):
+class ApiOperator(KeepsRenderingError, BaseOperator):
     """An operator that uses the API; subclasses set ``reportrun_conn_id`` and the like."""
 
     noun: ClassVar[str] = "report run"

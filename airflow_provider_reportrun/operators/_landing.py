@@ -33,7 +33,7 @@ from airflow_provider_reportrun.task.arguments import (
 )
 from airflow_provider_reportrun.task.outcomes import created_elsewhere, operator_outcomes
 from airflow_provider_reportrun.task.outlets import tell_outlets
-from airflow_provider_reportrun.task.record import remember
+from airflow_provider_reportrun.task.record import clear_generation, remember
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -177,6 +177,11 @@ def tell(task: ApiOperator, context: Context, landing: Landing) -> str | list[st
     :raises AirflowSkipException: after that, if a result without rows skips the task.
     """
     task.landed = landing
+    if landing.skipped and not landing.is_empty and clear_generation(task, context) > 1:
+        task.log.warning(
+            "Set if_exists='replace' or delete the file: this task was cleared, and 'skip' kept %s",
+            landing.uri,
+        )
     facts = landing.as_json()
     if task.do_xcom_push:
         context["ti"].xcom_push(key="landing", value=facts)
@@ -246,7 +251,7 @@ def land_or_replace(
         task.log.info("The file of %s %s no longer exists: %s", noun, run_id, gone)
         return task.fulfil(context, hook, again)
     raise ResultGone(
-        f"The result file is gone (HTTP {gone.status}); the next try creates a new {noun}. "
-        f"If there is none, clear this task. It was of {noun} {run_id}.",
+        f"The result file is gone; the next try creates a new {noun}. Clear this task if there "
+        f"is none. It was of {noun} {run_id} (HTTP {gone.status}).",
         **{**gone.facts, "report_run_id": run_id, "transient": True},
     )

@@ -25,6 +25,7 @@ from airflow_provider_reportrun.errors import (
 from airflow_provider_reportrun.protocol.interval import (
     INTERVAL_END,
     INTERVAL_START,
+    WAIT_FOR_DATA,
     format_instant,
 )
 from airflow_provider_reportrun.protocol.models import read_instant
@@ -38,6 +39,11 @@ CAPACITY_CODES = "_rate_limit_exceeded"
 """
 How the codes end that say that there are too many runs at once: ``report_run_rate_limit_exceeded``,
 ``query_run_rate_limit_exceeded``. Too many requests have the codes ``rate_limit`` or none.
+"""
+INACCESSIBLE_CODES = "_inaccessible"
+"""
+How the codes end that say that an account may not use a report, or query runs:
+``report_inaccessible``, ``query_run_api_inaccessible``.
 """
 SQL_CODE = "query_run_invalid_sql"
 """Of a query, whose text may hold any words."""
@@ -68,22 +74,25 @@ _UNKNOWN_PATH = "unrecognized request url"
 LONGEST_RETRY_AFTER = 86_400.0
 """Seconds; a longer value is capped, because a wait of more than a day is no hint of Stripe's."""
 
+_DENIED = (
+    "The key may not do this: it needs {needs}. A key of an organisation or platform also needs a "
+    "Stripe-Context (stripe_context of the connection or the task)."
+)
+_NO_CONTEXT = (
+    "The key has no access to the account: set another stripe_context in the connection or task."
+)
+_INACCESSIBLE = (
+    "The account has no access: use another account (key or stripe_context), or ask Stripe."
+)
 _BY_STATUS: Mapping[int, tuple[type[ApiError], str]] = {
     HTTPStatus.UNAUTHORIZED: (
         AuthenticationError,
-        "Check the API key in the connection's password field.",
+        "The API does not know this key: check the password field of the connection.",
     ),
-    HTTPStatus.FORBIDDEN: (
-        PermissionDenied,
-        (
-            "A restricted key needs {needs}; "
-            "a key of an organisation or platform also needs a Stripe-Context "
-            "(stripe_context of the connection or the task)."
-        ),
-    ),
+    HTTPStatus.FORBIDDEN: (PermissionDenied, _DENIED),
     HTTPStatus.NOT_FOUND: (
         NotFound,
-        "Check the id, and that the key and the Stripe-Context belong to its account.",
+        "Check the id, the key and stripe_context: the API finds no {sought} in the account.",
     ),
     HTTPStatus.CONFLICT: (
         ServerError,
@@ -102,12 +111,12 @@ _CAPACITY = (
     CapacityExceeded,
     "The API key has as many report runs in progress as it may; wait until one of them ends.",
 )
-_INVALID = (InvalidRequest, "Fix the parameter named above.")
+_INVALID = (InvalidRequest, "Correct the request.")
 _PATH = (
     NotFound,
     (
-        "Check the connection's host and stripe_version, and that the account has access to this "
-        "API, which may be a preview."
+        "The API does not know this path: check the connection's host, api and stripe_version, and "
+        "that the account has access to this API, which may be a preview."
     ),
 )
 _AT_WORK = (ServerError, "An earlier request under this key is still in progress; try again.")
@@ -118,8 +127,8 @@ def read_json(response: Response, tried: str, needs: str) -> Any:
     """
     Read a successful answer.
 
-    :param tried: what was tried, on what, for the error's message: ``"create a report run of
-        balance_summary"``.
+    :param tried: what was tried, on what, for the end of the error's message: ``"create a report
+        run of balance_summary"``.
     :param needs: what a restricted key needs, for the error's message: ``Call.needs``.
     :return: decoded JSON.
     :raises ApiError: if the API refused; the subclass says why.
@@ -136,8 +145,8 @@ def read_json(response: Response, tried: str, needs: str) -> Any:
     content_type = one_line(response.headers.get("Content-Type") or "no content type", 100)
     came = "other JSON than the API's" if isinstance(data, dict) else f"{content_type}, not JSON"
     raise UnexpectedAnswer(
-        f"Tried to {tried}: the answer was HTTP {response.status} with {came}. Check the "
-        "connection's host, and any proxy or gateway on the way.",
+        f"Check the connection's host, and any proxy or gateway on the way: HTTP {response.status} "
+        f"came with {came}. Tried to {tried}.",
         status=response.status,
         request_id=response.request_id,
     )
@@ -180,13 +189,11 @@ def _said(data: Any) -> _Said | None:
 def _refusal(response: Response, said: _Said, tried: str, needs: str) -> ReportRunError:
     kind, advice = _meaning(response.status, said)
     replay = {"is_replay": True} if response.is_replay else {}
-    if kind is PermissionDenied:
-        advice = advice.format(needs=needs)
     words = ": ".join(filter(None, (said.code, said.message))) or "no message"
-    told = f"Tried to {tried}: the API answered {response.status} {sentence(words[:MESSAGE])}"
+    came = f"The API answered {response.status} {sentence(words[:MESSAGE])} Tried to {tried}."
     if kind is InvalidRequest and _is_not_yet(said):
         return DataNotAvailable(
-            f"{told} Wait with wait_for_data=True or a ReportDataSensor.",
+            f"{WAIT_FOR_DATA} {came}",
             available_through=_through(said.message),
             request_id=response.request_id,
             **replay,
@@ -200,12 +207,21 @@ def _refusal(response: Response, said: _Said, tried: str, needs: str) -> ReportR
         **replay,
     }
     if kind is PermissionDenied:
-        facts["context_missing"] = "access account" in said.message
+        advice = _denial(said)
+        facts["context_missing"] = advice == _NO_CONTEXT
     if kind is InvalidRequest:
         facts["about"] = _about(said)
     if kind is NotFound:
         facts["unknown_path"] = advice == _PATH[1]
-    return kind(f"{told} {advice}", **facts)
+    sought = tried.removeprefix("get ") if tried.startswith("get ") else "such object"
+    told = advice.replace("{needs}", needs).replace("{sought}", sought)
+    return kind(f"{told} {came}", **facts)
+
+
+def _denial(said: _Said) -> str:
+    if "access account" in said.message:
+        return _NO_CONTEXT
+    return _INACCESSIBLE if said.code.endswith(INACCESSIBLE_CODES) else _DENIED
 
 
 def _is_not_yet(said: _Said) -> bool:

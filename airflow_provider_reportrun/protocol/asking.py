@@ -35,6 +35,7 @@ ONE_OF_MANY = RetryPolicy(attempts=2)
 """For a poll, because the next poll repeats it anyway."""
 UNTIL_DONE = RetryPolicy(conflict_attempts=40)
 """For a create of the hook: some five minutes while an earlier create has the same key."""
+TIMED_OUT = "The wait reached its timeout: raise timeout, or clear the task to wait again."
 LAST_REQUEST_SECONDS = 2.0
 """The least time that a request may take, even at its deadline, because a wait ends with a poll."""
 
@@ -106,7 +107,7 @@ def _read(call: Call[T], response: Response) -> T:
         found = response.known[call.read] = call.read(data)
     except UnexpectedAnswer as error:
         raise UnexpectedAnswer(
-            f"Tried to {call.tried}: {error.message}",
+            f"{error.message} Tried to {call.tried}.",
             status=response.status,
             request_id=response.request_id,
         ) from None
@@ -215,8 +216,7 @@ class Wait:
             return
         goes_on = " It goes on at Stripe." if self._report_run_id else ""
         raise DeadlinePassed(
-            f"Waited until the deadline for {self.waiting_for}, "
-            f"{self._age():.0f} s in all.{goes_on}",
+            f"{TIMED_OUT} Waited for {self.waiting_for}, {self._age():.0f} s in all.{goes_on}",
             report_run_id=self._report_run_id,
         )
 

@@ -102,8 +102,8 @@ def _read_run(api: Generation, run_id: str, data: Any) -> ReportRun:
     run = api.read_run(data)
     if run.id != run_id:
         raise UnexpectedAnswer(
-            f"the answer is about another {api.noun}, {run.id!r}. "
-            "Check the connection's host, and any proxy or cache on the way."
+            "Check the connection's host, and any proxy or cache on the way: the answer is about "
+            f"another {api.noun}, {run.id!r}."
         )
     return run
 

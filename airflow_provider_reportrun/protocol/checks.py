@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_reportrun.errors import DataNotAvailable, DataWindowUnknown, InvalidInput
 from airflow_provider_reportrun.protocol.finding import near, unknown
-from airflow_provider_reportrun.protocol.interval import INTERVAL_END, format_instant
+from airflow_provider_reportrun.protocol.interval import (
+    INTERVAL_END,
+    WAIT_FOR_DATA,
+    format_instant,
+)
 from airflow_provider_reportrun.protocol.models import Report, ReportParameter, read_instant
 from airflow_provider_reportrun.text import sentence
 
@@ -30,9 +34,8 @@ def available_through(report: Report) -> datetime:
     parameter = report.parameters.get(INTERVAL_END)
     if parameter is None or parameter.latest is None:
         raise DataWindowUnknown(
-            f"The report {report.id} does not say up to which instant it has data. Use "
-            "wait_for_data=True of an operator, which waits without it. (The definition has no "
-            "timestamp_details.max for interval_end.)"
+            "Use wait_for_data=True of an operator: the report does not say up to when it has data."
+            f" The definition of {report.id} has no timestamp_details.max for interval_end."
         )
     return parameter.latest
 
@@ -55,8 +58,8 @@ def not_available(report: Report, interval_end: datetime) -> DataNotAvailable:
     """Return the error for an interval that ends after the data."""
     through = format_instant(available_through(report))
     return DataNotAvailable(
-        f"The report {report.id} has data up to {through}, and interval_end is "
-        f"{format_instant(interval_end)}. Wait with wait_for_data=True or a ReportDataSensor.",
+        f"{WAIT_FOR_DATA} The report {report.id} has data up to {through}, and interval_end is "
+        f"{format_instant(interval_end)}.",
         available_through=through,
     )
 
@@ -72,7 +75,7 @@ def check_parameters(report: Report, parameters: Mapping[str, str | list[str]]) 
     :raises InvalidInput: if any parameter is wrong; names all problems at once.
     """
     problems = [
-        f"{name} is required"
+        f"{name} is required: pass it in report_parameters"
         for name, parameter in report.parameters.items()
         if parameter.required and name not in parameters
     ]

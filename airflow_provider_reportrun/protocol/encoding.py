@@ -50,7 +50,8 @@ def as_form(values: Mapping[str, Any]) -> Body:
         pairs = [f"{quote(name, safe='[]')}={quote_plus(text)}" for name, text in _flat(values)]
     except UnicodeEncodeError as error:
         raise InvalidInput(
-            f"A parameter holds {error.object!r}, which is not valid Unicode, so it cannot be sent."
+            "Correct a parameter: it is not valid Unicode, so it cannot be sent. It holds "
+            f"{error.object!r}."
         ) from None
     return Body("&".join(pairs).encode(), "application/x-www-form-urlencoded")
 

@@ -157,7 +157,7 @@ def unknown(noun: str, word: str, among: Sequence[str], named: Sequence[str] = (
     """
     found = near(word, among)
     if found:
-        return f"There is no {noun} {shown(word)}: did you mean {' or '.join(map(repr, found))}?"
+        return f"Did you mean {' or '.join(map(repr, found))}? There is no {noun} {shown(word)}."
     named = named or among
     more = ", ..." if len(named) > _MOST_NAMED else ""
     return f"There is no {noun} {shown(word)}, only {', '.join(named[:_MOST_NAMED])}{more}."

@@ -16,11 +16,17 @@ from typing import Any
 import pendulum
 
 from airflow_provider_reportrun.errors import InvalidInput
+from airflow_provider_reportrun.text import shown
 
 INTERVAL_START = "interval_start"
 INTERVAL_END = "interval_end"
+WAIT_FOR_DATA = (
+    "interval_end is after the report's data: wait with wait_for_data=True or a ReportDataSensor."
+)
 
 _LAST_MINUTE = (23, 59)
+_MOST_SHOWN = 40
+"""Characters of a wrong value, so that the fix after it is seen."""
 _STAMP = re.compile(
     r"\d{4}-\d{2}-\d{2}"
     r"(?P<time>[T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?(?P<offset> ?Z|[+-]\d{2}(:?\d{2})?)?)?",
@@ -214,8 +220,8 @@ def _not_taken(value: Any, argument: str, culprit: Any) -> InvalidInput:
         case _:
             fix = "Write it as text."
     return InvalidInput(
-        f"{argument} is {value!r} ({type(value).__name__}). {fix} The API accepts only strings, "
-        "lists of strings and timestamps."
+        f"{argument} is {shown(value, _MOST_SHOWN)} ({type(value).__name__}). {fix} The API "
+        "accepts only strings, lists of strings and timestamps."
     )
 
 

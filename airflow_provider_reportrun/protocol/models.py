@@ -44,8 +44,8 @@ QUERY = "query"
 """How metrics name queries, which have no report."""
 INVALID_SQL = "query_run_invalid_sql"
 _FIXES = {
-    FILE_SIZE_ABOVE_LIMIT: "Ask for a shorter interval or fewer columns.",
-    INVALID_SQL: "Correct the SQL.",
+    FILE_SIZE_ABOVE_LIMIT: "Ask for a shorter interval or fewer columns",
+    INVALID_SQL: "Correct the SQL",
 }
 """Error codes that a new report run cannot fix, with what can."""
 
@@ -170,7 +170,7 @@ class ReportRun(_Told):
             return None
         kind = "query run" if self.is_query else "report run"
         of = "" if self.is_query else f" of {self.report or 'its report'}"
-        what = f"{kind.capitalize()} {self.id}{of}"
+        what = f"It was {kind} {self.id}{of}."
         fix = _FIXES.get(self.error_code or "")
         message = sentence(self.error_message or "no message")
         facts: dict[str, Any] = {
@@ -179,16 +179,15 @@ class ReportRun(_Told):
             "error_message": self.error_message,
         }
         if self.status == CANCELED:
-            why = f": {message}" if self.error_message else "."
+            why = f" Stripe says: {message}" if self.error_message else ""
             return ReportRunCanceled(
-                f"{what} was canceled at Stripe{why} "
-                "No other one is created in its place without a clear.",
+                f"The {kind} was canceled at Stripe: clear the task that created it for a new one."
+                f"{why} {what}",
                 **facts,
             )
         return ReportRunFailed(
-            f"{what} failed: "
-            f"{self.error_code or 'no error code'}: {message} "
-            f"{fix or f'A new {kind} may succeed.'}",
+            f"{fix or f'A new {kind} may succeed'}: this one failed with "
+            f"{self.error_code or 'no error code'}: {message} {what}",
             transient=fix is None,
             **facts,
         )

@@ -21,7 +21,7 @@ LONGEST_NAME = 1000
 """Characters of a column, a parameter's value or another name that must stay as it is."""
 LONGEST_SQL = 10_000
 """Characters kept of a query."""
-_CHECK_HOST = "Check the connection's host, and any proxy on the way."
+_CHECK_HOST = "Check the connection's host, and any proxy on the way:"
 _LONGEST_URL = 16_384
 _INT64_DIGITS = 19
 """Longer text is not converted: Python refuses to convert thousands of digits to an int."""
@@ -91,10 +91,10 @@ def read_id(data: Mapping[str, Any], noun: str) -> str:
     """
     value = read_name(data.get("id"))
     if value is None:
-        raise UnexpectedAnswer(f"The API's answer is not a {noun}: it has no 'id'. {_CHECK_HOST}")
+        raise UnexpectedAnswer(f"{_CHECK_HOST} the answer has no 'id', so it is no {noun}.")
     if not is_id(data["id"]):
         raise UnexpectedAnswer(
-            f"The API's answer has an 'id' that cannot be that of a {noun}. {_CHECK_HOST}"
+            f"{_CHECK_HOST} the answer has an 'id' that cannot be that of a {noun}."
         )
     return value
 
@@ -107,9 +107,7 @@ def read_status(data: Mapping[str, Any], noun: str) -> str:
     """
     status = read_text(data.get("status"))
     if status is None:
-        raise UnexpectedAnswer(
-            f"The API's answer is not a {noun}: it has no 'status'. {_CHECK_HOST}"
-        )
+        raise UnexpectedAnswer(f"{_CHECK_HOST} the answer has no 'status', so it is no {noun}.")
     return status
 
 

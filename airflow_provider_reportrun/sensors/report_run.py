@@ -18,7 +18,11 @@ from airflow_provider_reportrun.errors import DeadlinePassed, ReportRunError, Un
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.links.report_run import ReportRunLink, keep_link, show_link
 from airflow_provider_reportrun.protocol import flows
-from airflow_provider_reportrun.protocol.asking import OUTAGE_TOLERANCE_SECONDS, Patience
+from airflow_provider_reportrun.protocol.asking import (
+    OUTAGE_TOLERANCE_SECONDS,
+    TIMED_OUT,
+    Patience,
+)
 from airflow_provider_reportrun.protocol.calls import checked_id, is_nothing
 from airflow_provider_reportrun.protocol.checks import available_through
 from airflow_provider_reportrun.protocol.drivers import WouldWait
@@ -46,6 +50,7 @@ from airflow_provider_reportrun.task.data_interval import (
     zone_of,
 )
 from airflow_provider_reportrun.task.outcomes import sensor_outcomes
+from airflow_provider_reportrun.task.rendering import KeepsRenderingError
 from airflow_provider_reportrun.task.waiting import (
     DAY_SECONDS,
     MAX_POLL_INTERVAL_SECONDS,
@@ -77,7 +82,7 @@ RESUME_PAUSE_SECONDS = 5.0
 """Longest pause between two polls after the triggerer has seen the end of the wait."""
 
 
-class _ApiSensor(BaseSensorOperator):
+class _ApiSensor(KeepsRenderingError, BaseSensorOperator):
     """
     What the sensors share: one wait, in place, by rescheduling or in the triggerer.
 
@@ -175,7 +180,7 @@ class _ApiSensor(BaseSensorOperator):
         try:
             return super().execute(context)
         except AirflowSensorTimeout as error:
-            timeout = DeadlinePassed(f"{error} {self.goes_on()}".strip())
+            timeout = DeadlinePassed(f"{TIMED_OUT} {error} {self.goes_on()}".strip())
         finally:
             self.soft_fail, self.never_fail = wanted
         raise timeout
@@ -238,7 +243,7 @@ class _ApiSensor(BaseSensorOperator):
         except DeadlinePassed as error:
             denied = error
         raise UnexpectedAnswer(
-            f"Clear this task: the triggerer saw the end of the wait, and the API denies it. "
+            "Clear this task: the triggerer saw the end of the wait, and the API denies it. "
             f"{denied.message}"
         )
 

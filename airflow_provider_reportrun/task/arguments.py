@@ -90,8 +90,11 @@ def check_all(task: Any, checks: Mapping[str, Check]) -> None:
     """
     Check the arguments after rendering, and set each to the value that the task uses.
 
-    :raises InvalidInput: if a value is not valid; names the argument.
+    :raises InvalidInput: if a value is not valid, or a template could not be rendered; names the
+        argument.
     """
+    if task.rendering_error is not None:
+        raise task.rendering_error
     for name, check in checks.items():
         setattr(task, name, check(getattr(task, name), name))
 

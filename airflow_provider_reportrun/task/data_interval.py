@@ -89,13 +89,23 @@ def _is_utc(zone: Any) -> bool:
     return not zone.utcoffset(None) if is_fixed else str(zone) in _UTC_NAMES
 
 
-def no_interval(name: str, context: Context) -> InvalidInput:
-    """Return the error for an argument that needs the data interval of a run that has none."""
+def no_interval(name: str, context: Context, needs: str | None = None) -> InvalidInput:
+    """
+    Return the error for an argument that needs the data interval of a run that has none.
+
+    :param needs: what a template in the argument needs; None if the argument is a bound.
+    """
     run, dag = context.get("dag_run"), context.get("dag")
+    what = f"{name} is empty" if needs is None else f"{name} needs {needs}"
+    instead = (
+        "pass interval_start and interval_end"
+        if needs is None
+        else f"leave {needs} out of the template"
+    )
     partition = getattr(run, "partition_key", None)  # from Airflow 3.2 on
     if partition:
         return InvalidInput(
-            f"{name} is empty: use {{{{ dag_run.partition_key }}}} in it, because the run has no "
+            f"{what}: use {{{{ dag_run.partition_key }}}} in it, because the run has no "
             f"data interval; its partition key is {partition!r}. Or schedule the DAG with "
             "CronDataIntervalTimetable."
         )
@@ -103,19 +113,19 @@ def no_interval(name: str, context: Context) -> InvalidInput:
     has_intervals = dag is not None and _has_intervals(dag.timetable)
     if str(getattr(run_type, "value", run_type)).startswith("asset"):
         return InvalidInput(
-            f"{name} is empty: pass interval_start and interval_end, or schedule the DAG with "
-            "CronDataIntervalTimetable. Asset-triggered runs have no data interval."
+            f"{what}: {instead}, or schedule the DAG with CronDataIntervalTimetable. "
+            "Asset-triggered runs have no data interval."
         )
     if has_intervals:
         return InvalidInput(
-            f"{name} is empty: the run has no logical date. Trigger it with --logical-date (in the "
-            "UI: Logical Date), from which the timetable derives the data interval, or pass "
-            "interval_start and interval_end."
+            f"{what}: the run has no logical date. Trigger it with --logical-date (in the "
+            "UI: Logical Date), from which the timetable derives the data interval, or "
+            f"{instead}."
         )
     return InvalidInput(
-        f"{name} is empty: the run has no data interval. Use CronDataIntervalTimetable, or pass "
-        "interval_start and interval_end. Manual runs also need --logical-date, from which such a "
-        "timetable derives the data interval."
+        f"{what}: the run has no data interval. Use CronDataIntervalTimetable, or {instead}. "
+        "Manual runs also need --logical-date, from which such a timetable derives the data "
+        "interval."
     )
 
 

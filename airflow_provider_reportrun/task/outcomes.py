@@ -17,14 +17,16 @@ any other error                    failed for good           failed for good    
 the trigger crashed                retried                   retried                 skipped
 =================================  ========================  ======================  ===========
 
-The UI cuts the line of an exception at the right edge of the log, but wraps lines from a logger. So
-the whole message is logged before the error leaves. Only one traceback follows: the causes of an
-error say nothing that its message does not say.
+The UI cuts each line at the right edge of the log, shows about a hundred characters of a message
+and scrolls to the end. So the message is logged before the error leaves, and the traceback after it
+is short: it begins here. Where the error arose is logged at DEBUG, and its causes say nothing that
+its message does not say.
 """
 
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
@@ -39,6 +41,7 @@ from airflow_provider_reportrun._compat import (
 )
 from airflow_provider_reportrun.errors import (
     DeadlinePassed,
+    ReportRunCanceled,
     ReportRunError,
     ReportRunFailed,
 )
@@ -71,7 +74,7 @@ def operator_outcomes(task: Any) -> Iterator[None]:
     else:
         return
     _tell(task, outcome)
-    raise outcome from None
+    raise outcome.with_traceback(None) from None
 
 
 @contextmanager
@@ -114,12 +117,14 @@ def sensor_outcomes(task: Sensor) -> Iterator[None]:
         _tell(task, outcome, logging.WARNING)
         raise AirflowSkipException(str(outcome)) from None
     _tell(task, outcome)
-    raise outcome from None
+    raise outcome.with_traceback(None) from None
 
 
 def _tell(task: Any, outcome: Exception, level: int = logging.ERROR) -> None:
     """Log the message of an error once, however often the error is raised."""
     if not getattr(outcome, _IS_TOLD, False):
+        frames = "".join(traceback.format_tb(outcome.__traceback__))
+        task.log.debug("The error arose here:\n%s", frames)
         task.log.log(level, "%s", outcome)
         setattr(outcome, _IS_TOLD, True)
 
@@ -137,16 +142,18 @@ def created_elsewhere(task: Any) -> Iterator[None]:
 
 
 def _clear_the_create(error: ReportRunFailed, task: Any) -> ReportRunFailed:
-    message = (
-        f"{error.message} Trying again does not help: clear the task that created the {task.noun}."
-    )
+    clear = f"Clear the task that created the {task.noun}: trying again does not help."
+    # Another run does not help either if the message begins with a fix of its own.
+    message = f"{clear} {error.message}" if error.transient else f"{error.message} {clear}"
+    if isinstance(error, ReportRunCanceled):
+        message = error.message  # which says so already
     again = type(error)(message, **{**error.facts, "transient": False})
     return again.with_traceback(error.__traceback__)
 
 
 def _backstop(task: Any) -> DeadlinePassed:
     return DeadlinePassed(
-        "The triggerer did not end the wait by its deadline; is one running? "
+        "Check that a triggerer runs: it did not end the wait by its deadline. "
         f"The {task.noun}, if there is one, goes on at Stripe."
     )
 

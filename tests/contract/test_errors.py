@@ -217,7 +217,7 @@ def test_a_lost_answer_is_asked_for_again(sandbox, form, fault, reset):
 def test_a_server_that_hangs_up_comes_out(sandbox, form):
     """After so many requests, with what was tried; nothing of it is quoted from a library."""
     sandbox.faults.add(Fault("get_report", Refuse(), times=None))
-    words = f"No whole answer from {sandbox.url} .* GET .*balance_summary"
+    words = f"no whole answer from {sandbox.url} .* GET .*balance_summary"
     with pytest.raises(TransportError, match=words) as it:
         form.get_report()
     assert it.value.transient
@@ -252,7 +252,7 @@ def test_an_answer_that_takes_too_long(sandbox, form, connect):
 def test_a_page_of_a_proxy(sandbox, form, status):
     """Is no answer of the API, whatever its status says; it may let go."""
     sandbox.faults.add(Fault("get_report", page(status), times=None))
-    with pytest.raises(UnexpectedAnswer, match=f"HTTP {status} with text/html") as raised:
+    with pytest.raises(UnexpectedAnswer, match=f"HTTP {status} came with text/html") as raised:
         form.get_report()
     assert "Sign in" not in str(raised.value)
     assert raised.value.status == status

@@ -192,7 +192,7 @@ def test_a_limit_of_runs_is_waited_for(sandbox, form, name):
 def test_a_run_that_is_not_there_is_not_found(form, name):
     """The error is permanent and names the id."""
     api = named(name)
-    with pytest.raises(NotFound, match=f"Tried to get {api.noun} nope: "):
+    with pytest.raises(NotFound, match=f"finds no {api.noun} nope "):
         told(form, calls.get_run(api, "nope"))
 
 

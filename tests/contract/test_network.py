@@ -138,7 +138,7 @@ def test_a_drip_is_given_up(serve, send, drip):
     """The whole answer must come within ``request_timeout``, wherever the bytes trickle."""
     server = serve(DRIPS[drip] if drip != "nothing" else lambda _: time.sleep(1.5))
     began = time.monotonic()
-    with pytest.raises(TransportError, match="No whole answer") as raised:
+    with pytest.raises(TransportError, match="no whole answer") as raised:
         send(access(server.url, request_timeout_seconds=0.3))
     assert time.monotonic() - began < 1.2
     assert raised.value.transient

@@ -118,7 +118,7 @@ def test_a_ca_bundle_that_is_none(sandbox, form, connect, tmp_path, kind):
 def test_plain_http_to_tls(sandbox, form, connect):
     """Fails in a way that can be read."""
     connect(host=sandbox.url.replace("https", "http"))
-    with pytest.raises(ReportRunError, match="No whole answer"):
+    with pytest.raises(ReportRunError, match="no whole answer"):
         form.get_report()
     assert sandbox.requests == []
 
@@ -126,5 +126,5 @@ def test_plain_http_to_tls(sandbox, form, connect):
 def test_tls_to_plain_http(reportrun_sandbox, form, connect):
     """Fails in a way that can be read."""
     connect(host=reportrun_sandbox.url.replace("http", "https"))
-    with pytest.raises(TransportError, match="No whole answer"):
+    with pytest.raises(TransportError, match="no whole answer"):
         form.get_report()

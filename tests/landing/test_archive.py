@@ -137,7 +137,7 @@ def twice():
 def test_refuses_members_that_would_land_elsewhere(land, folder, request, kind, hook, result):
     """One untrusted member prevents the publication of the whole ZIP."""
     body = HOSTILE[kind] or request.getfixturevalue(kind)
-    with pytest.raises(ResultCorrupt, match=r"The (ZIP|member).*Nothing was published; \S"):
+    with pytest.raises(ResultCorrupt, match=r"^Inspect the ZIP, .* Nothing was published\.$"):
         land(hook, result(body, "zip"), folder.destination("x/"), decompress=True)
     assert folder.files() == {}
     assert sorted(path.name for path in folder.folder.parent.iterdir()) == ["landed"]
@@ -181,7 +181,7 @@ def test_a_bomb_is_refused(land, folder, name, decompress, hook, result):
     """A ZIP that declares too many bytes is refused before any is unpacked."""
     run_id = result(zipped({"a.csv": b"\0" * 600, "b.csv": b"\0" * 401}), "zip")
     options = {"decompress": decompress, "max_unpacked_bytes": 1_000}
-    with pytest.raises(InvalidInput, match=r"1001 bytes.*max_unpacked_bytes=1000") as caught:
+    with pytest.raises(InvalidInput, match=r"max_unpacked_bytes=1000.*1001 bytes") as caught:
         land(hook, run_id, folder.destination(name), **options)
     assert not caught.value.transient
     assert folder.files() == {}
@@ -244,7 +244,7 @@ def test_a_zip_of_many_members_is_refused(land, folder, name, decompress, hook, 
     """The number of entries is limited."""
     body = zipped({f"{number}.csv": b"" for number in range(1_001)})
     run_id = result(body, "zip")
-    with pytest.raises(InvalidInput, match=r"1001 entries.*max_members=1000") as caught:
+    with pytest.raises(InvalidInput, match=r"max_members=1000.*1001 entries") as caught:
         land(hook, run_id, folder.destination(name), decompress=decompress)
     assert not caught.value.transient
     assert folder.files() == {}

@@ -208,7 +208,7 @@ def test_a_folder_that_cannot_be_made(land, folder):
     """A file in the way of the folder raises LandingFailed before any download."""
     folder.put("taken", b"a file")
     source = serving(BODY)
-    with pytest.raises(LandingFailed, match=r"taken.*cannot be used.*spool_dir"):
+    with pytest.raises(LandingFailed, match=r"spool_dir.*cannot use the folder.*taken"):
         land(source, RUN_ID, folder.destination("taken/report.csv"))
     assert folder.files() == {"taken": b"a file"}
     assert source.asked == []
@@ -518,7 +518,7 @@ def test_a_spool_that_is_a_file(land, s3, tmp_path):
     """A spool_dir that is a file, or is below one, raises LandingFailed, which names it."""
     (tmp_path / "file").write_bytes(b"x")
     for spool in (tmp_path / "file", tmp_path / "file/sub"):
-        with pytest.raises(LandingFailed, match=f"{spool} cannot be used"):
+        with pytest.raises(LandingFailed, match=f"cannot use the folder {spool}"):
             land(serving(b"abc"), RUN_ID, s3.destination("a.csv"), spool_dir=str(spool))
 
 

@@ -220,7 +220,8 @@ def test_a_value_that_does_not_fit(refused, kind, text, type_, monkeypatch):
     encoded = body.encode(errors="surrogateescape")
     error = refused(encoded, {"n": "varchar", "v": type_})
     assert (error.row, error.column) == (501, "v")
-    assert f"Row 501 of the CSV for r.parquet, not counting its header, has {kind}" in str(error)
+    assert f": row 501 has {kind}" in str(error)
+    assert "of the CSV for r.parquet, not counting its header" in str(error)
     assert text.strip('"') not in str(error).replace("characters", "")
 
 
@@ -353,7 +354,7 @@ def test_nothing_at_all(convert, body):
 
 def test_nothing_at_all_and_no_columns_told(refused):
     """A result without bytes and without announced columns is refused."""
-    assert "leave output_format out" in str(refused(b"", {}))
+    assert "Leave output_format out" in str(refused(b"", {}))
 
 
 def test_columns_of_which_nothing_is_known_are_text(convert, caplog):
@@ -641,7 +642,7 @@ def test_what_is_no_such_csv_replaces_nothing(make, hook, folder, land, body, co
 def test_a_csv_of_other_columns_is_refused(refused):
     """A file without any announced column is refused."""
     error = refused(b"a,b\n1,2\n", COLUMNS)
-    assert "none of the 2 columns that the API announced" in str(error)[:100]
+    assert "none of the 2 columns that the API announced" in str(error)
     assert isinstance(refused(b"a,b\n1,2\n", COLUMNS, column_types={"c": "date"}), ConversionFailed)
 
 

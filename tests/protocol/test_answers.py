@@ -127,19 +127,20 @@ def test_each_answer_means_its_error(kind, response):
     assert error.status == response.status
 
 
-def test_an_error_says_what_was_tried_what_came_and_what_to_do():
+def test_an_error_says_what_to_do_what_came_and_what_was_tried():
     """One line, with Stripe's id of the request last."""
     response = refusal(404, "not_found", Request_Id="req_1")
     assert str(error_of(response)) == (
-        "Tried to get report run reprun_1: the API answered 404 not_found: Said so. Check the id, "
-        "and that the key and the Stripe-Context belong to its account. (Request-Id: req_1)"
+        "Check the id, the key and stripe_context: the API finds no report run reprun_1 in the "
+        "account. The API answered 404 not_found: Said so. Tried to get report run reprun_1. "
+        "(Request-Id: req_1)"
     )
 
 
 def test_a_page_is_named_by_its_type_and_not_quoted():
     """A login page may hold anything, so its text stays out; its type tells what it is."""
     error = error_of(answer(403, HTML, Content_Type="text/html", Request_Id="req_1"))
-    assert "HTTP 403 with text/html, not JSON" in str(error)
+    assert "HTTP 403 came with text/html, not JSON" in str(error)
     assert "Sign in" not in str(error)
     assert error.transient
     assert error.request_id == "req_1"
@@ -159,7 +160,7 @@ def test_a_page_is_named_by_its_type_and_not_quoted():
 )
 def test_refusals_of_any_shape_are_read(said, body):
     """What the API says is shown; what it leaves out is no reason to fail."""
-    assert f"the API answered 400 {said}" in str(error_of(answer(400, body)))
+    assert f"The API answered 400 {said}" in str(error_of(answer(400, body)))
 
 
 @pytest.mark.parametrize("code", ["invalid_fields", "c" * 10_000])
@@ -259,7 +260,7 @@ def test_a_refused_key_learns_what_it_needs(needs):
     """By the names that the generation's permissions have at Stripe."""
     with pytest.raises(PermissionDenied) as raised:
         read_json(refusal(403), "get report run rrun_1", needs)
-    assert f"A restricted key needs {needs}; a key of an organisation" in raised.value.message
+    assert raised.value.message.startswith(f"The key may not do this: it needs {needs}. A key of ")
 
 
 def test_an_interval_before_the_first_data_is_refused_for_good():

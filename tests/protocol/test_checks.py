@@ -153,7 +153,7 @@ def test_a_definition_without_parameters_checks_nothing():
         (
             {"currency": CURRENCY},
             GOOD | {"currenzy": "eur"},
-            "There is no parameter 'currenzy': did you mean 'currency'?",
+            "Did you mean 'currency'? There is no parameter 'currenzy'.",
         ),
         ({}, GOOD | {"x": "y"}, "There is no parameter 'x', only interval_start, interval_end."),
         ({"columns": COLUMNS}, GOOD | {"columns": ["net", "x", "y"]}, "not accept 'x', 'y', only"),

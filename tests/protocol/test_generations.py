@@ -348,7 +348,9 @@ def test_statuses_are_one_union(api, status):
 @pytest.mark.parametrize("odd", ["", None, 5, True, [], {}], ids=repr)
 def test_an_answer_without_id_or_status_is_no_run(api, missing, odd):
     """Nothing could be done with it; the error is transient, for a proxy may have sent it."""
-    with pytest.raises(UnexpectedAnswer, match=rf"not a {api.noun}: it has no '{missing}'") as said:
+    with pytest.raises(
+        UnexpectedAnswer, match=f"has no '{missing}', so it is no {api.noun}"
+    ) as said:
         api.read_run({"id": "r", "status": "running"} | {missing: odd})
     assert said.value.transient
 

@@ -265,7 +265,7 @@ def test_an_unknown_status_is_unfinished(finished, status):
 def test_a_failed_report_run_is_an_error(transient, advice, details):
     """Whatever the details are; only a file that is too large is beyond mending."""
     failure = run(status="failed", report="r", status_details={"failed": details}).failure
-    assert str(failure).startswith("Report run reprun_1 of r failed: ")
+    assert str(failure).endswith("It was report run reprun_1 of r.")
     assert advice in str(failure)
     assert failure.transient is transient
     assert failure.report_run_id == "reprun_1"
@@ -284,7 +284,7 @@ def test_details_of_another_status_are_no_failure():
 def test_a_report_run_needs_id_and_status(field, value):
     """Without them it is something else that answered."""
     with pytest.raises(
-        UnexpectedAnswer, match=f"is not a report run: it has no '{field}'"
+        UnexpectedAnswer, match=f"has no '{field}', so it is no report run"
     ) as raised:
         run(**{field: value})
     assert raised.value.transient

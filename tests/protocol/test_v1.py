@@ -255,7 +255,10 @@ def test_a_type_without_default_columns_takes_none():
     [
         ("columns must be a list, not 'net'", GOOD | {"columns": "net"}),
         ("interval_start is required", {"interval_end": END}),
-        ("no parameter 'timezones': did you mean 'timezone'?", GOOD | {"timezones": "UTC"}),
+        (
+            "Did you mean 'timezone'? There is no parameter 'timezones'.",
+            GOOD | {"timezones": "UTC"},
+        ),
         ("only has data from 2022-11-09", GOOD | {"interval_start": "2022-11-08T23:59:59.000Z"}),
     ],
 )
@@ -311,7 +314,7 @@ def test_a_page_leads_to_the_next():
 
 def test_a_page_of_something_else_is_no_page():
     """A run without an id cannot be reattached to."""
-    with pytest.raises(UnexpectedAnswer, match="not a report run: it has no 'id'"):
+    with pytest.raises(UnexpectedAnswer, match="has no 'id', so it is no report run"):
         calls.list_runs(V1, since=FIRST).read(page(ONE, {"object": "charge"}))
 
 

@@ -176,8 +176,9 @@ def test_a_canceled_run_is_not_repeated(api):
     assert found.is_finished
     assert isinstance(found.failure, ReportRunCanceled)
     assert not found.failure.transient
-    assert found.failure.message.startswith(f"{api.noun.capitalize()} r_1")
-    assert "canceled at Stripe: By you." in found.failure.message
+    found_as = "It was query run r_1." if api is QUERIES else "It was report run r_1 of its report."
+    assert found.failure.message.startswith(f"The {api.noun} was canceled at Stripe: clear ")
+    assert found.failure.message.endswith(f"Stripe says: By you. {found_as}")
 
 
 POSITION = "line 3:8: Column 'nett' cannot be resolved"
@@ -200,7 +201,8 @@ def test_wrong_sql_stays_wrong(api, details):
     assert not failure.transient
     assert failure.error_code == "query_run_invalid_sql"
     assert failure.message == (
-        f"Query run r failed: query_run_invalid_sql: {POSITION}. Correct the SQL."
+        f"Correct the SQL: this one failed with query_run_invalid_sql: {POSITION}. "
+        "It was query run r."
     )
 
 
@@ -220,7 +222,7 @@ def test_an_old_query_run_fails_as_a_report_run_of_v2_reporting():
     details = {"failed": {"error_code": "internal_error", "error_message": "m"}}
     failure = failed(OLD_QUERIES, **details)
     assert (failure.error_code, failure.transient) == ("internal_error", True)
-    assert failure.message.startswith("Query run r failed: internal_error: m. A new query run")
+    assert failure.message.startswith("A new query run may succeed: this one failed with internal")
 
 
 @pytest.mark.parametrize("api", [DATA, QUERIES], ids=lambda api: api.name)
@@ -257,7 +259,7 @@ def test_a_report_is_found_by_its_name():
 def test_a_name_that_nothing_has_is_not_found():
     """The error is permanent, names the name and says what names look like."""
     for nothing in ({"data": []}, {"data": None}, {}):
-        with pytest.raises(NotFound, match=r"^No report has the name 'x'.*case-sensitive") as said:
+        with pytest.raises(NotFound, match=r"^Correct the name.*'x'.*case-sensitive") as said:
             calls.get_report(DATA, "name:x").read(nothing)
         assert not said.value.transient
 

@@ -325,7 +325,7 @@ def test_a_report_without_a_window_is_created_at_once(sandbox, deferrable, caplo
     outcome = run_task(task)
     assert outcome.state == "success", outcome.error
     assert operations(sandbox) == ["get_report", "create"]
-    assert "does not say up to which instant it has data" in caplog.text
+    assert "does not say up to when it has data" in caplog.text
 
 
 @PLACES

@@ -170,7 +170,7 @@ def test_a_failed_report_run_says_what_to_clear(sandbox):
     failed = ReportRunHook().create_report_run("balance_summary", INTERVAL)
     outcome = run_sensor(make(failed.id))
     assert "internal_error: Something broke." in str(outcome.error)
-    assert "clear the task that created the report run" in str(outcome.error)
+    assert "Clear the task that created the report run" in str(outcome.error)
     assert outcome.error.error_code == "internal_error"
 
 

@@ -114,8 +114,8 @@ def test_creates_by_id_and_by_name(sandbox, deferrable, report, sent):
 @pytest.mark.parametrize(
     ("report", "nearest"),
     [
-        ("name:Balance.summary", ": did you mean 'name:balance.summary'"),
-        ("balance.summari", ": did you mean 'name:balance.summary'"),
+        ("name:Balance.summary", "Did you mean 'name:balance.summary'"),
+        ("balance.summari", "Did you mean 'name:balance.summary'"),
         ("zzz", ", only name:balance.summary, "),
     ],
 )
@@ -125,7 +125,8 @@ def test_an_unknown_report_fails_for_good(sandbox, deferrable, report, nearest):
     assert outcome.state == "failed"
     assert isinstance(outcome.error, AirflowFailException)
     assert isinstance(outcome.error, NotFound)
-    assert str(outcome.error).startswith(f"There is no report '{report}'{nearest}")
+    assert str(outcome.error).startswith(nearest)
+    assert f"There is no report '{report}'." in str(outcome.error)
     assert [each.operation for each in sandbox.requests][1:] == ["list_reports"]
     assert sandbox.runs == []
 

@@ -89,7 +89,7 @@ def test_a_wrong_name_is_told_with_the_nearest_before_the_create(sandbox, deferr
     )
     assert isinstance(outcome.error, InvalidInput)
     assert isinstance(outcome.error, AirflowFailException)
-    told = "There is no parameter 'currenzy': did you mean 'currency'?"
+    told = "Did you mean 'currency'? There is no parameter 'currenzy'."
     assert str(outcome.error)[:100].startswith(told)
     assert operations(sandbox) == ["get_report"]
 
@@ -108,7 +108,7 @@ def test_a_wrong_report_is_told_with_the_nearest_before_the_create(sandbox, defe
     outcome = run_task(make(report="balance_sumary", retries=3, deferrable=deferrable))
     assert isinstance(outcome.error, NotFound)
     assert isinstance(outcome.error, AirflowFailException)
-    told = "There is no report 'balance_sumary': did you mean 'balance_summary'?"
+    told = "Did you mean 'balance_summary'? There is no report 'balance_sumary'."
     assert str(outcome.error)[:100].startswith(told)
     assert outcome.error.request_id in str(outcome.error)
     assert operations(sandbox) == ["get_report", "get_report"]

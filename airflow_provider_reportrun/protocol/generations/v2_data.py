@@ -154,8 +154,8 @@ def _read_only(name: str, data: Any) -> Report:
     page = read_page(data)
     if not page.reports:
         raise NotFound(
-            f"No report has the name {name!r} for this key and account. Names are case-sensitive "
-            "and have no version, such as 'balance.summary'."
+            f"Correct the name of the report: none has the name {name!r} for this key and account. "
+            "Names are case-sensitive and have no version, such as 'balance.summary'."
         )
     if len(page.reports) > 1:
         ids = ", ".join(each.id for each in page.reports)
