@@ -50,6 +50,7 @@ __all__ = [
     "has_filesystem",
     "hashes_alias_extras",
     "look_up_outage",
+    "pushes_from_triggers",
     "stats",
 ]
 
@@ -86,6 +87,12 @@ def stats() -> Any:
     except ImportError:  # Airflow 3.0 and 3.1
         found = import_module("airflow.stats")
     return found.Stats
+
+
+def pushes_from_triggers() -> bool:
+    """Tell whether a trigger can push XComs as tasks do, from Airflow 3.3 on."""
+    xcom: Any = import_module("airflow.sdk.bases.xcom")
+    return hasattr(xcom.BaseXCom, "aset")
 
 
 async def aget_connection(conn_id: str) -> Connection:

@@ -84,8 +84,8 @@ ALLOWED = {
         "secret",
         "task",
     },
-    "triggers": {"errors", "hooks", "protocol", "task", "text"},
-    "links": {"client", "errors", "hooks"},
+    "links": {"client", "errors", "hooks", "task"},
+    "triggers": {"errors", "hooks", "links", "protocol", "task", "text"},
     "operators": {
         "_compat",
         "client",

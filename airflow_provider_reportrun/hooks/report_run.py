@@ -166,7 +166,8 @@ class ReportRunHook(BaseHook):
             failure = _no_connection(self.reportrun_conn_id, type(error).__name__)
         raise failure
 
-    async def _aaccess(self) -> ApiAccess:
+    async def aread_access(self) -> ApiAccess:
+        """Read the connection as ``access`` does, awaiting, and each time anew."""
         return read_connection(await self._aconnection())
 
     async def _aconnection(self) -> Connection:
@@ -268,7 +269,7 @@ class ReportRunHook(BaseHook):
         """Run a conversation, awaiting, over the session that all triggers share."""
         from airflow_provider_reportrun.client.session import talk
 
-        async with talk(self.reportrun_conn_id, self._aaccess, self.stripe_context) as one:
+        async with talk(self.reportrun_conn_id, self.aread_access, self.stripe_context) as one:
             return await adrive(flow, send=one.send, pause=one.pause, measure=telemetry.measure)
 
     async def _aconverse_with(self, flow_of: Callable[[Generation], Flow[T]]) -> T:
@@ -280,7 +281,7 @@ class ReportRunHook(BaseHook):
         """
         from airflow_provider_reportrun.client.session import talk
 
-        async with talk(self.reportrun_conn_id, self._aaccess, self.stripe_context) as one:
+        async with talk(self.reportrun_conn_id, self.aread_access, self.stripe_context) as one:
             flow = flow_of(self._api or named((await one.access()).api))
             return await adrive(flow, send=one.send, pause=one.pause, measure=telemetry.measure)
 

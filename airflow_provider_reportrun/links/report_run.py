@@ -9,6 +9,7 @@ from urllib.parse import quote
 from airflow.sdk import BaseOperatorLink
 
 from airflow_provider_reportrun.errors import ReportRunError
+from airflow_provider_reportrun.task.ending import push
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,6 +92,12 @@ def show_link(
         map_index=ti.map_index if ti.map_index is not None else -1,
     )
     setattr(operator, _SHOWN, url)
+
+
+async def ashow_link(ti: Any, hook: ReportRunHook, report_run_id: str) -> None:
+    """Set the link of a task instance as ``show_link`` does, in its trigger."""
+    url = inspector_url(await hook.aread_access(), report_run_id)
+    await push(ti, ReportRunLink().xcom_key, url, to_backend=False)
 
 
 def keep_link(operator: BaseOperator) -> None:

@@ -22,6 +22,7 @@ from airflow_provider_reportrun.protocol.generations import argument_of
 from airflow_provider_reportrun.protocol.identity import TaskIdentity, body_digest, idempotency_key
 from airflow_provider_reportrun.protocol.requests import QueryRequest
 from airflow_provider_reportrun.task.arguments import check_all
+from airflow_provider_reportrun.task.ending import RUN_ID, ending_of
 from airflow_provider_reportrun.task.outcomes import operator_outcomes, rendered_fields_kept
 from airflow_provider_reportrun.task.record import (
     Record,
@@ -85,6 +86,7 @@ class RunOperator(ApiOperator):
     """An operator that creates a report run, or finds it again, and may wait for it."""
 
     deferrable: bool
+    end_from_trigger: bool
     idempotency_key: Any
     max_poll_interval: float | timedelta
     on_clear: Late
@@ -324,6 +326,7 @@ class RunOperator(ApiOperator):
             "poll_interval": patience.pace.shortest_seconds,
             "max_poll_interval": patience.pace.longest_seconds,
             "deadline": patience.deadline,
+            "ends_with": ending_of(self, RUN_ID),
         }
         if report_run_id is not None:
             self.log.info("Waiting for %s %s in the triggerer", order.api.noun, report_run_id)

@@ -36,6 +36,7 @@ from airflow_provider_reportrun.task.arguments import (
     flag,
     plain_flag,
 )
+from airflow_provider_reportrun.task.ending import check_ending
 from airflow_provider_reportrun.task.waiting import (
     DAY_SECONDS,
     MAX_POLL_INTERVAL_SECONDS,
@@ -67,6 +68,7 @@ _CREATE_CHECKS: Final[Mapping[str, Check]] = {
     "on_clear": choice(NEW_RUN, REUSE),
     "wait_for_completion": flag,
     "deferrable": plain_flag,
+    "end_from_trigger": plain_flag,
     "poll_interval": seconds,
     "max_poll_interval": seconds,
     "timeout": seconds,
@@ -97,6 +99,10 @@ class CreateQueryRunOperator(RunOperator):
         after a failed query run creates a new one, unless its SQL is wrong (templated).
     :param deferrable: whether to wait in the triggerer; by default ``[operators]
         default_deferrable``.
+    :param end_from_trigger: whether the task ends in the triggerer if its wait there succeeds, so
+        that no worker resumes it (Airflow 3.3). Every other outcome resumes the task on a worker.
+        Such a task can have no outlets and no success callback, ``post_execute`` is not called, and
+        Airflow refuses it if a plugin has listeners, as the OpenLineage provider does.
     :param poll_interval: shortest time between two polls: seconds or a timedelta. Only the first
         polls come sooner, when the run is about 2, 5 and 12 seconds old.
     :param max_poll_interval: longest time between two polls, likewise. The time grows with the age
@@ -136,6 +142,7 @@ class CreateQueryRunOperator(RunOperator):
         on_clear: OnClear | Late = "new_run",
         wait_for_completion: bool | Late = False,
         deferrable: bool = default_deferrable(),
+        end_from_trigger: bool = False,
         poll_interval: float | timedelta = POLL_INTERVAL_SECONDS,
         max_poll_interval: float | timedelta = MAX_POLL_INTERVAL_SECONDS,
         timeout: float | timedelta = DAY_SECONDS,
@@ -151,6 +158,7 @@ class CreateQueryRunOperator(RunOperator):
         self.on_clear = on_clear
         self.wait_for_completion: Any = wait_for_completion
         self.deferrable = deferrable
+        self.end_from_trigger = end_from_trigger
         self.poll_interval = poll_interval
         self.max_poll_interval = max_poll_interval
         self.timeout = timeout
@@ -158,6 +166,7 @@ class CreateQueryRunOperator(RunOperator):
         self.stripe_context = stripe_context
         self.api: Any = api
         check_known(self, _CREATE_CHECKS)
+        check_ending(self)
 
     def hook(self) -> ReportRunHook:
         """
@@ -320,6 +329,7 @@ class QueryRunToStorageOperator(CreateQueryRunOperator):
             on_clear=on_clear,
             wait_for_completion=True,
             deferrable=deferrable,
+            end_from_trigger=False,
             poll_interval=poll_interval,
             max_poll_interval=max_poll_interval,
             timeout=timeout,

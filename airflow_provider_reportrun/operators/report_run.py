@@ -54,6 +54,7 @@ from airflow_provider_reportrun.task.arguments import (
 )
 from airflow_provider_reportrun.task.data_interval import DATA_INTERVAL_END, DATA_INTERVAL_START
 from airflow_provider_reportrun.task.draft import Draft, WrittenBounds
+from airflow_provider_reportrun.task.ending import check_ending
 from airflow_provider_reportrun.task.record import recall
 from airflow_provider_reportrun.task.waiting import (
     DAY_SECONDS,
@@ -84,6 +85,7 @@ _CREATE_CHECKS: Final[Mapping[str, Check]] = {
     "wait_for_data": flag,
     "wait_for_completion": flag,
     "deferrable": plain_flag,
+    "end_from_trigger": plain_flag,
     "poll_interval": seconds,
     "max_poll_interval": seconds,
     "timeout": seconds,
@@ -125,6 +127,10 @@ class CreateReportRunOperator(RunOperator):
         after a failed report run creates a new one, unless its file was too large (templated).
     :param deferrable: whether to wait in the triggerer; by default ``[operators]
         default_deferrable``.
+    :param end_from_trigger: whether the task ends in the triggerer if its wait there succeeds, so
+        that no worker resumes it (Airflow 3.3). Every other outcome resumes the task on a worker.
+        Such a task can have no outlets and no success callback, ``post_execute`` is not called, and
+        Airflow refuses it if a plugin has listeners, as the OpenLineage provider does.
     :param poll_interval: shortest time between two polls: seconds or a timedelta. Only the first
         polls come sooner, when the run is about 2, 5 and 12 seconds old.
     :param max_poll_interval: longest time between two polls, likewise. The time grows with the age
@@ -175,6 +181,7 @@ class CreateReportRunOperator(RunOperator):
         wait_for_data: bool | Late = False,
         wait_for_completion: bool | Late = False,
         deferrable: bool = default_deferrable(),
+        end_from_trigger: bool = False,
         poll_interval: float | timedelta = POLL_INTERVAL_SECONDS,
         max_poll_interval: float | timedelta = MAX_POLL_INTERVAL_SECONDS,
         timeout: float | timedelta = DAY_SECONDS,
@@ -197,6 +204,7 @@ class CreateReportRunOperator(RunOperator):
         self.wait_for_data: Any = wait_for_data
         self.wait_for_completion: Any = wait_for_completion
         self.deferrable = deferrable
+        self.end_from_trigger = end_from_trigger
         self.poll_interval = poll_interval
         self.max_poll_interval = max_poll_interval
         self.timeout = timeout
@@ -204,6 +212,7 @@ class CreateReportRunOperator(RunOperator):
         self.stripe_context = stripe_context
         self.api: Any = api
         check_known(self, _CREATE_CHECKS)
+        check_ending(self)
 
     def settle(self, context: Context, hook: ReportRunHook) -> Settled:
         """
@@ -461,6 +470,7 @@ class ReportRunToStorageOperator(CreateReportRunOperator):
             wait_for_data=wait_for_data,
             wait_for_completion=True,
             deferrable=deferrable,
+            end_from_trigger=False,
             poll_interval=poll_interval,
             max_poll_interval=max_poll_interval,
             timeout=timeout,

@@ -49,6 +49,7 @@ from airflow_provider_reportrun.task.data_interval import (
     rendered_to_nothing,
     zone_of,
 )
+from airflow_provider_reportrun.task.ending import FACTS, check_ending, ending_of
 from airflow_provider_reportrun.task.outcomes import sensor_outcomes
 from airflow_provider_reportrun.task.rendering import KeepsRenderingError
 from airflow_provider_reportrun.task.waiting import (
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
 
 _CHECKS: Final[Mapping[str, Check]] = {
     "deferrable": plain_flag,
+    "end_from_trigger": plain_flag,
     "poke_interval": seconds,
     **API_CHECKS,
 }
@@ -93,6 +95,7 @@ class _ApiSensor(KeepsRenderingError, BaseSensorOperator):
     :param stripe_context: the account; overrides the connection's (templated).
     :param api: the generation of the API; overrides the connection's (templated).
     :param deferrable: whether to wait in the triggerer.
+    :param end_from_trigger: whether to end there.
     :param poke_interval: seconds between two polls.
     :param max_wait: longest time between two polls, in seconds.
     :param timeout: seconds until the task times out, from its first poll.
@@ -109,6 +112,7 @@ class _ApiSensor(KeepsRenderingError, BaseSensorOperator):
         stripe_context: str | None = None,
         api: Api | Late | None = None,
         deferrable: bool = default_deferrable(),
+        end_from_trigger: bool = False,
         poke_interval: timedelta | float = POLL_INTERVAL_SECONDS,
         max_wait: timedelta | float | None = MAX_POLL_INTERVAL_SECONDS,
         timeout: timedelta | float = DAY_SECONDS,
@@ -119,8 +123,10 @@ class _ApiSensor(KeepsRenderingError, BaseSensorOperator):
         self.stripe_context = stripe_context
         self.api: Any = api
         self.deferrable = deferrable
+        self.end_from_trigger = end_from_trigger
         self._pokes: Flow[Any] | None = None
         check_known(self, _CHECKS)
+        check_ending(self)
 
     def conversation(
         self, context: Context, hook: ReportRunHook, patience: Patience, *, measured: bool
@@ -276,6 +282,7 @@ class _ApiSensor(KeepsRenderingError, BaseSensorOperator):
                 poll_interval=self.poke_interval,
                 max_poll_interval=longest,
                 deadline=deadline,
+                ends_with=ending_of(self, FACTS),
             ),
             method_name="execute_complete",
             timeout=defer_timeout(deadline),
@@ -346,6 +353,10 @@ class ReportRunSensor(RunSensor):
         the connection's (templated).
     :param deferrable: whether to wait in the triggerer; by default ``[operators]
         default_deferrable``.
+    :param end_from_trigger: whether the task ends in the triggerer if its wait there succeeds, so
+        that no worker resumes it (Airflow 3.3). Every other outcome resumes the task on a worker.
+        Such a task can have no outlets and no success callback, ``post_execute`` is not called, and
+        Airflow refuses it if a plugin has listeners, as the OpenLineage provider does.
     :param poke_interval: seconds between two polls; in the triggerer the shortest time, which grows
         with the age of the report run. There, only the first polls come sooner, when the report run
         is about 2, 5 and 12 seconds old.
@@ -384,6 +395,10 @@ class ReportDataSensor(_ApiSensor):
         the connection's (templated).
     :param deferrable: whether to wait in the triggerer; by default ``[operators]
         default_deferrable``.
+    :param end_from_trigger: whether the task ends in the triggerer if its wait there succeeds, so
+        that no worker resumes it (Airflow 3.3). Every other outcome resumes the task on a worker.
+        Such a task can have no outlets and no success callback, ``post_execute`` is not called, and
+        Airflow refuses it if a plugin has listeners, as the OpenLineage provider does.
     :param poke_interval: seconds between two polls; in the triggerer the shortest time.
     :param max_wait: longest time between two polls, in seconds: in the triggerer, and with
         ``exponential_backoff``.

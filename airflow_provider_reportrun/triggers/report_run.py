@@ -16,7 +16,12 @@ import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
-from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
+from airflow.triggers.base import (
+    BaseEventTrigger,
+    BaseTrigger,
+    TaskSuccessEvent,
+    TriggerEvent,
+)
 
 from airflow_provider_reportrun.errors import (
     BadTriggerEvent,
@@ -25,6 +30,7 @@ from airflow_provider_reportrun.errors import (
     to_json,
 )
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
+from airflow_provider_reportrun.links.report_run import ashow_link
 from airflow_provider_reportrun.protocol import flows
 from airflow_provider_reportrun.protocol.asking import OUTAGE_TOLERANCE_SECONDS, Patience
 from airflow_provider_reportrun.protocol.calls import checked_id
@@ -40,6 +46,14 @@ from airflow_provider_reportrun.protocol.interval import (
 from airflow_provider_reportrun.protocol.models import read_instant
 from airflow_provider_reportrun.protocol.requests import QueryRequest, ReportRequest
 from airflow_provider_reportrun.protocol.retry import Pace
+from airflow_provider_reportrun.task.arguments import choice
+from airflow_provider_reportrun.task.ending import (
+    ENDINGS,
+    NOTHING,
+    RETURN_KEY,
+    RUN_ID,
+    push,
+)
 from airflow_provider_reportrun.task.waiting import (
     MAX_POLL_INTERVAL_SECONDS,
     POLL_INTERVAL_SECONDS,
@@ -65,7 +79,7 @@ WATCHER_SECONDS: Final = 1.0
 """The least time between two polls of a watcher, because a watcher never ends."""
 DONE: Literal["done"] = "done"
 ERROR: Literal["error"] = "error"
-_ADDED: Final = {"api", "is_shared", "since", "sql"}
+_ADDED: Final = {"api", "ends_with", "is_shared", "since", "sql"}
 """Arguments that rows have only if they are not None."""
 
 
@@ -95,6 +109,7 @@ class WaitArguments(TypedDict, total=False):
     max_poll_interval: float | timedelta
     deadline: float | None
     outage_tolerance: float | timedelta
+    ends_with: str | None
 
 
 def resumed_after_data(event: Any) -> None:
@@ -144,6 +159,8 @@ class _WaitTrigger(BaseTrigger):
     :param deadline: epoch seconds; absolute, so that a restart does not extend it. None is never.
     :param outage_tolerance: how long the wait goes on without a good answer: seconds or a
         timedelta.
+    :param ends_with: what the task returns if it ends here when the wait succeeds: ``"run_id"``,
+        ``"facts"`` (what a sensor returns) or ``"nothing"``. None resumes the task on a worker.
     :raises InvalidInput: names the argument; for a watcher, when the DAG file is parsed.
     """
 
@@ -157,6 +174,7 @@ class _WaitTrigger(BaseTrigger):
         max_poll_interval: float | timedelta = MAX_POLL_INTERVAL_SECONDS,
         deadline: float | None = None,
         outage_tolerance: float | timedelta = OUTAGE_TOLERANCE_SECONDS,
+        ends_with: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as Airflow's triggers are
         self.reportrun_conn_id = reportrun_conn_id
@@ -166,6 +184,7 @@ class _WaitTrigger(BaseTrigger):
         self.max_poll_interval = seconds(max_poll_interval, "max_poll_interval")
         self.deadline = None if deadline is None else instant(deadline, "deadline")
         self.outage_tolerance = seconds(outage_tolerance, "outage_tolerance", least=0.0)
+        self.ends_with = None if ends_with is None else choice(*ENDINGS)(ends_with, "ends_with")
         self.report_run_id: str | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -218,18 +237,20 @@ class _WaitTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Carry out the conversation, and leave the shared session before the event is sent."""
-        yield TriggerEvent(await self._wait())
+        yield await self._wait()
 
-    async def _wait(self) -> Event:
+    async def _wait(self) -> TriggerEvent:
         try:
             found = await self.hook().aconverse(self.flow())
         except ReportRunError as error:
-            return Event(
-                outcome=ERROR,
-                report_run_id=error.report_run_id or self.report_run_id,
-                status=None,
-                message=str(error),
-                error=to_json(error),
+            return TriggerEvent(
+                Event(
+                    outcome=ERROR,
+                    report_run_id=error.report_run_id or self.report_run_id,
+                    status=None,
+                    message=str(error),
+                    error=to_json(error),
+                )
             )
         except asyncio.CancelledError:
             if self.report_run_id:
@@ -240,7 +261,24 @@ class _WaitTrigger(BaseTrigger):
                     self.generation.noun,
                 )
             raise
-        return self.done(found)
+        # ``dag.test()`` knows no task that ends in a trigger, and sets no task instance.
+        if self.ends_with is not None and self.task_instance is not None:
+            try:
+                await self.push(self.task_instance, found)
+            except Exception:  # whatever a custom XCom backend raises
+                self.log.exception("What the task returns cannot be pushed here; it resumes")
+            else:
+                return TaskSuccessEvent()
+        return TriggerEvent(self.done(found))
+
+    async def push(self, ti: Any, found: Any) -> None:
+        """Push what the task returns."""
+        if self.ends_with != NOTHING:
+            await push(ti, RETURN_KEY, self.returned(found))
+
+    def returned(self, run: Any) -> Any:
+        """Return what the task returns that ends here."""
+        return run.id if self.ends_with == RUN_ID else run.summary()
 
     def done(self, run: Any) -> Event:
         """Return the event of a wait that succeeded: by default one for a report run."""
@@ -352,6 +390,11 @@ class CreateReportRunTrigger(_WaitTrigger):
             return QueryRequest(self.sql, self.result_options)
         return ReportRequest(self.report, self.report_parameters, self.result_options)
 
+    async def push(self, ti: Any, run: Any) -> None:
+        """Push what the task returns, and the link to the report run."""
+        await ashow_link(ti, self.hook(), run.id)
+        await super().push(ti, run)
+
     def _created(self, run: ReportRun) -> None:
         self.report_run_id = run.id
 
@@ -415,10 +458,14 @@ class ReportDataTrigger(_WaitTrigger, BaseEventTrigger):
             error=None,
         )
 
+    def returned(self, report: Any) -> Any:
+        """Return the instant up to which there are data."""
+        return format_instant(available_through(report))
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for the data of the interval, or watch."""
         if self.interval_end is not None:
-            yield TriggerEvent(await self._wait())
+            yield await self._wait()
             return
         polls = self.open_shared_stream(self.serialize()[1])
         async for event in self.filter_shared_stream(polls):

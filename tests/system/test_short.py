@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date
 
 import pytest
 from system.backfill import Backfill, HoldCreated, mondays, week_of
 from system.cluster import wait_for
 
-from airflow_provider_reportrun.sandbox import Fault
+from airflow_provider_reportrun.links.report_run import ReportRunLink
+from airflow_provider_reportrun.sandbox import Fault, Patch
 
 pytestmark = [
     pytest.mark.system,
@@ -52,6 +54,40 @@ def test_worker_killed_in_a_create(cluster, sandbox):
     landing = cluster.xcom(backfill.instance_of(first), "landing")
     assert landing["report_run_id"] == new.id != before
     assert len(sandbox.runs) == 9
+
+
+@pytest.mark.needs("end_from_trigger")
+def test_tasks_that_end_in_the_triggerer(cluster, sandbox):
+    """No worker resumes them, and the next task reads what they return."""
+    sandbox.limit(LIMIT)
+    still_running = Fault("get_run", Patch({"status": "running", "result": None}), times=None)
+    sandbox.faults.add(still_running)
+    weeks = mondays(date(2025, 5, 5), 5)
+    backfill = Backfill(cluster, sandbox, "three_tasks_ending", weeks)
+    backfill.create(max_active_runs=5)
+
+    def are_deferred() -> bool:
+        waits = (ti for ti in cluster.task_instances(backfill.dag_id) if ti["task_id"] == "wait")
+        return [ti["state"] for ti in waits] == ["deferred"] * len(weeks)
+
+    wait_for(are_deferred, "all sensors to wait in the triggerer", seconds=SECONDS)
+    sandbox.faults.clear()
+    backfill.await_end(seconds=SECONDS)
+    backfill.verify(task_id="land")
+    events = cluster.api("GET", f"/eventLogs?dag_id={backfill.dag_id}&limit=1000")["event_logs"]
+    begun = Counter(
+        (each["task_id"], each["run_id"]) for each in events if each["event"] == "running"
+    )
+    for week in weeks:
+        run = backfill.run_of(week)
+        create, wait = (backfill.instance_of(week, task_id) for task_id in ("create", "wait"))
+        assert cluster.xcom(create, "return_value") == run.id
+        assert run.id in cluster.xcom(create, ReportRunLink().xcom_key)
+        facts = cluster.xcom(wait, "return_value")
+        assert (facts["report_run_id"], facts["status"]) == (run.id, "succeeded")
+        for ti in (create, wait):
+            if ti["try_number"] == 1:  # unless Airflow took it for killed
+                assert begun[ti["task_id"], ti["dag_run_id"]] == 1, "a worker had it once"
 
 
 @pytest.mark.parametrize("api", ["v1", "v2_data"])

@@ -83,7 +83,7 @@ def test_every_wait_outlives_an_outage(sandbox, report_run, outage, monkeypatch)
     hook = ReportRunHook()
 
     async def polls():
-        async with session.shared_session("reportrun_default", hook._aaccess) as shared:
+        async with session.shared_session("reportrun_default", hook.aread_access) as shared:
             await shared.current()
             outage(10**6)
             return [(await hook.aget_report_run(report_run.id)).id for _ in range(5)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 
+import airflow.sdk
 import pendulum
 from airflow.sdk import DAG
 
@@ -54,19 +55,31 @@ for dag_id, arguments in ONE_TASK.items():
         )
     globals()[dag_id] = dag
 
-for dag_id in ("three_tasks", "cleared_land"):
+
+THREE_TASKS = {
+    "three_tasks": {},
+    "three_tasks_ending": {"end_from_trigger": True},
+    "cleared_land": {},
+}
+
+for dag_id, arguments in THREE_TASKS.items():
+    if arguments and not hasattr(airflow.sdk, "RetryPolicy"):  # before Airflow 3.3
+        continue
     with DAG(dag_id, **WEEKLY) as dag:
-        create = CreateReportRunOperator(task_id="create", report=REPORT, deferrable=True, **FAST)
+        create = CreateReportRunOperator(
+            task_id="create", report=REPORT, deferrable=True, **FAST, **arguments
+        )
         wait = ReportRunSensor(
             task_id="wait",
             report_run_id=create.output,
             deferrable=True,
             poke_interval=1,
             max_wait=2,
+            **arguments,
         )
         land = DownloadReportResultOperator(
             task_id="land",
-            report_run_id=create.output,
+            report_run_id="{{ ti.xcom_pull('wait')['report_run_id'] }}",
             destination=f"{LANDING}/{dag_id}/{{{{ data_interval_start | ds }}}}.csv",
         )
         create >> wait >> land
