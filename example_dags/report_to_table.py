@@ -4,7 +4,7 @@ A weekly report from Stripe to a table, with two DAGs and an asset between them.
 `report_to_parquet` lands a Parquet file each week and updates the asset `stripe_activity`. Airflow
 then starts `parquet_to_table`, which loads the file into a table of DuckDB. The event of the asset
 says which file has landed, and the interval of its report. If several weeks land at once, as in a
-backfill, one run loads all of them.
+backfill, one run loads all of them. A run by hand loads all files again.
 
 A week may land again. So the load replaces the rows of the interval in one transaction: no row
 counts twice, and a load that dies leaves the table as it was. Money is decimal in the report, in
@@ -88,10 +88,19 @@ with DAG(
     tags=["reportrun"],
 ) as to_table:
 
-    @task
-    def landed(triggering_asset_events: Any = None) -> list[dict[str, Any]]:
-        """Return the facts of each landing that started this run."""
-        return [dict(event.extra) for event in triggering_asset_events[ACTIVITY]]
+    @task(inlets=[ACTIVITY])
+    def landed(
+        triggering_asset_events: Any = None, inlet_events: Any = None
+    ) -> list[dict[str, Any]]:
+        """
+        Return the facts of each file that has landed since the first event of this run.
+
+        Airflow adds no event to a run that waits to start, and may start no further run for it, so
+        the later events are read as well. A run by hand has no events, and loads all files.
+        """
+        first = min((event.timestamp for event in triggering_asset_events[ACTIVITY]), default=None)
+        events = [e for e in inlet_events[ACTIVITY] if first is None or e.timestamp >= first]
+        return list({event.extra["uri"]: dict(event.extra) for event in events}.values())
 
     @task(
         map_index_template="{{ task.op_kwargs['facts']['interval_start'] }}",
