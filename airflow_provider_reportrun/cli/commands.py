@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +17,7 @@ import pendulum
 
 from airflow_provider_reportrun.cli.console import Output, steps_shown, table
 from airflow_provider_reportrun.cli.running import Job
-from airflow_provider_reportrun.errors import InvalidInput, TransportError
+from airflow_provider_reportrun.errors import InvalidInput, ReportRunError, TransportError
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.protocol.flows import Plan
 from airflow_provider_reportrun.protocol.generations import spoken_name
@@ -168,14 +170,32 @@ def _hook(arguments: Namespace) -> Iterator[ReportRunHook]:
     ) as hook:
         try:
             _ = hook.access
-        except TransportError as error:
-            variable = f"AIRFLOW_CONN_{arguments.conn_id.upper()}"
-            raise InvalidInput(
-                f"Set {variable}, or run `airflow db migrate`: there is no connection "
-                f"{arguments.conn_id!r} in the environment, and Airflow's database or secrets "
-                "backend cannot be read."
-            ) from error
+        except (InvalidInput, TransportError) as error:
+            raise _no_connection(arguments.conn_id, error) from error
         yield hook
+
+
+def _no_connection(conn_id: str, error: ReportRunError) -> ReportRunError:
+    """Return the error that says what is wrong with a connection, or with Airflow's database."""
+    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    if os.environ.get(variable):
+        return error
+    if isinstance(error, InvalidInput) and _is_database_readable(conn_id):
+        return error
+    return InvalidInput(
+        f"Set {variable}, or run `airflow db migrate`: there is no connection {conn_id!r} in the "
+        "environment, and Airflow's database or secrets backend cannot be read."
+    )
+
+
+def _is_database_readable(conn_id: str) -> bool:
+    """Ask the database itself, because Airflow 3.0 takes one that fails for an empty one."""
+    backend: Any = import_module("airflow.secrets.metastore")
+    try:
+        backend.MetastoreBackend().get_connection(conn_id)
+    except Exception:  # noqa: BLE001 - whatever the driver raises
+        return False
+    return True
 
 
 def _carried_out(job: Job, output: Output) -> int:

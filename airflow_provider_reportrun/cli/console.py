@@ -125,11 +125,17 @@ def steps_shown() -> Iterator[Steps]:
 
 @contextmanager
 def log_shown() -> Iterator[None]:
-    """Write what this package logs to stderr, one line each."""
+    """Write what this package logs to stderr, one line each, and of Airflow's log only warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("%(message)s"))
-    with _logged_by(handler):
-        yield
+    airflow = logging.getLogger("airflow")
+    level = airflow.level
+    airflow.setLevel(max(level, logging.WARNING))
+    try:
+        with _logged_by(handler):
+            yield
+    finally:
+        airflow.setLevel(level)
 
 
 class _OneLine(logging.Formatter):
@@ -172,7 +178,8 @@ class Output:
             handler
             for logger in loggers
             for handler in logger.handlers
-            if isinstance(handler, logging.StreamHandler) and handler.stream is out
+            # Airflow 3.0 has handlers that look up the current stdout, and cannot be set.
+            if isinstance(handler, logging.StreamHandler) and vars(handler).get("stream") is out
         ]
         for handler in moved:
             handler.setStream(err)
