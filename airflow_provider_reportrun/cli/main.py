@@ -28,8 +28,9 @@ _LONGEST_LINE: Final = 4000
 _SPOKEN: Final = {
     "reportrun_conn_id": "--conn-id",
     "validate=False": "--no-validate",
-    "Wait with wait_for_data=True or a ReportDataSensor.": "Leave out --no-wait-for-data to wait.",
-    "without a clear.": "unless --idempotency-key is another text.",
+    "wait with wait_for_data=True or a ReportDataSensor": "leave out --no-wait-for-data to wait",
+    "clear the task that created it for a new one": "another --idempotency-key asks for a new one",
+    "pass it in report_parameters": "add --start, --end or --parameter",
 }
 """What errors call something in a DAG: what it is called here."""
 

@@ -111,7 +111,7 @@ def test_the_status_of_a_failed_run(call, sandbox):
     call("run", "balance_summary", *WEEK)
     said = call("status", sandbox.runs[0].id, "--json")
     assert (said.code, said.json["error_code"]) == (1, "internal_error")
-    assert "failed: internal_error" in said.err
+    assert "internal_error" in said.err
 
 
 @pytest.mark.parametrize("api", NAMES)
@@ -158,22 +158,22 @@ WRONG = {
     "wrong name": (
         2,
         (*RUN, *WEEK, "--parameter", "zimezone=UTC"),
-        "There is no parameter 'zimezone': did you mean 'timezone'?",
+        "Did you mean 'timezone'? There is no parameter 'zimezone'.",
     ),
     "wrong report": (
         1,
         ("run", "balance_summery", *WEEK),
-        "There is no report 'balance_summery': did you mean 'balance_summary'?",
+        "Did you mean 'balance_summary'? There is no report 'balance_summery'.",
     ),
     "wrong report shown": (
         1,
         ("report", "balance_summery"),
-        "There is no report 'balance_summery': did you mean 'balance_summary'?",
+        "Did you mean 'balance_summary'? There is no report 'balance_summery'.",
     ),
     "no data": (
         1,
         (*RUN, "--start", "2025-08-18", "--end", "2036-08-25", "--no-wait-for-data"),
-        "The report balance_summary has data up to",
+        "interval_end is after the report's data: leave out --no-wait-for-data",
     ),
     "no query file": (2, ("query", "none.sql"), "FILE.sql must be a text file, not 'none.sql'"),
     "no queries": (2, ("query", "a.sql", "--api", "v1"), "api='v1' has no SQL queries"),
@@ -198,7 +198,7 @@ def test_errors_speak_of_flags(call, airflow_db):
     """Not of arguments of operators."""
     assert "--conn-id" in call("check", "--conn-id", "nope").err
     end = ("--start", "2025-08-18", "--end", "2036-08-25", "--no-wait-for-data")
-    assert "Leave out --no-wait-for-data" in call(*RUN, *end).err
+    assert "leave out --no-wait-for-data" in call(*RUN, *end).err
     assert "--no-validate leaves the checks" in call(*RUN).err
 
 
@@ -213,7 +213,7 @@ def test_verbose_shows_the_traceback(call):
     """And the same line after it."""
     said = call("status", "nope", "--verbose")
     assert said.err.startswith("Traceback ")
-    assert said.err.splitlines()[-1].startswith("error: Tried to get report run nope")
+    assert said.err.splitlines()[-1].startswith("error: Check the id")
 
 
 def test_a_bug_is_one_line_without_its_text(call, monkeypatch):
