@@ -26,7 +26,7 @@ STEADY_SECONDS = 60.0
 """A component that ran for so long did not fail at its start."""
 MOST_EXITS = 5
 """So many exits in a row, each soon after a start, are an error."""
-PAUSE_SECONDS = 1.0
+PAUSE_SECONDS = 0.5
 """Between an exit and the next start."""
 LOG_LINES = 30
 """How many lines of a log are shown if its component does not keep running."""

