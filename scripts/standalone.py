@@ -134,7 +134,9 @@ def run(folder: Folder, options: argparse.Namespace, stopped: threading.Event) -
             if stopped.is_set():
                 return
             prepare_database(sandbox.connection_json)
-            write_env(folder, variables)
+            # `airflow dags test` finds no connection of the database in its triggers.
+            connection = {f"AIRFLOW_CONN_{CONN_ID.upper()}": sandbox.connection_json}
+            write_env(folder, variables | connection)
             for name, command in COMPONENTS.items():
                 components.start(name, [sys.executable, "-m", "airflow", *command], inherited)
             watch(components, folder, stopped, welcome(folder, options.port, sandbox))
@@ -239,8 +241,8 @@ Airflow is ready: {url}
   {url}/dags/weekly_report
       has started for last week. Open one of its tasks to see its log, its XCom, and in its
       details the link "Stripe report run". The files land in {shown(folder.reports)}.
-      Then fetch many weeks at once: "Trigger" at the top, "Run Backfill", a range of dates, and
-      some "Max Active Runs", such as 4.
+      Then fetch many weeks at once: click "Trigger" and "Backfill", enter the range from
+      2026-01-05 to 2026-07-27, and set "Max Active Runs" to 8.
   {url}/connections
       {CONN_ID} points to the sandbox. Edit and test it, or add one of type "Stripe Reporting".
 

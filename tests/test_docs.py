@@ -210,7 +210,14 @@ def check_export(arguments: list[str]) -> None:
             )
 
 
+def check_source(arguments: list[str]) -> None:
+    """Find the file that ``make standalone`` writes."""
+    if arguments != [".standalone/env"]:
+        raise Wrong(f"nothing writes {shlex.join(arguments)}")
+
+
 COMMANDS = {
+    ".": check_source,
     "airflow": check_airflow,
     "export": check_export,
     "make": check_make,

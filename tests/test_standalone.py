@@ -161,6 +161,17 @@ def test_folder_is_held_by_one(tmp_path):
         assert [path.name for path in folder.path.iterdir()] == ["lock"]
 
 
+def test_folder_of_something_else(tmp_path):
+    """A folder with other files is refused before anything is removed from it, or added."""
+    (tmp_path / "mine").touch()
+    with pytest.raises(Failure, match="has other files: choose"), held(tmp_path, "process 7"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    below = tmp_path / "mine" / "below"
+    with pytest.raises(Failure, match=r"Cannot use .*: Not a dir"), held(below, "process 7"):
+        pass
+
+
 def test_keys_and_ports_are_kept(folder):
     """The next start has the same keys and ports; a port that is in use is replaced."""
     kept = folder.prepare()

@@ -58,7 +58,7 @@ class Folder:
     """
     The folder, for as long as it is held.
 
-    :param path: its path; the folders in it are created when they are needed.
+    :param path: its path.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,9 +86,9 @@ class Folder:
 
     def prepare(self) -> Kept:
         """
-        Create what is missing, and return what is kept; ports that others use by now are replaced.
+        Create what is missing, and return what is kept.
 
-        :raises Failure: if the folder has the files of something else.
+        A port that another program uses by now is replaced.
         """
         for each in (self.airflow, self.logs, self.tmp):
             each.mkdir(parents=True, exist_ok=True)
@@ -122,10 +122,19 @@ def held(path: Path, holder: str) -> Iterator[Folder]:
     The system releases it when this process ends, however it ends.
 
     :param holder: tells another process who holds the folder.
-    :raises Failure: if another process holds it; nothing in it was touched.
+    :raises Failure: if another process holds it, or if it has the files of something else; nothing
+        in it was touched.
     """
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (path / LOCK).open("a+") as lock:
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not (path / LOCK).exists() and any(path.iterdir()):
+            raise Failure(f"{path} has other files: choose an empty folder with FOLDER=...")
+        file = (path / LOCK).open("a+")
+    except OSError as error:
+        raise Failure(
+            f"Cannot use {path}: {error.strerror}. Choose a FOLDER=... of yours."
+        ) from None
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

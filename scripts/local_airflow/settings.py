@@ -60,7 +60,11 @@ def environment(folder: Folder, variables: dict[str, str]) -> dict[str, str]:
 
 
 def write_env(folder: Folder, variables: dict[str, str]) -> None:
-    """Write the file that another terminal reads, so that its commands use this Airflow."""
+    """
+    Write the file that another terminal reads, so that its commands use this Airflow.
+
+    :param variables: the settings, and what only the commands of another terminal need.
+    """
     lines = [
         f"# Use it with `. {folder.env}`; it has the keys of this Airflow.",
         *(f"export {name}={shlex.quote(value)}" for name, value in sorted(variables.items())),

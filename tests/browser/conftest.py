@@ -40,6 +40,8 @@ BROWSER_OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+RUN_SECONDS = "6"
+"""So that a task waits in the triggerer on a slow machine too, and its log shows it."""
 SIZE = {"width": 1280, "height": 720}
 COLOURS = 128
 """Of a picture; enough for a user interface, at a third of the bytes."""
@@ -66,6 +68,15 @@ class Standalone:
     folder: Path
     url: str
     said: list[str] = field(default_factory=list)
+
+    def await_ready(self) -> None:
+        """Wait until Airflow is ready."""
+
+        def look() -> bool:
+            assert self.process.poll() is None, "".join(self.said)
+            return any("Airflow is ready" in line for line in self.said)
+
+        wait_for(look, "Airflow", seconds=START_SECONDS)
 
     def family(self) -> list[psutil.Process]:
         """Every process below the script, and the script."""
@@ -114,8 +125,12 @@ class Standalone:
 
 
 @contextmanager
-def standalone(folder: Path, dags: Path) -> Iterator[Standalone]:
-    """Start the script; end what is left of it."""
+def standalone(folder: Path, dags: Path, *more: str) -> Iterator[Standalone]:
+    """
+    Start the script; end what is left of it.
+
+    :param more: options of the script.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -125,7 +140,7 @@ def standalone(folder: Path, dags: Path) -> Iterator[Standalone]:
         name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST"))
     }
     process = subprocess.Popen(  # noqa: S603 - our own script
-        [*command, *options],
+        [*command, *options, *more],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -146,18 +161,14 @@ def standalone(folder: Path, dags: Path) -> Iterator[Standalone]:
 
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]:
-    """Airflow with the weekly example and a DAG that fails."""
+    """Airflow with the weekly examples and a DAG that fails."""
     folder = tmp_path_factory.mktemp("standalone")
     dags = tmp_path_factory.mktemp("dags")
-    for file in (ROOT / "example_dags/weekly_report.py", *Path(__file__).parent.glob("dags/*.py")):
+    examples = (ROOT / "example_dags").glob("weekly_report*.py")
+    for file in (*examples, *Path(__file__).parent.glob("dags/*.py")):
         shutil.copy(file, dags)
-    with standalone(folder, dags) as running:
-
-        def look() -> bool:
-            assert running.process.poll() is None, "".join(running.said)
-            return any("Airflow is ready" in line for line in running.said)
-
-        wait_for(look, "Airflow", seconds=START_SECONDS)
+    with standalone(folder, dags, "--run-seconds", RUN_SECONDS, "--concurrency", "8") as running:
+        running.await_ready()
         yield running
         left = running.stop(signal.SIGINT)
         assert running.process.returncode == 0
@@ -189,6 +200,12 @@ def page(browser: Any, airflow: Standalone) -> Iterator[Any]:
     context.route(outside, lambda route: route.abort())
     yield context.new_page()
     context.close()
+
+
+def settle(page: Any) -> None:
+    """Let animations end and skeletons fill."""
+    page.wait_for_load_state("networkidle")
+    wait_for(lambda: page.locator("[class*=skeleton]").count() == 0, "a page without gaps")
 
 
 @pytest.fixture
