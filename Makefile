@@ -98,7 +98,7 @@ store-test: $(DEV) $(VENV)/.stamp-providers $(VENV)/.stamp-azurite ## land in se
 
 # Chromium is installed if it is missing and root runs this. Without it, the tests are skipped.
 .PHONY: browser-test screenshots
-browser-test: $(DEV) $(VENV)/.stamp-browser ## click through a real Airflow in a browser (three minutes)
+browser-test: $(DEV) $(VENV)/.stamp-browser ## click through a real Airflow in a browser (six minutes)
 	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
 			apt-get -qq install --yes --no-install-recommends chromium fonts-dejavu-core; fi
