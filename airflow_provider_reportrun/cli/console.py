@@ -125,17 +125,19 @@ def steps_shown() -> Iterator[Steps]:
 
 @contextmanager
 def log_shown() -> Iterator[None]:
-    """Write what this package logs to stderr, one line each, and of Airflow's log only warnings."""
+    """Write what this package logs to stderr, one line each, and of other logs only warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("%(message)s"))
-    airflow = logging.getLogger("airflow")
-    level = airflow.level
-    airflow.setLevel(max(level, logging.WARNING))
+    others = logging.root, logging.getLogger("airflow")
+    levels = [logger.level for logger in others]
+    for logger, level in zip(others, levels, strict=True):
+        logger.setLevel(max(level, logging.WARNING))
     try:
         with _logged_by(handler):
             yield
     finally:
-        airflow.setLevel(level)
+        for logger, level in zip(others, levels, strict=True):
+            logger.setLevel(level)
 
 
 class _OneLine(logging.Formatter):
