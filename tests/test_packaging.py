@@ -73,7 +73,7 @@ ALLOWED = {
     "protocol": {"errors", "secret", "text"},
     "client": {"__init__", "_compat", "errors", "protocol", "secret"},
     "landing": {"_compat", "client", "errors", "protocol", "secret"},
-    "task": {"_compat", "errors", "landing", "protocol"},
+    "task": {"_compat", "errors", "landing", "protocol", "text"},
     "hooks": {
         "_compat",
         "client",
