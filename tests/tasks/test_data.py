@@ -328,6 +328,15 @@ def test_a_report_without_a_window_is_created_at_once(sandbox, deferrable, caplo
     assert "does not say up to when it has data" in caplog.text
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_the_wait_for_a_wrong_report_names_the_nearest(sandbox, mode):
+    """At once and for good, with one more request."""
+    outcome = run_sensor(make(report="balance_summery", retries=3, **MODES[mode]))
+    assert isinstance(outcome.error, AirflowFailException)
+    assert str(outcome.error).startswith("Did you mean 'balance_summary'? There is no report")
+    assert operations(sandbox) == ["get_report", "get_report"]
+
+
 @PLACES
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_definition_that_may_not_be_read_is_done_without(sandbox, deferrable, status, caplog):
