@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, get_args
@@ -204,14 +205,28 @@ class Destination:
 
         :param kinds: the formats that the file may have.
         """
-        suffix, named = _kind(self.name)
-        if named is None or named in kinds:
-            return
-        ends = " or ".join(f".{kind}" for kind in kinds)
-        raise InvalidInput(
-            f"The destination ends in {suffix}. End it in {ends}, or in / for a folder: "
-            f"{_REASONS[kinds]}. It is {self.uri}."
-        )
+        _check_end(self.uri, self.name, kinds)
+
+
+def check_written_end(destination: str, output_format: OutputFormat) -> None:
+    """
+    Check how a destination in a DAG file ends, which templates before the end do not change.
+
+    :raises InvalidInput: if the end is that of another format.
+    """
+    end = re.split(r"}}|%}|/", destination)[-1]
+    _check_end(destination, f"name{end}", (output_format,))
+
+
+def _check_end(destination: str, name: str, kinds: tuple[str, ...]) -> None:
+    suffix, named = _kind(name)
+    if named is None or named in kinds:
+        return
+    ends = " or ".join(f".{kind}" for kind in kinds)
+    raise InvalidInput(
+        f"The destination ends in {suffix}. End it in {ends}, or in / for a folder: "
+        f"{_REASONS[kinds]}. It is {destination}."
+    )
 
 
 def _kind(name: str) -> tuple[str, str | None]:

@@ -90,6 +90,10 @@ def take_landing_arguments(task: Any, arguments: Mapping[str, Any]) -> None:
     # A mapped instance is made by its worker, and ``execute`` checks it without a retry.
     if not getattr(task, "_BaseOperator__from_mapped", False):
         check_written(task.destination, task.storage_conn_id)
+        if task.output_format in get_args(OutputFormat) and isinstance(task.destination, str):
+            from airflow_provider_reportrun.landing.destination import check_written_end
+
+            check_written_end(task.destination, task.output_format)
         _check_unpacked(task)
 
 

@@ -81,3 +81,36 @@ def test_no_report_run_is_spent(sandbox, folder, name, options):
     assert isinstance(outcome.error, InvalidInput), outcome.error
     assert sandbox.runs == []
     assert folder.files() == {}
+
+
+@pytest.mark.parametrize(
+    ("destination", "output_format", "is_wrong"),
+    [
+        ("/r/{{ ds }}.csv", "parquet", True),
+        ("/r/{{ ds }}/r.csv", "parquet", True),
+        ("s3://b/r.parquet", "csv.gz", True),
+        ("/r/{{ ds }}.parquet", "parquet", False),
+        ("/r/{{ ds }}.csv.gz", "csv.gz", False),
+        ("/r/{{ ds }}/", "parquet", False),
+        ("/r/{{ params.name }}", "parquet", False),
+        ("/r/r.csv", "{{ params.format }}", False),
+        ("/r/r.csv", None, False),
+    ],
+)
+def test_a_wrong_end_is_an_import_error(destination, output_format, is_wrong):
+    """If the DAG file has both; templates before the end do not change it."""
+
+    def make():
+        with dag():
+            ReportRunToStorageOperator(
+                task_id="land",
+                report="balance_summary",
+                destination=destination,
+                output_format=output_format,
+            )
+
+    if not is_wrong:
+        return make()
+    with pytest.raises(InvalidInput, match=r"^The destination ends in .*End it in \."):
+        make()
+    return None
