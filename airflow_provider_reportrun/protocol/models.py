@@ -185,9 +185,9 @@ class ReportRun(_Told):
                 f"{why} {what}",
                 **facts,
             )
+        why = f"failed with {self.error_code or 'no error code'}: {message} {what}"
         return ReportRunFailed(
-            f"{fix or f'A new {kind} may succeed'}: this one failed with "
-            f"{self.error_code or 'no error code'}: {message} {what}",
+            f"{fix}: the {kind} {why}" if fix else f"A new {kind} may succeed: this one {why}",
             transient=fix is None,
             **facts,
         )

@@ -201,7 +201,7 @@ def test_wrong_sql_stays_wrong(api, details):
     assert not failure.transient
     assert failure.error_code == "query_run_invalid_sql"
     assert failure.message == (
-        f"Correct the SQL: this one failed with query_run_invalid_sql: {POSITION}. "
+        f"Correct the SQL: the query run failed with query_run_invalid_sql: {POSITION}. "
         "It was query run r."
     )
 
