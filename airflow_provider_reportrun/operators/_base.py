@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import BaseOperator
-
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.task.arguments import CONNECTION_CHECKS
 from airflow_provider_reportrun.task.rendering import KeepsRenderingError
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_reportrun.task.arguments import Check
 
 
-class ApiOperator(KeepsRenderingError, BaseOperator):
+class ApiOperator(KeepsRenderingError):
     """An operator that uses the API; subclasses set ``reportrun_conn_id`` and the like."""
 
     noun: ClassVar[str] = "report run"

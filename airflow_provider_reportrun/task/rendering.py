@@ -13,17 +13,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import jinja2
+from airflow.sdk import BaseOperator
 
 from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.task.data_interval import no_interval
 from airflow_provider_reportrun.text import shown
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator, Context
-
-    _Operator = BaseOperator
-else:
-    _Operator = object  # the metaclass of BaseOperator would give the mixin an __init__
+    from airflow.sdk import Context
 
 _UNDEFINED: Final = re.compile(r"'(\w+)' is undefined")
 _OF_INTERVAL: Final = re.compile(
@@ -32,8 +29,8 @@ _OF_INTERVAL: Final = re.compile(
 """What the context of a run without a data interval does not have."""
 
 
-class KeepsRenderingError(_Operator):
-    """A mixin for operators and sensors that checks their arguments when they run."""
+class KeepsRenderingError(BaseOperator):
+    """An operator or a sensor that checks its arguments when it runs."""
 
     rendering_error: InvalidInput | None = None
     """Why the first template that could not be rendered could not."""

@@ -104,6 +104,23 @@ def test_a_missing_sql_file(sandbox):
     assert sandbox.requests == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "fixed", "mapped"),
+    [
+        (ReportRunToStorageOperator, {"destination": DAY, **BOUNDS}, "report"),
+        (ReportRunSensor, {"api": "{{ ds }}"}, "report_run_id"),
+    ],
+)
+def test_a_mapped_task(sandbox, kind, fixed, mapped):
+    """Airflow renders it in another way; it has the defaults of its base, such as no inlets."""
+    with DAG("d", schedule=None):
+        task = kind.partial(task_id="t", retries=2, **fixed).expand(**{mapped: ["x"]})
+    assert (task.inlets, task.outlets) == ([], [])
+    outcome = run_task(task, map_index=0, interval=None)
+    assert outcome.state == "failed"
+    assert "the run has no data interval" in str(outcome.error)
+
+
 def test_an_outage_while_rendering_is_retried(sandbox, monkeypatch):
     """It is no mistake in the template."""
 
