@@ -105,7 +105,7 @@ class Standalone:
         with urllib.request.urlopen(request, timeout=WAIT_SECONDS) as answer:  # noqa: S310 - ours
             return json.load(answer)
 
-    def finished_run(self, dag_id: str) -> dict[str, Any]:
+    def finished_run(self, dag_id: str, *, seconds: float = WAIT_SECONDS) -> dict[str, Any]:
         """Wait for the end of the only run of a DAG."""
 
         def look() -> Any:
@@ -115,7 +115,7 @@ class Standalone:
                 return None
             return next((run for run in runs if run["state"] in {"success", "failed"}), None)
 
-        return wait_for(look, f"a finished run of {dag_id}")
+        return wait_for(look, f"a finished run of {dag_id}", seconds=seconds)
 
     def links(self, run: dict[str, Any], task_id: str) -> dict[str, str | None]:
         """Give the buttons of a task."""
