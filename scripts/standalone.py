@@ -243,6 +243,9 @@ Airflow is ready: {url}
       details the link "Stripe report run". The files land in {shown(folder.reports)}.
       Then fetch many weeks at once: click "Trigger" and "Backfill", enter the range from
       2026-01-05 to 2026-07-27, and set "Max Active Runs" to 8.
+  {url}/dags/parquet_to_table
+      has loaded last week's report into a table of DuckDB, as soon as it had landed. The XCom of
+      its task "totals" shows what is in the table.
   {url}/connections
       {CONN_ID} points to the sandbox. Edit and test it, or add one of type "Stripe Reporting".
 
