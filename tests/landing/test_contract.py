@@ -291,7 +291,7 @@ def test_decompresses_into_a_file(store, land, result, hook):
     ("members", "error", "words"),
     [
         ({}, ResultCorrupt, "contains no file"),
-        ({"a.csv": BODY, "b.csv": BODY}, InvalidInput, r"one file\. End it in /"),
+        ({"a.csv": BODY, "b.csv": BODY}, InvalidInput, r"End the destination in / for a folder"),
     ],
     ids=["none", "two"],
 )
@@ -409,7 +409,7 @@ def test_a_bad_marker(store, land, marker):
 
 def test_a_marker_for_a_file(store, land):
     """A marker for a single file is refused, with advice."""
-    with pytest.raises(InvalidInput, match=r"'_SUCCESS' is for folders.*End it in /"):
+    with pytest.raises(InvalidInput, match=r"end the destination in /: marker='_SUCCESS' is for folders"):
         land.to(store.destination("report.csv"), marker="_SUCCESS")
 
 

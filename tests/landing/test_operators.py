@@ -201,7 +201,7 @@ def test_a_failed_report_run_is_not_tried_again(sandbox, folder, result):
     outcome = run_task(download_task(result(BODY), folder.destination("r.csv"), retries=3))
     assert isinstance(outcome.error, ReportRunFailed)
     assert "internal_error" in str(outcome.error)
-    assert "clear the task that created the report run" in str(outcome.error)
+    assert "Clear the task that created the report run" in str(outcome.error)
     assert isinstance(outcome.error, AirflowFailException)
     assert folder.files() == {}
 
