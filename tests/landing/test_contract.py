@@ -409,7 +409,7 @@ def test_a_bad_marker(store, land, marker):
 
 def test_a_marker_for_a_file(store, land):
     """A marker for a single file is refused, with advice."""
-    with pytest.raises(InvalidInput, match=r"end the destination in /: marker='_SUCCESS' is for folders"):
+    with pytest.raises(InvalidInput, match=r"end the destination in /: marker='_SUCCESS'"):
         land.to(store.destination("report.csv"), marker="_SUCCESS")
 
 

@@ -57,7 +57,7 @@ def test_a_full_spool(land, small_disk, s3):
     """The error names a full spool and the argument to change it; nothing is uploaded."""
     s3.put("report.csv", OLD)
     before = free_bytes(small_disk)
-    with pytest.raises(LandingFailed, match=r"another spool_dir.*No space left on device") as caught:
+    with pytest.raises(LandingFailed, match=r"spool_dir.*No space left on device") as caught:
         land(serving(TOO_LARGE), RUN_ID, s3.destination("report.csv"), spool_dir=str(small_disk))
     assert str(small_disk) in str(caught.value)
     assert list(small_disk.iterdir()) == []
