@@ -18,10 +18,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from local_airflow.components import Components, end_left_over
@@ -38,9 +38,9 @@ CONN_ID = "reportrun_default"
 DATABASE = "postgresql"
 COMPONENTS = {
     "api-server": ["api-server"],
-    "scheduler": ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
+    "scheduler": ["scheduler", "--skip-serve-logs"],
 }
 """Without log servers, which would listen on all interfaces; the UI reads the log files."""
 QUIET = {
@@ -51,9 +51,7 @@ QUIET = {
 DATA_LAG_HOURS = 0.0
 """Without a lag, last week's data is there on a Monday morning too."""
 START_SECONDS = 300.0
-"""How long Airflow may take to become healthy; on an idle machine it takes 20 s."""
-DATABASE_START_SECONDS = 60.0
-"""How long PostgreSQL may take to start, after a crash too; it usually takes less than a second."""
+"""How long each step of the start may take; on an idle machine all of them take 25 s."""
 DATABASE_STOP_SECONDS = 30.0
 """How long PostgreSQL may take to write what it holds in memory."""
 
@@ -137,9 +135,12 @@ def run(folder: Folder, options: argparse.Namespace, stopped: threading.Event) -
             # `airflow dags test` finds no connection of the database in its triggers.
             connection = {f"AIRFLOW_CONN_{CONN_ID.upper()}": sandbox.connection_json}
             write_env(folder, variables | connection)
-            for name, command in COMPONENTS.items():
-                components.start(name, [sys.executable, "-m", "airflow", *command], inherited)
-            watch(components, folder, stopped, welcome(folder, options.port, sandbox))
+            start_airflow(components, inherited, stopped)
+            if not stopped.is_set():
+                say(welcome(folder, options.port, sandbox))
+            while not stopped.wait(0.5):
+                components.tend()
+            say("Stopping ...")
         finally:
             components.stop(COMPONENTS)
             components.stop([DATABASE], signal.SIGINT, DATABASE_STOP_SECONDS)
@@ -163,11 +164,7 @@ def start_database(components: Components, server: PostgreSQL, stopped: threadin
     """
     server.prepare()
     components.start(DATABASE, server.command, os.environ)
-    until = time.monotonic() + DATABASE_START_SECONDS
-    while not server.is_ready() and not stopped.wait(0.1):
-        components.tend()
-        if time.monotonic() > until:
-            raise Failure("PostgreSQL does not start; see postgresql.log. FRESH=1 begins anew.")
+    wait_until(server.is_ready, "PostgreSQL is ready", components, stopped)
 
 
 def prepare_database(connection: str) -> None:
@@ -203,31 +200,54 @@ def prepare_database(connection: str) -> None:
             found.host, found.port = values["host"], port
 
 
-def watch(components: Components, folder: Folder, stopped: threading.Event, greeting: str) -> None:
+def start_airflow(
+    components: Components, inherited: Mapping[str, str], stopped: threading.Event
+) -> None:
     """
-    Print a message when Airflow is ready, and return when it should stop.
+    Start Airflow's components, and return when all are healthy.
 
-    :raises Failure: if a component does not keep running, or if Airflow does not become healthy.
+    The scheduler is the last, because tasks fail as long as the API server does not answer.
+
+    :raises Failure: if a component does not keep running, or if they do not become healthy.
+    """
+    url = inherited["AIRFLOW__API__BASE_URL"]
+    for name, command in COMPONENTS.items():
+        if name == "scheduler":
+            wait_until(
+                lambda: health_of(url) is not None, "the API server answers", components, stopped
+            )
+        components.start(name, [sys.executable, "-m", "airflow", *command], inherited)
+    wait_until(lambda: is_healthy(url), "Airflow is healthy", components, stopped)
+
+
+def wait_until(
+    look: Callable[[], bool], what: str, components: Components, stopped: threading.Event
+) -> None:
+    """
+    Return when there is something to see, or when everything should stop.
+
+    :raises Failure: if it takes too long, or if a component does not keep running.
     """
     until = time.monotonic() + START_SECONDS
-    ready = False
-    while not stopped.wait(0.5):
+    while not look() and not stopped.wait(0.2):
         components.tend()
-        if not ready and is_healthy(os.environ["AIRFLOW__API__BASE_URL"]):
-            ready = True
-            say(greeting)
-        if not ready and time.monotonic() > until:
-            raise Failure(f"Airflow is not healthy after {START_SECONDS:.0f} s; see {folder.logs}.")
-    say("Stopping ...")
+        if time.monotonic() > until:
+            raise Failure(f"Waited {START_SECONDS:.0f} s until {what}, in vain; see the logs.")
+
+
+def health_of(url: str) -> dict[str, Any] | None:
+    """Return what Airflow reports of its health, or None as long as it does not answer."""
+    try:
+        with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310 - ours
+            health: dict[str, Any] = json.load(answer)
+    except (OSError, ValueError):
+        return None
+    return health
 
 
 def is_healthy(url: str) -> bool:
     """Tell whether every component reports that it is healthy."""
-    try:
-        with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310 - ours
-            health = json.load(answer)
-    except (OSError, ValueError):
-        return False
+    health = health_of(url) or {}
     parts = ("metadatabase", "scheduler", "triggerer", "dag_processor")
     return all((health.get(part) or {}).get("status") == "healthy" for part in parts)
 
