@@ -52,8 +52,8 @@ def landed_names(names: Sequence[str], style: ColumnNames | None) -> list[str]:
     for new, same in by_name.items():
         if len(same) > 1:
             raise ConversionFailed(
-                f"The columns {' and '.join(map(repr, same))} would have the same name {new!r}. "
-                "Leave column_names out, or request other columns. Nothing was published.",
+                "Leave column_names out, or request other columns: "
+                f"{' and '.join(map(repr, same))} would both be {new!r}. Nothing was published.",
                 column=same[0],
             )
     return landed
