@@ -9,10 +9,11 @@ here), retries after one minute (2.5 s), later five (12.5 s). Airflow's own time
 scaled, so it weighs 24 times as much as in reality. There are 8 worker slots, so tasks that wait on
 workers can reach the limit too, and 16 active runs, because users do not know Stripe's limit.
 
-Four alternatives run one after the other in the same Airflow:
+Five alternatives run one after the other in the same Airflow:
 
 - ``ReportRunToStorageOperator``, with its defaults;
 - three tasks of this provider: create and sensor deferrable, then the download;
+- the same three tasks with ``end_from_trigger``;
 - by hand, with the HTTP provider: ``HttpOperator`` for the POST, with retries that back off (20, so
   that none fails), ``HttpSensor``, and a Python task that downloads with ``requests``. The API
   returns 200 for an unfinished report run, so the sensor needs a ``response_check``; then it
@@ -72,11 +73,13 @@ END_SECONDS: Final = 1200.0
 """How long one alternative may take before the benchmark gives up."""
 ONE_TASK: Final = "ReportRunToStorageOperator"
 THREE_TASKS: Final = "three tasks"
+ENDING: Final = "three tasks (end_from_trigger)"
 BY_HAND: Final = "by hand"
 RESCHEDULED: Final = "by hand (reschedule)"
 WAYS: Final = {
     ONE_TASK: "one_task",
     THREE_TASKS: "three_tasks",
+    ENDING: "three_tasks_ending",
     BY_HAND: "by_hand",
     RESCHEDULED: "by_hand_rescheduled",
 }

@@ -19,6 +19,7 @@ COLOURS: Final = {
     capacity.RETRY: "#b23a48",
     backfill.ONE_TASK: "#0b6e4f",
     backfill.THREE_TASKS: "#3f9b7a",
+    backfill.ENDING: "#7fc4a8",
     backfill.BY_HAND: "#b23a48",
     backfill.RESCHEDULED: "#c98a00",
     polls.BARE: "#8a8f98",

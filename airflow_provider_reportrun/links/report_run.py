@@ -73,15 +73,28 @@ class ReportRunLink(BaseOperatorLink):
 
 
 def show_link(
-    operator: BaseOperator, context: Context, access: ApiAccess, report_run_id: str
+    operator: BaseOperator,
+    context: Context,
+    access: ApiAccess,
+    report_run_id: str,
+    *,
+    stays: bool = True,
 ) -> None:
-    """Set the task's link to a report run; do nothing outside of a task, such as in a poke."""
+    """
+    Set the task's link to a report run; do nothing outside of a task, such as in a poke.
+
+    :param stays: whether the task stays on its worker, so that the link is written at once. If not,
+        Airflow writes it in a moment.
+    """
     ti = context.get("ti")
     if ti is None:
         return
+    url = inspector_url(access, report_run_id)
+    setattr(operator, _SHOWN, url)
+    if not stays:
+        return
     from airflow.sdk.bases.xcom import BaseXCom
 
-    url = inspector_url(access, report_run_id)
     # Not ti.xcom_push, because a custom XCom backend would replace the link by a storage path.
     BaseXCom.set(
         ReportRunLink().xcom_key,
@@ -91,7 +104,6 @@ def show_link(
         run_id=ti.run_id,
         map_index=ti.map_index if ti.map_index is not None else -1,
     )
-    setattr(operator, _SHOWN, url)
 
 
 async def ashow_link(ti: Any, hook: ReportRunHook, report_run_id: str) -> None:

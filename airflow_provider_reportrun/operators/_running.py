@@ -94,10 +94,11 @@ class RunOperator(ApiOperator):
     timeout: float | timedelta
     wait_for_completion: Any
 
-    def settle(self, context: Context, hook: ReportRunHook) -> Settled:
+    def settle(self, context: Context, hook: ReportRunHook, earlier: Record | None) -> Settled:
         """
         Decide what to request.
 
+        :param earlier: the record of an earlier try, if there is one.
         :raises InvalidInput: names the argument and the fix; no create was sent.
         """
         raise NotImplementedError
@@ -153,14 +154,17 @@ class RunOperator(ApiOperator):
             if kept is not None:
                 return kept
             with self.hook() as hook, failures_linked(self, context, hook):
-                settled = self.settle(context, hook)
+                earlier = recall(context)
+                settled = self.settle(context, hook, earlier)
                 try:
-                    return self.fulfil(context, hook, self._attempt(context, hook, settled))
+                    attempt = self._attempt(context, hook, settled, earlier)
+                    return self.fulfil(context, hook, attempt)
                 except (InvalidRequest, DataWindowUnknown):
                     corrected = self.correct(context, hook, settled.left_out)
                     if corrected is None:
                         raise
-                return self.fulfil(context, hook, self._attempt(context, hook, corrected))
+                attempt = self._attempt(context, hook, corrected, earlier)
+                return self.fulfil(context, hook, attempt)
 
     def execute_complete(
         self,
@@ -188,16 +192,18 @@ class RunOperator(ApiOperator):
         with operator_outcomes(self):
             check_all(self, self.argument_checks)
             with self.hook() as hook, failures_linked(self, context, hook):
+                earlier = recall(context)
                 try:
                     report_run_id = resumed_report_run_id(event)
                 except (InvalidRequest, DataWindowUnknown):
                     corrected = self.correct(context, hook, frozenset(left_out))
                     if corrected is None:
                         raise
-                    return self.fulfil(context, hook, self._attempt(context, hook, corrected))
+                    attempt = self._attempt(context, hook, corrected, earlier)
+                    return self.fulfil(context, hook, attempt)
                 self.log.info("Resumed with %s %s", hook.api.noun, report_run_id)
                 settled = self.settled_before(context, hook, frozenset(left_out))
-                attempt = self._attempt(context, hook, settled)
+                attempt = self._attempt(context, hook, settled, earlier)
                 self._keep(context, hook, attempt, report_run_id)
                 return self.finish(context, hook, attempt, report_run_id)
 
@@ -242,7 +248,9 @@ class RunOperator(ApiOperator):
             self._defer(context, attempt, found)
         return self.finish(context, hook, attempt, run.id)
 
-    def _attempt(self, context: Context, hook: ReportRunHook, settled: Settled) -> Attempt:
+    def _attempt(
+        self, context: Context, hook: ReportRunHook, settled: Settled, earlier: Record | None
+    ) -> Attempt:
         """Plan this try, and continue what earlier tries began."""
         ti, patience = context["ti"], patience_of(self)
         body = hook.api.create_body(settled.request)
@@ -265,7 +273,6 @@ class RunOperator(ApiOperator):
             left_out=sorted(settled.left_out),
             began=began_at(context, first_try),
         )
-        earlier = recall(context)
         record = continued(new, earlier, reuses=reuses)
         if record is not earlier and since_clear > 1:
             self.log.info(

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from airflow_provider_reportrun.protocol.flows import Definition
     from airflow_provider_reportrun.protocol.generations import Api
     from airflow_provider_reportrun.task.arguments import Late
+    from airflow_provider_reportrun.task.record import Record
 
 
 def _sql(value: Any, name: str) -> str:  # noqa: ARG001 - the signature of a check
@@ -176,7 +177,12 @@ class CreateQueryRunOperator(RunOperator):
         """
         return super().hook().for_queries()
 
-    def settle(self, context: Context, hook: ReportRunHook) -> Settled:  # noqa: ARG002 - of the base
+    def settle(
+        self,
+        context: Context,  # noqa: ARG002 - of the base
+        hook: ReportRunHook,
+        earlier: Record | None,  # noqa: ARG002
+    ) -> Settled:
         """
         Return the query.
 
@@ -193,7 +199,7 @@ class CreateQueryRunOperator(RunOperator):
         left_out: frozenset[str],  # noqa: ARG002 - of the base
     ) -> Settled:
         """Return the query."""
-        return self.settle(context, hook)
+        return self.settle(context, hook, None)
 
     def correct(
         self,

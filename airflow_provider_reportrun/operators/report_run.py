@@ -55,7 +55,6 @@ from airflow_provider_reportrun.task.arguments import (
 from airflow_provider_reportrun.task.data_interval import DATA_INTERVAL_END, DATA_INTERVAL_START
 from airflow_provider_reportrun.task.draft import Draft, WrittenBounds
 from airflow_provider_reportrun.task.ending import check_ending
-from airflow_provider_reportrun.task.record import recall
 from airflow_provider_reportrun.task.waiting import (
     DAY_SECONDS,
     MAX_POLL_INTERVAL_SECONDS,
@@ -74,6 +73,7 @@ if TYPE_CHECKING:
     from airflow_provider_reportrun.protocol.flows import Definition
     from airflow_provider_reportrun.protocol.generations import Api
     from airflow_provider_reportrun.task.arguments import Late
+    from airflow_provider_reportrun.task.record import Record
 
 OnClear: TypeAlias = Literal["new_run", "reuse"]
 _CREATE_CHECKS: Final[Mapping[str, Check]] = {
@@ -214,7 +214,7 @@ class CreateReportRunOperator(RunOperator):
         check_known(self, _CREATE_CHECKS)
         check_ending(self)
 
-    def settle(self, context: Context, hook: ReportRunHook) -> Settled:
+    def settle(self, context: Context, hook: ReportRunHook, earlier: Record | None) -> Settled:
         """
         Decide which default bounds of the interval are sent.
 
@@ -226,7 +226,7 @@ class CreateReportRunOperator(RunOperator):
         """
         draft = Draft.of(self, context, hook.api)
         draft.request(draft.defaulted)  # refuse what the user passed before any request
-        left_out, definition = draft.left_out_before(recall(context)), None
+        left_out, definition = draft.left_out_before(earlier), None
         if left_out is None and _is_definition_needed(self, draft):
             definition = hook.converse(flows.define(hook.api, self.report))
             if draft.lacks_interval:

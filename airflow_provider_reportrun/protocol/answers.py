@@ -270,9 +270,15 @@ def _decode(response: Response) -> Any:
     """Decode the body, then cut the key out; before, escapes or UTF-16 may hide it."""
     try:
         data = json.loads(response.body, object_hook=_with_url_hidden)
-        return response.api_key.cut(data) if response.api_key else data
+        key = response.api_key
+        return key.cut(data) if key and key.may_be_in(_text(response.body)) else data
     except (ValueError, RecursionError):
         return None
+
+
+def _text(body: bytes) -> str:
+    """Decode a body as ``json.loads`` does."""
+    return body.decode(json.detect_encoding(body), "surrogatepass")
 
 
 def _with_url_hidden(data: dict[str, Any]) -> dict[str, Any]:

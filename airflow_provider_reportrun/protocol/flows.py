@@ -898,6 +898,7 @@ def _poll_run(
     api: Generation, run_id: str, wait: Wait, patience: Patience, environment: Environment
 ) -> Flow[ReportRun]:
     lists = patience.shares_polls and api.run_listing is not None
+    call = calls.get_run(api, run_id)
     pause = patience.pace.shortest_seconds
     status = None
     while True:
@@ -906,7 +907,7 @@ def _poll_run(
             if lists:
                 run = yield from _find_in_lists(api, run_id, wait, pause, environment)
             if run is None:
-                run = yield from wait.ask(calls.get_run(api, run_id))
+                run = yield from wait.ask(call)
         except ReportRunError as error:
             yield poll_metric(REPORT_RUN, ERROR)
             wait.raise_unless_tolerated(error)

@@ -308,7 +308,7 @@ class RunSensor(_ApiSensor):
     ) -> Flow[ReportRun]:
         """Return the wait for the run, and link to it."""
         run_id = self.run_id()
-        show_link(self, context, hook.access, run_id)
+        show_link(self, context, hook.access, run_id, stays=not self.deferrable)
         return flows.await_finished(hook.api, run_id, patience=patience, measured=measured)
 
     def result(self, found: ReportRun) -> dict[str, Any]:
