@@ -22,7 +22,7 @@ BACKFILL_SECONDS = 420.0
 
 
 def test_backfill_dialog(airflow, page, picture):
-    """A backfill of 30 weeks, as the UI starts it, lands every week in its first try."""
+    """A backfill of 30 weeks, as the UI starts it, lands every week."""
     airflow.finished_run(DAG_ID)
     page.goto(f"/dags/{DAG_ID}")
     page.get_by_role("button", name="Trigger").first.click()
