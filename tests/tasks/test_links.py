@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import urllib.request
 
@@ -44,9 +43,10 @@ def wait(report_run_id, **arguments):
 
 
 def linked(outcome):
-    """The id of the object on the page that the button leads to."""
+    """The id of the run whose page the button leads to."""
     with urllib.request.urlopen(outcome.xcom[KEY], timeout=10) as page:  # noqa: S310 - the sandbox
-        return json.load(page)["id"]
+        (found,) = re.findall(r"<h1>(\w+) ", page.read().decode())
+        return found
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,9 @@ def test_the_link_is_a_url_whatever_the_backend(sandbox, capsys, backend, kind, 
     sandbox.faults.clear()
     assert linked(outcome) == sandbox.runs[-1 if kind == "create" else 0].id
     shown = [value for key, value in outcome.pushed if key == KEY]
-    assert len(shown) >= 2, "by the task while it is at work, and by Airflow after it"
+    is_deferred_at_once = kind == "wait" and goes == "waits"
+    least = 1 if is_deferred_at_once else 2  # by the task while it is at work, and by Airflow
+    assert len(shown) >= least
     assert set(shown) == {outcome.xcom[KEY]}
     assert looked_up(capsys) == []
     if goes == "succeeds" and backend == "custom":
