@@ -48,6 +48,12 @@ QUIET = {
     "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "py.warnings=ERROR",
 }
 """For this process, which creates the database; the components log as usual."""
+RUN_SECONDS = 4.0
+"""
+Longer than a loop of Airflow's scheduler on a machine with nothing else to do.
+
+A task that is resumed within one loop is taken for killed ("state mismatch"), and tried again.
+"""
 DATA_LAG_HOURS = 0.0
 """Without a lag, last week's data is there on a Monday morning too."""
 START_SECONDS = 300.0
@@ -94,7 +100,7 @@ def arguments() -> argparse.Namespace:
     )
     add("--fresh", action="store_true", help="begin anew: remove what is in the folder")
     add("--dags", type=Path, default=ROOT / "example_dags")
-    add_options(parser, data_lag=DATA_LAG_HOURS)
+    add_options(parser, run_seconds=RUN_SECONDS, data_lag=DATA_LAG_HOURS)
     return parser.parse_args()
 
 

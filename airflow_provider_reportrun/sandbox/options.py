@@ -9,17 +9,20 @@ from pathlib import Path
 from airflow_provider_reportrun.sandbox.server import Sandbox
 
 
-def add_options(parser: argparse.ArgumentParser, *, data_lag: float = 12.0) -> None:
+def add_options(
+    parser: argparse.ArgumentParser, *, run_seconds: float = 2.0, data_lag: float = 12.0
+) -> None:
     """
     Add the options to a command line.
 
+    :param run_seconds: the default of ``--run-seconds``.
     :param data_lag: the default of ``--data-lag``, in hours.
     """
     add = parser.add_argument
     add(
         "--run-seconds",
         type=number(float, 0),
-        default=2.0,
+        default=run_seconds,
         help="how long a report run takes (default: %(default)s)",
     )
     add(
