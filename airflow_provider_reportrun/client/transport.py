@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,13 +30,18 @@ if TYPE_CHECKING:
     import aiohttp
     import requests
     from requests.structures import CaseInsensitiveDict
+    from urllib3 import HTTPResponse
 
     from airflow_provider_reportrun.client.access import ApiAccess
     from airflow_provider_reportrun.protocol.generation import Generation
     from airflow_provider_reportrun.secret import Secret
 
 CHUNK_BYTES: Final = 1 << 16
-"""Size of one read, and the least of a result file that must arrive in ``request_timeout``."""
+"""Size of a first read, and the least of a result that must arrive in ``request_timeout``."""
+LARGEST_READ_BYTES: Final = 1 << 20
+"""Size of one read of a result file that arrives quickly."""
+QUICK_SECONDS: Final = 0.05
+"""How soon a block must arrive for the next one to be larger."""
 LONGEST_ANSWER_BYTES: Final = 4 << 20
 """The longest answer that is read; the API's answers have a few kilobytes."""
 USER_AGENT: Final = f"airflow-provider-reportrun/{__version__}"
@@ -334,7 +340,7 @@ def _open_stream(
         def chunks() -> Iterator[bytes]:
             broken = None
             try:
-                for chunk in _read_unlogged(answer.raw.stream(CHUNK_BYTES, decode_content=False)):
+                for chunk in _read_unlogged(_blocks(answer.raw)):
                     with watch.resting(len(chunk), least=CHUNK_BYTES, seconds=seconds):
                         yield chunk
             except library_errors() as error:
@@ -359,6 +365,24 @@ def _open_stream(
         finally:
             with _unlogged():
                 answer.close()
+
+
+def _blocks(raw: HTTPResponse) -> Iterator[bytes]:
+    """
+    Read a body, undecoded, in blocks that grow as long as they arrive quickly.
+
+    Large blocks cost less CPU, and small ones show sooner that a slow server still sends.
+    """
+    if raw.chunked:
+        yield from raw.stream(CHUNK_BYTES, decode_content=False)
+        return
+    size = CHUNK_BYTES
+    began = time.monotonic()
+    while block := raw.read(size, decode_content=False):
+        is_quick = time.monotonic() - began < QUICK_SECONDS
+        size = min(2 * size, LARGEST_READ_BYTES) if is_quick else CHUNK_BYTES
+        yield block
+        began = time.monotonic()
 
 
 def _without_key(access: ApiAccess, headers: CaseInsensitiveDict[str]) -> CaseInsensitiveDict[str]:

@@ -1,11 +1,12 @@
 """
 Land the result of a succeeded report run in files that readers see complete or not at all.
 
-``download`` fetches a result into a local spool file and verifies it; ``archive`` checks and
-unpacks ZIPs; ``emptiness`` recognizes a result without rows; ``parquet`` converts, to the types in
-``columns``; ``rewriting`` renames columns of a CSV and compresses it, with the ``header`` and the
-``names``; ``targets`` publish verified files; ``land`` calls these steps in order. A
-``destination`` says where to and how, and ``landed`` is what a landing reports.
+``download`` fetches a result and verifies it; ``intake`` decides whether it goes to a local spool
+file or, by ``uploads``, to the store at once; ``archive`` checks and unpacks ZIPs; ``emptiness``
+recognizes a result without rows; ``parquet`` converts, to the types in ``columns``; ``rewriting``
+renames columns of a CSV and compresses it, with the ``header`` and the ``names``; ``targets``
+publish verified files; ``land`` calls these steps in order. A ``destination`` says where to and
+how, and ``landed`` is what a landing reports.
 """
 
 from typing import Final, Literal, TypeAlias

@@ -11,7 +11,6 @@ that the generation names, which is decided for each redirect anew.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 import re
@@ -20,13 +19,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 from urllib.parse import urljoin
 
 from airflow_provider_reportrun.client.access import is_host
 from airflow_provider_reportrun.errors import (
     AuthenticationError,
     DownloadRefused,
+    LandingFailed,
     PermissionDenied,
     ReportRunError,
     ResultCorrupt,
@@ -34,7 +34,8 @@ from airflow_provider_reportrun.errors import (
     ServerError,
     UnexpectedAnswer,
 )
-from airflow_provider_reportrun.landing.spool import open_staged
+from airflow_provider_reportrun.landing.background import Digest
+from airflow_provider_reportrun.landing.spool import FileSink, open_staged
 from airflow_provider_reportrun.protocol.models import (
     SUCCEEDED,
     ReportRun,
@@ -99,6 +100,16 @@ class ResultSource(Protocol):
         """Open a result file, sending the API key only if told to."""
 
 
+class Sink(Protocol):
+    """Where a download writes to."""
+
+    def write(self, block: bytes) -> object:
+        """Append a block, which does not change afterwards."""
+
+    def restart(self) -> None:
+        """Discard everything that was written."""
+
+
 def download(
     source: ResultSource,
     report_run_id: str,
@@ -106,35 +117,57 @@ def download(
     *,
     policy: RetryPolicy = POLICY,
     sleep: Sleep = time.sleep,
-    check_type: Callable[[str], object] = str,
 ) -> ResultFacts:
     """
     Download the result of a succeeded report run into a local file.
 
     :param path: written from its beginning; the caller removes it after an error.
+    :return: as ``receive`` does.
+    :raises LandingFailed: if the file cannot be written.
+    :raises ReportRunError: as ``receive`` does.
+    """
+    with open_staged(path) as out:
+        sink = FileSink(out)
+        return receive(source, report_run_id, lambda _: sink, policy=policy, sleep=sleep)
+
+
+def receive(
+    source: ResultSource,
+    report_run_id: str,
+    begin: Callable[[str], Sink],
+    *,
+    policy: RetryPolicy = POLICY,
+    sleep: Sleep = time.sleep,
+) -> ResultFacts:
+    """
+    Download the result of a succeeded report run.
+
+    :param begin: called before the download with the content type, which it may refuse; returns
+        what to write to.
     :param policy: how many attempts in a row may make no progress, and the pauses between them.
-    :param check_type: called before the download with the content type, which it may refuse.
     :return: the facts of the result; the size is verified if the API announced it.
     :raises ReportRunFailed: if the report run has no result because it failed.
     :raises ResultCorrupt: if the file is not what the API announced.
     :raises DownloadRefused: if the file would come from a host that is not allowed.
     :raises AuthenticationError: if the file needs the API key, and its host does not accept it.
     :raises PermissionDenied: if the file needs the API key, which may not read files.
-    :raises LandingFailed: if the file cannot be written.
+    :raises LandingFailed: if the sink does.
     :raises ReportRunError: if the API or the host of the file cannot be reached.
     """
     failures = 0
-    with open_staged(path) as out:
-        transfer = _Transfer(out)
+    transfer: _Transfer | None = None
+    with Digest() as digest:
         while True:
-            had = transfer.received
             run = source.get_report_run(report_run_id)
             file = _ready_file(run, source.api.noun)
-            if not failures and not had:
-                check_type(file.content_type)
+            if transfer is None:
+                transfer = _Transfer(begin(file.content_type), digest)
                 _tell_of(source.api.noun, run, file)
+            had = transfer.received
             try:
                 transfer.take(source, file)
+            except LandingFailed:
+                raise
             except ReportRunError as error:
                 failures = 1 if transfer.resumed_past(had) else failures + 1
                 delay = policy.delay(failures, error, random.uniform)
@@ -171,17 +204,17 @@ def _ready_file(run: ReportRun, noun: str) -> ResultFile:
 
 
 class _Transfer:
-    """The state of a download across attempts: what has been received, in the file and the hash."""
+    """The state of a download across attempts: what has been received, in the sink and the hash."""
 
-    def __init__(self, out: BinaryIO) -> None:
-        self._out = out
+    def __init__(self, sink: Sink, digest: Digest) -> None:
+        self._sink = sink
+        self._digest = digest
         self._progress = _Progress()
         self._restart()
 
     def _restart(self) -> None:
-        self._out.seek(0)
-        self._out.truncate()
-        self._sha256 = hashlib.sha256()
+        self._sink.restart()
+        self._digest.restart()
         self._validator: str | None = None
         self._length: int | None = None
         self._resumed = False
@@ -204,14 +237,13 @@ class _Transfer:
         with _opened(source, file.url or Secret(""), headers) as stream:
             self._begin(stream, file.size, is_rest=bool(headers))
             for chunk in stream.chunks:
-                self._out.write(chunk)
-                self._sha256.update(chunk)
+                self._digest.update(chunk)
+                self._sink.write(chunk)
                 self.received += len(chunk)
                 self._progress.report(self.received, file.size)
                 if file.size is not None and self.received > file.size:
                     break
         self._check_end(file.size)
-        self._out.flush()
 
     def _begin(self, stream: Stream, size: int | None, *, is_rest: bool) -> None:
         """
@@ -292,7 +324,7 @@ class _Transfer:
             is_query=run.is_query,
             content_type=file.content_type,
             size=self.received,
-            sha256=self._sha256.hexdigest(),
+            sha256=self._digest.hexdigest(),
             schema=file.schema,
         )
 

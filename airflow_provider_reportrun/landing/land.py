@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import tempfile
 import time
 from dataclasses import replace
@@ -24,12 +23,14 @@ from airflow_provider_reportrun.landing import (
 )
 from airflow_provider_reportrun.landing.archive import ZIP, LocalFile
 from airflow_provider_reportrun.landing.columns import ColumnTypes, checked_types
-from airflow_provider_reportrun.landing.download import POLICY, Sleep, download
+from airflow_provider_reportrun.landing.download import POLICY, Sleep, receive
 from airflow_provider_reportrun.landing.emptiness import is_empty
+from airflow_provider_reportrun.landing.intake import Intake
 from airflow_provider_reportrun.landing.landed import Landing, Member, Received
 from airflow_provider_reportrun.landing.metrics import measure_landing
 from airflow_provider_reportrun.landing.spool import Spool
 from airflow_provider_reportrun.landing.targets import Target, open_target
+from airflow_provider_reportrun.landing.uploads import SentFile
 from airflow_provider_reportrun.protocol.generations import spoken_name
 from airflow_provider_reportrun.protocol.interval import INTERVAL_END, INTERVAL_START
 
@@ -73,7 +74,7 @@ def land(
     :raises LandingExists: if a file exists and ``if_exists`` is ``fail``.
     :raises ResultEmpty: if the result has no rows and ``if_empty`` is ``fail``.
     :raises LandingFailed: if the store cannot be read or written.
-    :raises ReportRunError: as ``download``, ``archive`` and ``parquet`` do, before anything is
+    :raises ReportRunError: as ``receive``, ``archive`` and ``parquet`` do, before anything is
         published.
     """
     target = _open(destination)
@@ -81,24 +82,18 @@ def land(
     if existing is not None:
         return existing
     announced = _announced(destination, source, report_run_id)
-    with _spool(destination, target) as spool:
-        staged = spool.new_file()
-        facts = download(
-            source,
-            report_run_id,
-            staged,
-            policy=policy,
-            sleep=sleep,
-            check_type=destination.check_result,
-        )
-        files = _verified(destination, spool, staged, facts)
-        if destination.if_empty != LAND and is_empty(staged, facts.content_type):
-            return _without_rows(destination, target, source, facts)
-        if destination.is_converted:
-            types = ColumnTypes(
-                announced=announced or facts.schema, wanted=checked_types(destination.column_types)
-            )
-            files = _converted(destination, spool, files, types)
+    with (
+        _spool(destination, target) as spool,
+        Intake(destination, target, spool, report_run_id) as intake,
+    ):
+        facts = receive(source, report_run_id, intake.begin, policy=policy, sleep=sleep)
+        received = intake.received(facts)
+        files: Sequence[LocalFile | SentFile] = [received]
+        if isinstance(received, LocalFile):
+            verified = _verified(destination, spool, received, facts)
+            if destination.if_empty != LAND and is_empty(received.path, facts.content_type):
+                return _without_rows(destination, target, source, facts)
+            files = _converted(destination, spool, verified, announced or facts.schema)
         members = _publish(destination, target, spool, files)
     landing = _landing(destination, target, members)
     if landing.skipped:
@@ -159,7 +154,7 @@ def _spool(destination: Destination, target: Target) -> Spool:
 
 
 def _verified(
-    destination: Destination, spool: Spool, staged: Path, facts: ResultFacts
+    destination: Destination, spool: Spool, received: LocalFile, facts: ResultFacts
 ) -> list[LocalFile]:
     """
     Verify a downloaded result, and unpack it if requested.
@@ -167,7 +162,7 @@ def _verified(
     :return: the files to publish, with their names.
     """
     if destination.decompress and facts.content_type == ZIP:
-        files = archive.unpack(staged, spool, destination.bounds)
+        files = archive.unpack(received.path, spool, destination.bounds)
         if destination.is_folder:
             return files
         if len(files) != 1:
@@ -177,16 +172,8 @@ def _verified(
             )
         return [replace(files[0], name=destination.name)]
     if facts.content_type == ZIP:
-        archive.verify(staged, destination.bounds)
-    name = destination.name or (
-        f"{_file_name(facts.report_run_id)}.{_file_name(facts.content_type)}"
-    )
-    return [LocalFile(name=name, path=staged, size=facts.size, sha256=facts.sha256)]
-
-
-def _file_name(text: str) -> str:
-    """Turn a text from the API into a file name."""
-    return re.sub(r"[^\w-]", "_", text) or "result"
+        archive.verify(received.path, destination.bounds)
+    return [received]
 
 
 def _without_rows(
@@ -227,14 +214,24 @@ def _announced(
 
 
 def _converted(
-    destination: Destination, spool: Spool, files: list[LocalFile], types: ColumnTypes
+    destination: Destination,
+    spool: Spool,
+    files: list[LocalFile],
+    announced: Sequence[Column] | None,
 ) -> list[LocalFile]:
-    """Convert all files; in a folder, their names then end as those of their format do."""
+    """
+    Convert all files, if requested; in a folder, their names then end as those of their format do.
+
+    :param announced: the columns that the API announced, or None.
+    """
+    if not destination.is_converted:
+        return files
     if destination.is_folder:
         files = [replace(file, name=_converted_name(destination, file.name)) for file in files]
         archive.check_room_for_each([PurePosixPath(file.name) for file in files])
     names = destination.column_names
     if destination.output_format == PARQUET:
+        types = ColumnTypes(announced=announced, wanted=checked_types(destination.column_types))
         return [parquet.convert(file, spool, types, names) for file in files]
     compress = destination.output_format == CSV_GZ
     return [rewriting.rewrite(file, spool, names, compress=compress) for file in files]
@@ -254,7 +251,10 @@ def _converted_name(destination: Destination, name: str) -> str:
 
 
 def _publish(
-    destination: Destination, target: Target, spool: Spool, files: list[LocalFile]
+    destination: Destination,
+    target: Target,
+    spool: Spool,
+    files: Sequence[LocalFile | SentFile],
 ) -> list[Member]:
     """
     Publish files in their order and then the marker, after all names are checked.
@@ -264,7 +264,8 @@ def _publish(
     in_order = [*files, *_marker(destination, spool, files)]
     if not destination.is_first_try:
         for file in in_order:
-            target.clean(file.name, destination.owner)
+            if isinstance(file, LocalFile):  # another one is cleaned up after before it is sent
+                target.clean(file.name, destination.owner)
     for file in in_order:
         target.check_free(file.name)
     existing: dict[str, int | None] = {}
@@ -277,7 +278,9 @@ def _publish(
     return members[: len(files)]
 
 
-def _marker(destination: Destination, spool: Spool, files: list[LocalFile]) -> list[LocalFile]:
+def _marker(
+    destination: Destination, spool: Spool, files: Sequence[LocalFile | SentFile]
+) -> list[LocalFile]:
     """Return the marker, if one is requested."""
     if destination.marker is None:
         return []
@@ -297,11 +300,17 @@ def _marker(destination: Destination, spool: Spool, files: list[LocalFile]) -> l
 
 
 def _published(
-    destination: Destination, target: Target, file: LocalFile, existing_size: int | None
+    destination: Destination,
+    target: Target,
+    file: LocalFile | SentFile,
+    existing_size: int | None,
 ) -> Member:
     if existing_size is not None:
         return _kept(target, file.name, existing_size)
-    target.publish(file, destination.owner)
+    if isinstance(file, SentFile):
+        file.upload.complete(file.size)
+    else:
+        target.publish(file, destination.owner)
     uri = target.uri(file.name)
     log.info("Landed %s, %d bytes", uri, file.size)
     return Member(uri=uri, name=file.name, size=file.size, sha256=file.sha256, rows=file.rows)
@@ -336,7 +345,7 @@ def _with_facts(
     landing: Landing,
     source: ResultSource,
     facts: ResultFacts,
-    files: Sequence[LocalFile] = (),
+    files: Sequence[LocalFile | SentFile] = (),
     *,
     is_converted: bool = False,
 ) -> Landing:

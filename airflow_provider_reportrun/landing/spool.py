@@ -60,6 +60,19 @@ def open_staged(path: Path) -> Iterator[BinaryIO]:
         raise _unwritable(path, error) from error
 
 
+class FileSink:
+    """A local file that a download writes to."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self.write = out.write
+
+    def restart(self) -> None:
+        """Empty the file."""
+        self._out.seek(0)
+        self._out.truncate()
+
+
 def _unwritable(path: Path, error: OSError) -> LandingFailed:
     return LandingFailed(
         "Check space and permissions, or choose another spool_dir or destination: could not write "

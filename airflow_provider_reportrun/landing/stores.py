@@ -4,6 +4,8 @@ Stores, and how each publishes a file completely or not at all.
 - S3: boto3's transfer manager; a multipart upload is invisible until it is complete.
 - GCS, Azure and other stores of fsspec: an upload that is held back until it is committed.
 - SFTP: a temporary file in the same folder, which is renamed.
+
+All but SFTP can send a result while it is received; see ``uploads.py``.
 """
 
 from __future__ import annotations
@@ -12,15 +14,19 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
+from functools import partial
 from http import HTTPStatus
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_reportrun.errors import InvalidInput, LandingFailed
 from airflow_provider_reportrun.landing.spool import is_leftover, temporary_name
+from airflow_provider_reportrun.landing.uploads import Pipe, Upload
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from _typeshed import SupportsRead
 
     from airflow_provider_reportrun.landing.archive import LocalFile
 
@@ -43,6 +49,8 @@ _OF_CLEAN_UPS: Final = frozenset({"ExpectedBucketOwner", "RequestPayer"})
 """Arguments of uploads that S3 also accepts when uploads are listed and aborted."""
 _BLOCK_BYTES: Final = 16 << 20
 """Size of an upload's parts: larger ones need memory, smaller ones time."""
+_PARTS_AT_ONCE: Final = 5
+"""Parts of 8 MiB that are sent to S3 at once while a result is received; all are in memory."""
 
 
 @contextlib.contextmanager
@@ -153,16 +161,35 @@ class _Store:
     def publish(self, file: LocalFile, owner: str) -> None:
         """Upload a file, so that it becomes visible only when it is complete."""
         with failing_as_ours("publish", self.uri(file.name)):
-            path = self._path(file.name)
-            self._upload(file, path, owner)
-            landed: int | None = file.size
-            with contextlib.suppress(PermissionError):  # writing may be allowed without reading
-                landed = self._size(path)
-        if landed != file.size:
+            self._upload(file, self._path(file.name), owner)
+        self._check_landed(file.name, file.size)
+
+    def upload(self, name: str) -> Upload | None:
+        """Return an upload that becomes visible only when it is complete."""
+
+        def send(source: Pipe) -> None:
+            with failing_as_ours("publish", self.uri(name)):
+                self._send(source, self._path(name))
+
+        return Upload(name, send, partial(self._check_landed, name))
+
+    def _check_landed(self, name: str, size: int) -> None:
+        """
+        Compare the size of an object with the bytes that were uploaded, if it may be read.
+
+        :raises LandingFailed: if they differ.
+        """
+        landed: int | None = size
+        with (
+            failing_as_ours("look at", self.uri(name)),
+            contextlib.suppress(PermissionError),  # writing may be allowed without reading
+        ):
+            landed = self._size(self._path(name))
+        if landed != size:
             raise LandingFailed(
                 "Check that nothing else writes to the destination, and let the task try again: "
-                f"{self.uri(file.name)} has {landed} bytes after {file.size} were uploaded.",
-                uri=self.uri(file.name),
+                f"{self.uri(name)} has {landed} bytes after {size} were uploaded.",
+                uri=self.uri(name),
             )
 
     def clean(self, name: str, owner: str) -> None:
@@ -180,6 +207,10 @@ class _Store:
         raise NotImplementedError
 
     def _upload(self, file: LocalFile, path: str, owner: str) -> None:
+        raise NotImplementedError
+
+    def _send(self, source: Pipe, path: str) -> None:
+        """Upload what is read, so that it becomes visible only after its end was read."""
         raise NotImplementedError
 
 
@@ -216,7 +247,11 @@ class StoreTarget(_Store):
         return None if info.get("type") == "directory" else int(info["size"] or 0)
 
     def _upload(self, file: LocalFile, path: str, owner: str) -> None:  # noqa: ARG002
-        with file.path.open("rb") as source, _held_back(self._fs, path, self._options) as out:
+        with file.path.open("rb") as source:
+            self._send(source, path)
+
+    def _send(self, source: SupportsRead[bytes], path: str) -> None:
+        with _held_back(self._fs, path, self._options) as out:
             shutil.copyfileobj(source, out, _BLOCK_BYTES)
 
 
@@ -247,6 +282,9 @@ class SftpTarget(StoreTarget):
         """Return the server's name, which fsspec keeps, although sshfs does not."""
         server: str | None = self._fs.storage_options.get("host")
         return server
+
+    def upload(self, name: str) -> None:
+        """Return None: a part of a temporary file would take room on the server."""
 
     def clean(self, name: str, owner: str) -> None:
         """Remove temporary files of this owner from the folder of a file."""
@@ -351,6 +389,17 @@ class S3Target(_Store):
     def _upload(self, file: LocalFile, path: str, owner: str) -> None:  # noqa: ARG002
         bucket, key = self._bucket_and_key(path)
         self._client.upload_file(str(file.path), bucket, key, ExtraArgs=self._options)
+
+    def _send(self, source: Pipe, path: str) -> None:
+        from boto3.s3.transfer import TransferConfig, create_transfer_manager
+
+        bucket, key = self._bucket_and_key(path)
+        config = TransferConfig(max_concurrency=_PARTS_AT_ONCE)
+        config.max_in_memory_upload_chunks = _PARTS_AT_ONCE
+        with create_transfer_manager(self._client, config) as manager:
+            sent = manager.upload(source, bucket, key, extra_args=self._options)
+            source.on_cut(sent.cancel)
+            sent.result()
 
     @staticmethod
     def _bucket_and_key(path: str) -> tuple[str, str]:

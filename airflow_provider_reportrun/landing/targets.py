@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_provider_reportrun.landing.archive import LocalFile
+    from airflow_provider_reportrun.landing.uploads import Upload
 
 
 class Target(Protocol):
@@ -65,6 +66,9 @@ class Target(Protocol):
 
     def publish(self, file: LocalFile, owner: str) -> None:
         """Make a file visible under its name; replaces an existing one."""
+
+    def upload(self, name: str) -> Upload | None:
+        """Return an upload that is held back until it is complete; None if there is no such."""
 
     def clean(self, name: str, owner: str) -> None:
         """Remove what killed tries of this owner left of a file."""
@@ -138,6 +142,9 @@ class LocalTarget:
             sync(file.path)
             file.path.replace(path)
             sync(path.parent)
+
+    def upload(self, name: str) -> None:
+        """Return None: the spool is in the same folder."""
 
     def clean(self, name: str, owner: str) -> None:
         """Do nothing: the spool is in the same folder and removes its own leftovers."""

@@ -55,14 +55,15 @@ def test_a_full_destination(land, small_disk):
 
 def test_a_full_spool(land, small_disk, s3):
     """The error names a full spool and the argument to change it; nothing is uploaded."""
-    s3.put("report.csv", OLD)
+    s3.put("report.zip", OLD)
     before = free_bytes(small_disk)
+    source = serving(TOO_LARGE, "zip")
     with pytest.raises(LandingFailed, match=r"spool_dir.*No space left on device") as caught:
-        land(serving(TOO_LARGE), RUN_ID, s3.destination("report.csv"), spool_dir=str(small_disk))
+        land(source, RUN_ID, s3.destination("report.zip"), spool_dir=str(small_disk))
     assert str(small_disk) in str(caught.value)
     assert list(small_disk.iterdir()) == []
     assert free_bytes(small_disk) == before
-    assert s3.files() == {"report.csv": OLD}
+    assert s3.files() == {"report.zip": OLD}
     assert s3.open_uploads() == 0
 
 

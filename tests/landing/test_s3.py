@@ -279,7 +279,8 @@ def test_nobody_else_reads_the_spool(s3, land, result, hook):
         (staged,) = land.spool.iterdir()
         modes.add(stat.S_IMODE(staged.stat().st_mode))
 
-    land(Meanwhile(hook, look), result(BODY), s3.destination("report.csv"))
+    run_id = result(zipped({"a.csv": BODY}), "zip")
+    land(Meanwhile(hook, look), run_id, s3.destination("report.zip"))
     assert modes == {0o600}
 
 
@@ -292,11 +293,18 @@ def test_no_such_bucket(s3, land):
 
 def test_a_full_spool(s3, land, small_files):
     """A full spool raises LandingFailed; the old object is kept and no file is left."""
-    s3.put("report.csv", OLD)
+    s3.put("report.zip", OLD)
     with small_files(1_000_000), pytest.raises(LandingFailed, match="spool_dir"):
-        land(serving(LARGE), RUN_ID, s3.destination("report.csv"))
-    assert s3.files() == {"report.csv": OLD}
+        land(serving(LARGE, "zip"), RUN_ID, s3.destination("report.zip"))
+    assert s3.files() == {"report.zip": OLD}
     assert land.is_clean
+
+
+def test_a_csv_needs_no_spool(s3, land, small_files):
+    """A CSV is sent while it is received, so a full disk does not matter."""
+    with small_files(1_000_000):
+        land(serving(LARGE), RUN_ID, s3.destination("report.csv"))
+    assert s3.files() == {"report.csv": LARGE}
 
 
 def test_the_spool_is_the_systems_own_by_default(s3, land, tmp_path, monkeypatch):
