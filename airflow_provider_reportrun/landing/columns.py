@@ -46,6 +46,8 @@ _SEPARATORS: Final = {";": "values separated by semicolons", "\t": "values separ
 """Character in a header of one column: what such a file probably contains."""
 _DECIMAL: Final = re.compile(r"decimal\( *([0-9]{1,2}) *, *([0-9]{1,2}) *\)")
 MOST_DIGITS: Final = 38
+_MOST_SHOWN: Final = 20
+"""The most names of columns in a log line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +94,12 @@ class ColumnTypes:
             log.warning(
                 "The columns %s land as text, because the API announced no known type for them. "
                 "Name their types in column_types for others",
-                unknown,
+                _shown(unknown),
             )
         if missing := sorted(set(announced) - set(names)):
-            log.warning("The API announced columns that the result does not have: %s", missing)
+            log.warning(
+                "The API announced columns that the result does not have: %s", _shown(missing)
+            )
         return tuple(Column(name, found[name] or TEXT) for name in names)
 
     def _check_shared(self, announced: Mapping[str, str], names: Sequence[str]) -> None:
@@ -105,6 +109,12 @@ class ColumnTypes:
                 f"has none of the {len(announced)} columns that the API announced, but "
                 f"{len(names)} others, so it is another file or not CSV. Nothing was published."
             )
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Show names in a log line, which a wide file must not fill."""
+    more = len(names) - _MOST_SHOWN
+    return str(list(names[:_MOST_SHOWN])) + (f" and {more} more" if more > 0 else "")
 
 
 def _as_spelled(announced: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:

@@ -8,18 +8,20 @@ in PostgreSQL's ``COPY`` and in DuckDB; in quotes it is an empty text.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from itertools import islice
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from airflow_provider_reportrun.errors import ConversionFailed, InvalidInput
+from airflow_provider_reportrun.landing.background import Background, Digest, ahead
 from airflow_provider_reportrun.landing.columns import (
     MOST_DIGITS,
     TEXT,
@@ -45,9 +47,10 @@ Size of a block of the CSV; the second is used if a row is longer than the first
 
 pyarrow reads more than thirty blocks ahead, so they determine memory use.
 """
+_BYTES_PER_COLUMN: Final = 512
+"""How much of a CSV is in a batch, for each of its columns: thousands fill more than one block."""
 _GROUP_BYTES: Final = 32 << 20
 """Size of a row group in memory: larger ones are faster to read and need memory to write."""
-_CHUNK_BYTES: Final = 1 << 20
 _KINDS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), words)
     for pattern, words in (
@@ -118,9 +121,10 @@ def convert(
     for block_bytes in BLOCK_BYTES:
         target = spool.new_file()
         try:
-            with open_staged(target) as out:
+            with open_staged(target) as out, Digest() as digest:
                 source = _Csv(file, columns, landed, block_bytes, has_rows=header.has_rows)
-                rows = _write(source, out)
+                rows = _write(source, _Hashing(out, digest))
+                sha256 = digest.hexdigest()
             break
         except _RowTooLong:
             target.unlink()
@@ -139,7 +143,7 @@ def convert(
         rows,
         time.monotonic() - began,
     )
-    return replace(file, path=target, size=size, sha256=_sha256(target), rows=rows, columns=landed)
+    return replace(file, path=target, size=size, sha256=sha256, rows=rows, columns=landed)
 
 
 def _renamed(columns: tuple[Column, ...], names: ColumnNames | None) -> tuple[Column, ...]:
@@ -212,7 +216,7 @@ class _Csv:
         import pyarrow as pa
 
         first_row = 1
-        for raw in self._raw() if self._has_rows else ():
+        for raw in ahead(self._gathered()) if self._has_rows else ():
             arrays = [
                 self._typed(values, column, first_row)
                 for values, column in zip(raw.columns, self._columns, strict=True)
@@ -220,7 +224,19 @@ class _Csv:
             yield pa.record_batch(arrays, schema=self.schema)
             first_row += raw.num_rows
 
-    def _raw(self) -> Iterator[Any]:
+    def _gathered(self) -> Generator[Any, None, None]:
+        """
+        Yield the rows as bytes, in batches that are large enough.
+
+        A block of a file with thousands of columns has few rows, and each value of a batch of few
+        rows costs much more time and memory.
+        """
+        blocks = 1 + len(self._columns) * _BYTES_PER_COLUMN // self._block_bytes
+        with closing(self._raw()) as raw:
+            while batches := list(islice(raw, blocks)):
+                yield _combined(batches)
+
+    def _raw(self) -> Generator[Any, None, None]:
         """Yield the rows as bytes, with None for empty values without quotes."""
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
@@ -282,9 +298,40 @@ class _Csv:
         raise _misfit(self._file.name, column, first_row + at, values[at].as_py())
 
 
-def _write(source: _Csv, out: BinaryIO) -> int:
+def _combined(batches: list[Any]) -> Any:
+    import pyarrow as pa
+
+    if len(batches) == 1:
+        return batches[0]
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+
+
+class _Hashing:
+    """Wraps a file that is only appended to, and hashes what is written."""
+
+    def __init__(self, file: BinaryIO, digest: Digest) -> None:
+        self._file = file
+        self._digest = digest
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        block = bytes(data)
+        self._digest.update(block)
+        return self._file.write(block)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        """Do nothing: the code that opened the file closes it."""
+
+
+def _write(source: _Csv, out: _Hashing) -> int:
     """
-    Write a Parquet file.
+    Write a Parquet file, each row group while the next one is read.
 
     :return: the number of its rows.
     """
@@ -292,16 +339,20 @@ def _write(source: _Csv, out: BinaryIO) -> int:
     from pyarrow import parquet
 
     rows, group_bytes, group = 0, 0, []
-    with parquet.ParquetWriter(out, source.schema, compression="zstd") as writer:
+    with (
+        parquet.ParquetWriter(out, source.schema, compression="zstd") as writer,
+        Background("parquet", 1) as writing,
+    ):
         for batch in source.batches():
             rows += batch.num_rows
             group_bytes += batch.nbytes
             group.append(batch)
             if group_bytes >= _GROUP_BYTES:
-                writer.write_table(pa.Table.from_batches(group))
+                writing.call(writer.write_table, pa.Table.from_batches(group))
                 group_bytes, group = 0, []
         if group:
-            writer.write_table(pa.Table.from_batches(group))
+            writing.call(writer.write_table, pa.Table.from_batches(group))
+        writing.finish()
     return rows
 
 
@@ -361,10 +412,22 @@ def _check_digits(texts: Any, scale: int) -> None:
     import pyarrow as pa
     from pyarrow import compute
 
+    if _are_short(texts, min(scale + 1, MOST_DIGITS - scale)):
+        return
     short = rf"^[+-]?[0-9]{{0,{MOST_DIGITS - scale}}}(\.[0-9]{{0,{scale}}})?$"
     others = texts.filter(compute.invert(compute.match_substring_regex(texts, short)))
     if not all(_fits(text, scale) for text in others.to_pylist()):
         raise pa.ArrowInvalid("more digits than the decimal has")
+
+
+def _are_short(texts: Any, most: int) -> bool:
+    """Tell quickly whether no text has more than ``most`` characters or could have an exponent."""
+    from pyarrow import compute
+
+    if (compute.max(compute.binary_length(texts)).as_py() or 0) > most:
+        return False
+    data = bytes(texts.buffers()[2] or b"")  # of all texts; a slice may share it with others
+    return b"e" not in data and b"E" not in data
 
 
 def _fits(text: str, scale: int) -> bool:
@@ -472,11 +535,3 @@ def _ragged(name: str, row: Any) -> ConversionFailed:
         "published.",
         row=number,
     )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

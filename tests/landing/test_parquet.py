@@ -461,6 +461,55 @@ def test_a_full_disk(make, hook, folder, land, small_files):
     assert len(folder.files()["r.parquet"]) > 10_000
 
 
+def wide_rows():
+    """Return the header and the rows of a file with 3,000 columns: three blocks of the reader."""
+    names = [f"c{number}" for number in range(3_000)]
+    rows = [[str(row * 7 + column) for column in range(3_000)] for row in range(200)]
+    return names, rows
+
+
+def test_a_wide_file(make, hook, folder, land, caplog):
+    """A file with thousands of columns has all its values, and its names do not fill the log."""
+    names, rows = wide_rows()
+    body = "\n".join(",".join(row) for row in [names, *rows]).encode()
+    assert len(body) > 2 * parquet.BLOCK_BYTES[0]
+    types = dict.fromkeys(names[::2], "bigint")
+    options = {"output_format": "parquet", "column_types": types}
+    land(hook, make(body, {}), folder.destination("r.parquet"), **options)
+    table = pyarrow.parquet.read_table(folder.folder / "r.parquet")
+    kinds = [int if number % 2 == 0 else str for number in range(3_000)]
+    expected = [[kind(value) for kind, value in zip(kinds, row, strict=True)] for row in rows]
+    assert list(map(list, zip(*(c.to_pylist() for c in table.columns), strict=True))) == expected
+    assert all(len(message) < 2_000 for message in caplog.messages)
+
+
+def test_a_misfit_in_a_wide_file(refused):
+    """The row is counted from the beginning of the file, whatever is joined."""
+    names, rows = wide_rows()
+    rows[170][2_999] = "x"
+    body = "\n".join(",".join(row) for row in [names, *rows]).encode()
+    assert refused(body, {}, column_types={"c2999": "bigint"}).row == 171
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["9" * 20, "9" * 21, "1e30", "1E30", f".{'1' * 18}", f".{'1' * 19}", "1" * 18 + ".5", "-1e-19"],
+)
+def test_money_at_the_limits(make, hook, folder, land, text):
+    """Money lands exactly, or not at all, whether it is short enough to be sure at once or not."""
+    run_id = make(f"net\n1\n{text}\n".encode(), {"net": "double"})
+    with localcontext(prec=60):
+        number = Decimal(text)
+        fits = abs(number) < 10**20 and number == number.quantize(Decimal("1e-18"))
+    try:
+        land(hook, run_id, folder.destination("r.parquet"), output_format="parquet")
+    except ConversionFailed:
+        assert not fits
+    else:
+        assert fits
+        assert read(folder.folder / "r.parquet")[1] == (number,)
+
+
 # What is refused before anything is spent
 
 
