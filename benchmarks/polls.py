@@ -44,7 +44,7 @@ SCALE: Final = 60
 """How much faster the clock of the default intervals is."""
 POLL_INTERVAL: Final = 30.0
 MAX_POLL_INTERVAL: Final = 300.0
-BOUNDS: Final = {"ratio_to_bare": 1.4, "connections_per_poll": 0, "kib_per_waiter": 40}
+BOUNDS: Final = {"ratio_to_bare": 1.25, "connections_per_poll": 0, "kib_per_waiter": 40}
 LOOK_SECONDS: Final = 0.02
 """How often the event loop's delay is measured."""
 
