@@ -28,7 +28,7 @@ from airflow_provider_reportrun.landing.emptiness import is_empty
 from airflow_provider_reportrun.landing.intake import Intake
 from airflow_provider_reportrun.landing.landed import Landing, Member, Received
 from airflow_provider_reportrun.landing.metrics import measure_landing
-from airflow_provider_reportrun.landing.spool import Spool
+from airflow_provider_reportrun.landing.spool import Spool, check_writable
 from airflow_provider_reportrun.landing.targets import Target, open_target
 from airflow_provider_reportrun.landing.uploads import SentFile
 from airflow_provider_reportrun.protocol.generations import spoken_name
@@ -47,16 +47,22 @@ log = logging.getLogger(__name__)
 
 def look(destination: Destination) -> Landing | None:
     """
-    Look for an existing file that settles the matter before a report run is created.
+    Look for what settles the matter before a report run is created.
 
-    Files in a folder are named after their content, so they cannot be looked for in advance.
+    That is an existing file, or a local folder that cannot be written. Files in a folder are named
+    after their content, so they cannot be looked for in advance.
 
     :return: the existing file, if it is to be kept; otherwise None.
     :raises LandingExists: if there is one and ``if_exists`` is ``fail``.
     :raises InvalidInput: if the store, its filesystem or its connection does not exist.
-    :raises LandingFailed: if the store cannot be read.
+    :raises LandingFailed: if the store cannot be read, or the folder of the temporary files, which
+        is that of a local destination, cannot be written.
     """
-    return _existing(destination, _open(destination))
+    target = _open(destination)
+    existing = _existing(destination, target)
+    if existing is None:
+        check_writable(_spool_folder(destination, target))
+    return existing
 
 
 def land(
@@ -148,9 +154,13 @@ def _kept(target: Target, name: str, size: int) -> Member:
 
 def _spool(destination: Destination, target: Target) -> Spool:
     """Return the spool: in the folder of a local destination, because a rename needs that."""
-    folder = target.spool_folder or Path(destination.spool_dir or tempfile.gettempdir())
+    folder = _spool_folder(destination, target)
     # A file that is renamed keeps its permissions, so they must be those of any file there.
     return Spool(folder, destination.owner, private=target.spool_folder is None)
+
+
+def _spool_folder(destination: Destination, target: Target) -> Path:
+    return target.spool_folder or Path(destination.spool_dir or tempfile.gettempdir())
 
 
 def _verified(

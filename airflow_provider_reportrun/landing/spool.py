@@ -6,6 +6,7 @@ import errno
 import hashlib
 import logging
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +81,28 @@ def _unwritable(path: Path, error: OSError) -> LandingFailed:
     )
 
 
+def check_writable(folder: Path) -> None:
+    """
+    Check that files can be created in a folder, or the folder in its nearest parent that exists.
+
+    It is tried, because permissions alone do not tell: of root, of a read-only file system.
+
+    :raises LandingFailed: if they cannot.
+    """
+    try:
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise _unusable(folder, error) from error
+
+
+def _unusable(folder: Path, error: OSError) -> LandingFailed:
+    return LandingFailed(
+        "Choose another destination or spool_dir, or grant permission: cannot use the "
+        f"folder {folder}: {error.strerror}."
+    )
+
+
 def _remove(path: Path) -> None:
     """Remove a temporary file; a failure is only logged, because the landing can continue."""
     try:
@@ -145,10 +168,7 @@ class Spool:
         try:
             make_folder(self.folder)
         except OSError as error:
-            raise LandingFailed(
-                "Choose another destination or spool_dir, or grant permission: cannot use the "
-                f"folder {self.folder}: {error.strerror}."
-            ) from error
+            raise _unusable(self.folder, error) from error
         self._remove_leftovers()
         return self
 

@@ -193,10 +193,15 @@ def test_a_file_that_exists(call, sandbox, here):
 
 
 def test_a_destination_that_cannot_be_written(call, sandbox, here):
-    """The run is kept, and the next call lands it elsewhere."""
+    """A local one is refused before a run is created."""
     (here / "file").write_text("")
-    said = call(*RUN, "--to", "file/a.csv")
-    assert (said.code, said.err.splitlines()[-1][:7]) == (1, "error: ")
+    for to in ("file/a.csv", "/proc/a.csv"):
+        said = call(*RUN, "--to", to)
+        folder = Path(here, to).parent
+        assert said.code == 1
+        assert said.err.startswith("error: Choose another destination or spool_dir, or grant")
+        assert f"cannot use the folder {folder}: " in said.err
+    assert sandbox.runs == []
     assert call(*RUN).code == 0
     assert len(sandbox.runs) <= 1
 

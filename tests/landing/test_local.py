@@ -21,6 +21,8 @@ from airflow_provider_reportrun.errors import (
     NotFound,
     ResultCorrupt,
 )
+from airflow_provider_reportrun.landing.destination import Destination
+from airflow_provider_reportrun.landing.land import look
 from airflow_provider_reportrun.landing.spool import Spool, owner_name, temporary_name
 from airflow_provider_reportrun.sandbox import Answer, Delivery, Fault
 
@@ -212,6 +214,20 @@ def test_a_folder_that_cannot_be_made(land, folder):
         land(source, RUN_ID, folder.destination("taken/report.csv"))
     assert folder.files() == {"taken": b"a file"}
     assert source.asked == []
+
+
+def test_a_look_notices_a_folder_that_cannot_be_written(tmp_path, s3):
+    """Also the spool_dir of a store; a folder that can be made is not made yet."""
+    (tmp_path / "taken").write_text("a file")
+    for uri, spool in (
+        (f"{tmp_path}/taken/report.csv", None),
+        ("/proc/sub/report.csv", None),
+        (s3.destination("a.csv"), f"{tmp_path}/taken"),
+    ):
+        with pytest.raises(LandingFailed, match=r"cannot use the folder .*/(taken|proc/sub): "):
+            look(Destination(uri=uri, owner="a", spool_dir=spool))
+    assert look(Destination(uri=f"{tmp_path}/new/sub/report.csv", owner="a")) is None
+    assert [each.name for each in tmp_path.iterdir()] == ["taken"]
 
 
 def test_a_folder_that_cannot_be_written(land):
