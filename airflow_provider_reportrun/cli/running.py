@@ -12,6 +12,7 @@ import shlex
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -98,11 +99,13 @@ class Job:
         uri = _uri(arguments.to, name, arguments.output_format)
         destination = Destination(
             uri=uri,
-            owner=owner_name(IDENTITY, key, uri),
+            # Two calls at once must not remove each other's temporary files.
+            owner=owner_name(IDENTITY, key, uri, uuid.uuid4().hex),
             storage_conn_id=arguments.storage_conn_id,
             if_exists=arguments.if_exists,
             output_format=arguments.output_format,
             column_names=arguments.column_names,
+            is_first_try=True,
         )
         destination.check_result("csv")
         command = f"{program} {shlex.join(sys.argv[1:])}"

@@ -18,7 +18,7 @@ from cli.conftest import PROGRAM, SECONDS, ended, shows_no_secret
 from support.cases import STILL_RUNNING
 
 from airflow_provider_reportrun.protocol.generations import NAMES
-from airflow_provider_reportrun.sandbox import Fault
+from airflow_provider_reportrun.sandbox import Delivery, Fault
 
 AIRFLOW = (sys.executable, "-m", "airflow", "reportrun")
 BALANCE = {
@@ -86,6 +86,18 @@ def test_a_stopped_run_is_attached_to(start, call, sandbox, here, number, code):
     assert waiting.fired
     assert call(*RUN).code == 0
     assert [each.id for each in sandbox.runs] == [run.id]
+    assert [each.name for each in here.iterdir()] == ["balance_summary_2025-08-18_2025-08-25.csv"]
+
+
+def test_the_same_command_twice_at_once(start, call, sandbox, here):
+    """Both land the file of the same run; neither removes what the other is writing."""
+    fault = sandbox.faults.add(Fault("download", Delivery(stall_at=100, stall_seconds=SECONDS)))
+    child = start(*RUN)
+    until(sandbox, "download")
+    said = call(*RUN)
+    fault.release()
+    assert (said.code, ended(child).code) == (0, 0)
+    assert len(sandbox.runs) == 1
     assert [each.name for each in here.iterdir()] == ["balance_summary_2025-08-18_2025-08-25.csv"]
 
 
