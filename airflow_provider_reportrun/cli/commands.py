@@ -309,7 +309,8 @@ def _described(found: Report) -> Iterator[str]:
     yield from _pasted(found)
     bounds = [name for name in (INTERVAL_START, INTERVAL_END) if name in found.parameters]
     if bounds:
-        yield f"# By default, {' and '.join(bounds)} come from the data interval of the DAG run."
+        come = "comes" if len(bounds) == 1 else "come"
+        yield f"# By default, {' and '.join(bounds)} {come} from the data interval of the DAG run."
 
 
 def _details(parameter: ReportParameter) -> Iterator[str]:

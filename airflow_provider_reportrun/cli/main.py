@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -31,8 +32,13 @@ _SPOKEN: Final = {
     "wait with wait_for_data=True or a ReportDataSensor": "leave out --no-wait-for-data to wait",
     "clear the task that created it for a new one": "another --idempotency-key asks for a new one",
     "pass it in report_parameters": "add --start, --end or --parameter",
+    "pass other bounds, or use CronDataIntervalTimetable": "correct --start or --end",
+    " Since Airflow 3, a plain cron schedule gives runs a zero-length interval, also manual "
+    "runs.": "",
+    " If it comes from a template, check what that renders to.": "",
 }
 """What errors call something in a DAG: what it is called here."""
+_ONE_VALUE: Final = re.compile(r"(\w+) must be a list, not '([^']*)'")
 
 
 class Stopped(KeyboardInterrupt):
@@ -136,7 +142,7 @@ def _tell(message: str, prefix: str = "error: ") -> None:
 def _spoken(message: str) -> str:
     for in_a_dag, here in _SPOKEN.items():
         message = message.replace(in_a_dag, here)
-    return message
+    return _ONE_VALUE.sub(r"""For a list, write --parameter '\1=["\2"]': \g<0>""", message)
 
 
 @contextmanager

@@ -195,7 +195,16 @@ def test_an_error_is_one_line(call, airflow_db, sandbox, here, code, arguments, 
 
 
 def test_errors_speak_of_flags(call, airflow_db):
-    """Not of arguments of operators."""
+    """Not of arguments of operators, of templates or of timetables."""
+    assert "template" not in call(*RUN, "--timezone", "X/Y").err
+    turned = call(*RUN, "--start", "2025-08-25", "--end", "2025-08-18").err
+    assert "interval_end must be after interval_start: correct --start or --end." in turned
+    assert "cron" not in turned.lower()
+    itemized = ("run", "payouts_itemized", *WEEK)
+    one = call(*itemized, "--parameter", "columns=net").err
+    assert one.startswith(
+        """error: For a list, write --parameter 'columns=["net"]': columns must"""
+    )
     assert "--conn-id" in call("check", "--conn-id", "nope").err
     end = ("--start", "2025-08-18", "--end", "2036-08-25", "--no-wait-for-data")
     assert "leave out --no-wait-for-data" in call(*RUN, *end).err
