@@ -461,7 +461,7 @@ class ReportRunHook(BaseHook):
             if error.unknown_path or error.code not in _NO_SUCH_RUN:
                 return False, f"This 404 does not prove the key: check the host and proxy. {error}"
         except AuthenticationError as error:
-            return False, f"The API at {self.access.base_url} does not know this key. {error}"
+            return False, str(error).replace("The API", f"The API at {self.access.base_url}", 1)
         except PermissionDenied as error:
             return False, _denied(error, self.api.permissions.needs, self.effective_context)
         except ReportRunError as error:

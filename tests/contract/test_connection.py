@@ -56,7 +56,7 @@ def test_an_unknown_key(sandbox, connect):
     connect(password="rk_test_wrong_key_0000")  # noqa: S106
     works, message = said()
     assert not works
-    assert message.startswith(f"The API at {sandbox.url} does not know this key")
+    assert message.startswith(f"The API at {sandbox.url} does not know this key: check the pass")
 
 
 @by_every_generation
