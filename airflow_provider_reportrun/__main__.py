@@ -3,7 +3,10 @@
 import os
 import sys
 
-from airflow_provider_reportrun.cli.main import main
+try:
+    from airflow_provider_reportrun.cli.main import main
+except KeyboardInterrupt:
+    sys.exit(130)
 
 if __name__ == "__main__":
     # What Airflow logs while it is imported is not about the command.
