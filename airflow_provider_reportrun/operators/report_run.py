@@ -303,7 +303,7 @@ class DownloadReportResultOperator(ApiOperator):
     verified.
 
     Returns (XCom) the URI of what was landed, without a connection id; with ``decompress`` into a
-    folder, a list of URIs. XCom ``landing`` has ``uri, size`` (bytes)``, sha256, content_type,
+    folder, a list of URIs. XCom ``landing`` has ``uri, size, sha256, content_type,
     report_run_id, report, report_parameters, stripe_context, livemode, api, interval_start,
     interval_end, members, skipped``, and after a conversion ``rows, columns, received``. The events
     of the task's outlet assets have the same facts.
