@@ -67,6 +67,7 @@ mermaid_output_format = "svg"
 mermaid_cmd = f"{sys.executable} -m mermaidx --quiet"
 
 html_theme = "furo"
+html_show_copyright = False
 html_title = f"{project} {release}"
 html_additional_pages = {"index": "to_the_index.html"}
 templates_path = ["_templates"]
