@@ -322,7 +322,7 @@ def test_when_the_first_in_line_passes_its_deadline(small):
     small.limit(0)
 
     async def main():
-        first = begin(creating("first", **NEVER, deadline=time.time() + 0.3))
+        first = begin(creating("first", **NEVER, deadline=time.time() + 3))
         await until(lambda: posts(small))
         second = begin(creating("second"))
         (event,) = await ends(first)
