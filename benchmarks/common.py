@@ -153,6 +153,12 @@ def peak_resident_bytes() -> int:
     raise RuntimeError("This system does not tell the peak of resident memory.")
 
 
+def children_cpu_seconds() -> float:
+    """Return the CPU time of the processes that this one started and waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def keep(name: str, facts: dict[str, Any]) -> dict[str, Any]:
     """Store the result of a benchmark, with time, machine and command."""
     result = {
