@@ -224,7 +224,7 @@ def _uri(to: str | None, name: str, output_format: str | None) -> str:
     if to is None:
         folder = f"{Path.cwd()}/"
         return f"{folder}{_plain(name)}.{output_format or 'csv'}" if name else folder
-    if "://" in to:
+    if "://" in to or to.startswith("~"):  # which is refused, as no shell has expanded it
         return to
     return f"{Path(to).absolute()}{'/' if to.endswith('/') else ''}"
 

@@ -97,11 +97,11 @@ def _unknown(name: str, report: Report) -> Iterator[str]:
         return
     names = list(report.parameters)
     if report.undefined is None:
-        yield unknown("parameter", name, names)
+        yield unknown("parameter", name, names).removesuffix(".")
     elif name not in report.undefined:
         known = [*names, *sorted(report.undefined.difference(names))]
         if near(name, known):
-            yield unknown("parameter", name, known)
+            yield unknown("parameter", name, known).removesuffix(".")
 
 
 def _problems(name: str, value: str | list[str], parameter: ReportParameter) -> Iterator[str]:

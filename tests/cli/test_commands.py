@@ -177,6 +177,7 @@ WRONG = {
     ),
     "no query file": (2, ("query", "none.sql"), "FILE.sql must be a text file, not 'none.sql'"),
     "no queries": (2, ("query", "a.sql", "--api", "v1"), "api='v1' has no SQL queries"),
+    "a home that nothing expands": (2, (*RUN, "--to", "~/a.csv"), "Write the full path, such as"),
     "wrong name of a file": (2, (*RUN, "--to", "a.xlsx"), "The destination ends in .xlsx"),
 }
 
@@ -200,6 +201,7 @@ def test_errors_speak_of_flags(call, airflow_db):
     turned = call(*RUN, "--start", "2025-08-25", "--end", "2025-08-18").err
     assert "interval_end must be after interval_start: correct --start or --end." in turned
     assert "cron" not in turned.lower()
+    assert "(leave out --start)" in call("run", "ending_balance_reconciliation_summary", *WEEK).err
     itemized = ("run", "payouts_itemized", *WEEK)
     one = call(*itemized, "--parameter", "columns=net").err
     assert one.startswith(
