@@ -169,6 +169,15 @@ def test_fail_fails_for_good(store, sandbox):
     assert sandbox.requests == []
 
 
+def test_a_folder_that_cannot_be_written_spends_no_report_run(sandbox, tmp_path):
+    """It is noticed before a report run is created, so a later try may still land one."""
+    (tmp_path / "taken").write_text("a file")
+    outcome = run_task(single_task(f"{tmp_path}/taken/r.csv", retries=3))
+    assert str(outcome.error).startswith("Choose another destination or spool_dir")
+    assert outcome.state == "up_for_retry"
+    assert sandbox.requests == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
