@@ -32,12 +32,6 @@ _SPOKEN: Final = {
     "wait with wait_for_data=True or a ReportDataSensor": "leave out --no-wait-for-data to wait",
     "clear the task that created it for a new one": "another --idempotency-key asks for a new one",
     "pass it in report_parameters": "add --start, --end or --parameter",
-    "There is no parameter 'interval_start'": (
-        "There is no parameter 'interval_start' (leave out --start)"
-    ),
-    "There is no parameter 'interval_end'": (
-        "There is no parameter 'interval_end' (leave out --end)"
-    ),
     "Leave column_names out": "Leave out --column-names",
     "pass other bounds, or use CronDataIntervalTimetable": "correct --start or --end",
     " Since Airflow 3, a plain cron schedule gives runs a zero-length interval, also manual "

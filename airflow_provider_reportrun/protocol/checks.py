@@ -8,6 +8,7 @@ from airflow_provider_reportrun.errors import DataNotAvailable, DataWindowUnknow
 from airflow_provider_reportrun.protocol.finding import near, unknown
 from airflow_provider_reportrun.protocol.interval import (
     INTERVAL_END,
+    INTERVAL_START,
     WAIT_FOR_DATA,
     format_instant,
 )
@@ -69,7 +70,7 @@ def check_parameters(report: Report, parameters: Mapping[str, str | list[str]]) 
     Check parameters against the report's definition.
 
     Names that are not known are left to the API if definitions do not list all parameters, unless
-    one is like a known one.
+    one is like a known one. So are the bounds of the interval, which no other name is meant by.
 
     :param parameters: as sent.
     :raises InvalidInput: if any parameter is wrong; names all problems at once.
@@ -93,7 +94,7 @@ def check_parameters(report: Report, parameters: Mapping[str, str | list[str]]) 
 
 def _unknown(name: str, report: Report) -> Iterator[str]:
     """Name the nearest parameters to one that the report does not take, if that is certain."""
-    if not report.parameters:
+    if not report.parameters or name in {INTERVAL_START, INTERVAL_END}:
         return
     names = list(report.parameters)
     if report.undefined is None:

@@ -116,7 +116,7 @@ def test_creates_by_id_and_by_name(sandbox, deferrable, report, sent):
     [
         ("name:Balance.summary", "Did you mean 'name:balance.summary'"),
         ("balance.summari", "Did you mean 'name:balance.summary'"),
-        ("zzz", ", only name:balance.summary, "),
+        ("zzz", "There is no report 'zzz', only name:balance.summary, "),
     ],
 )
 def test_an_unknown_report_fails_for_good(sandbox, deferrable, report, nearest):
@@ -126,7 +126,7 @@ def test_an_unknown_report_fails_for_good(sandbox, deferrable, report, nearest):
     assert isinstance(outcome.error, AirflowFailException)
     assert isinstance(outcome.error, NotFound)
     assert str(outcome.error).startswith(nearest)
-    assert f"There is no report '{report}'." in str(outcome.error)
+    assert f"There is no report '{report}'" in str(outcome.error)
     assert [each.operation for each in sandbox.requests][1:] == ["list_reports"]
     assert sandbox.runs == []
 
