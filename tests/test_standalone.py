@@ -303,7 +303,7 @@ def test_options_of_make():
     }
     given = [f"{name}={value}" for name, value in values.items()]
     done = subprocess.run(  # noqa: S603
-        ["make", "-n", "standalone", "FRESH=1", "ARGS=--seed 4", *given],  # noqa: S607
+        ["make", "--no-print-directory", "-n", "standalone", "FRESH=1", "ARGS=--seed 4", *given],  # noqa: S607
         cwd=ROOT,
         capture_output=True,
         text=True,
