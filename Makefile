@@ -94,7 +94,7 @@ store-test: $(DEV) $(VENV)/.stamp-providers $(VENV)/.stamp-azurite ## land in se
 	@if ! [ -x /usr/sbin/sshd ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
 			apt-get -qq install --yes --no-install-recommends openssh-server; fi
-	$(BIN)/pytest -n $(WORKERS) -m stores tests/landing tests/test_loading.py
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m stores tests/landing tests/test_loading.py
 
 # Chromium is installed if it is missing and root runs this. Without it, the tests are skipped.
 .PHONY: browser-test screenshots

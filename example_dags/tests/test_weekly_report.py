@@ -22,11 +22,12 @@ MONDAY = pendulum.datetime(2026, 1, 12, tz="UTC")
 
 @pytest.fixture
 def dag(airflow_db: None) -> DAG:
-    """Return the DAG under test, without pauses between tries."""
+    """Return the DAG under test, without pauses between tries, and without its asset."""
     from weekly_report import dag
 
     for task in dag.tasks:
         task.retry_delay = pendulum.duration(seconds=0)
+        task.outlets = []  # on Airflow 3.0, dag.test() refuses assets that it does not know
     return dag
 
 

@@ -7,6 +7,7 @@ exceptions from there too.
 
 from __future__ import annotations
 
+import inspect
 import re
 from importlib.util import find_spec
 
@@ -40,6 +41,7 @@ else:  # Airflow 3.0 and 3.1
 __all__ = [
     "FEATURES",
     "TALK_OF_AIRFLOW",
+    "TESTS_KNOW_ASSETS",
     "deserialize",
     "import_string",
     "secrets_masker",
@@ -51,6 +53,9 @@ TALK_OF_AIRFLOW = re.compile(_TALKS)
 Lines in which ``dag.test()`` tells secrets by itself on Airflow 3.0, and on no other: at DEBUG what
 its supervisor is to mask, and local variables, of requests and urllib3, too, under a traceback.
 """
+
+TESTS_KNOW_ASSETS = "sync_bag_to_db" in inspect.getsource(airflow.sdk.DAG.test)
+"""Whether ``dag.test()`` registers assets; on Airflow 3.0 it refuses outlets as inactive."""
 
 FEATURES = {
     # Of the newest Airflow, in the environment of developers: a server, its provider, a parser.
