@@ -142,10 +142,15 @@ def _existing(
 
 
 def near(word: str, among: Sequence[str]) -> list[str]:
-    """Return the words that one was probably meant to be, the most similar first; at most three."""
+    """
+    Return the words that one was probably meant to be, the most similar first; at most three.
+
+    Capitals make no difference.
+    """
     import difflib
 
-    return difflib.get_close_matches(word, among, n=3, cutoff=0.6)
+    words = {each.casefold(): each for each in among}
+    return [words[each] for each in difflib.get_close_matches(word.casefold(), words, n=3)]
 
 
 def unknown(noun: str, word: str, among: Sequence[str], named: Sequence[str] = ()) -> str:

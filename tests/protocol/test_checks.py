@@ -155,6 +155,11 @@ def test_a_definition_without_parameters_checks_nothing():
             GOOD | {"currenzy": "eur"},
             "Did you mean 'currency'? There is no parameter 'currenzy'.",
         ),
+        (
+            {"currency": CURRENCY},
+            GOOD | {"CURRENCY": "eur"},
+            "Did you mean 'currency'? There is no parameter 'CURRENCY'.",
+        ),
         ({}, GOOD | {"x": "y"}, "There is no parameter 'x', only interval_start, interval_end."),
         ({"columns": COLUMNS}, GOOD | {"columns": ["net", "x", "y"]}, "not accept 'x', 'y', only"),
         ({"columns": COLUMNS}, GOOD | {"columns": "net"}, "columns must be a list, not 'net'"),
