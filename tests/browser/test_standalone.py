@@ -30,9 +30,12 @@ def test_backfill_dialog(airflow, page, picture):
     dialog.get_by_text("Backfill", exact=True).click()
     for day in (FIRST, LAST):
         dialog.get_by_text("Select date and time").first.click()
-        page.get_by_placeholder("YYYY/MM/DD").fill(day)
-        page.get_by_placeholder("HH:mm").fill("00:00")
+        date = page.get_by_placeholder("YYYY/MM/DD").filter(visible=True)
+        date.fill(day)
+        page.get_by_placeholder("HH:mm").filter(visible=True).fill("00:00")
         dialog.get_by_text("Date Range").click()
+        # The fields of one bound fade out; only then those of the other can be told apart.
+        date.wait_for(state="hidden")
     runs_at_once = dialog.locator("[name=max_active_runs]")
     assert runs_at_once.input_value() == "1"
     runs_at_once.fill("8")
