@@ -23,7 +23,7 @@ from typing_extensions import Self
 START_SECONDS: Final = 60.0
 """The longest time a server may take to start, in seconds."""
 AZURITE: Final = Path(sys.prefix) / "azurite/node_modules/azurite/dist/src/blob/main.js"
-_BINARIES: Final = Path(sys.executable).parent
+_GCS: Final = Path(__file__).with_name("gcs_emulator.py")
 _SSHD: Final = """
 ListenAddress 127.0.0.1:{port}
 HostKey {folder}/host_key
@@ -80,7 +80,7 @@ def gcs(folder: Path) -> Iterator[int]:
     """Serve Google Cloud Storage, and return the port."""
     need("GCS", "gcsfs", "airflow.providers.google", "gcp_storage_emulator")
     options = ["--host", "127.0.0.1", "--port", "{port}", "--in-memory", "--quiet"]
-    with _serving([str(_BINARIES / "gcp-storage-emulator"), "start", *options], folder) as port:
+    with _serving([sys.executable, str(_GCS), "start", *options], folder) as port:
         yield port
 
 
