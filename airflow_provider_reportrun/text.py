@@ -12,8 +12,8 @@ WORD: Final = 255
 
 _LONGEST_VALUE = 10_000
 _DEEPEST = 8
-_HALVES = re.compile("[\ud800-\udfff]")
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_HALVES = r"[\ud800-\udfff]"
+_CONTROLS = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"
 
 
 def encodable(text: str) -> str:
@@ -24,13 +24,13 @@ def encodable(text: str) -> str:
     """
     if text.isascii() and "\0" not in text:
         return text
-    return _HALVES.sub("\ufffd", text).replace("\0", "\ufffd")
+    return re.sub(_HALVES, "\ufffd", text).replace("\0", "\ufffd")
 
 
 def one_line(text: str, longest: int) -> str:
     """Return text that fits one log line: encodable, without control characters, shortened."""
     text = text[:longest]
-    return text if text.isprintable() else _CONTROLS.sub(" ", _HALVES.sub("\ufffd", text))
+    return text if text.isprintable() else re.sub(_CONTROLS, " ", re.sub(_HALVES, "\ufffd", text))
 
 
 def sentence(text: str) -> str:

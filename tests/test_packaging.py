@@ -21,7 +21,7 @@ DISTRIBUTION = "airflow-provider-reportrun"
 PACKAGE = "airflow_provider_reportrun"
 FOLDER = Path(airflow_provider_reportrun.__file__).parent
 HTTP = {"aiohttp", "requests", "urllib3"}
-LIBRARIES = HTTP | {"aiolimiter", "airflow", "pendulum", "rich"}
+LIBRARIES = HTTP | {"aiolimiter", "airflow", "msgspec", "pendulum", "rich"}
 
 PUBLIC_NAMES = {
     "errors": [

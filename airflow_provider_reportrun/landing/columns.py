@@ -11,8 +11,9 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct
 
 from airflow_provider_reportrun.errors import ConversionFailed, InvalidInput
 from airflow_provider_reportrun.protocol.models import Column
@@ -44,14 +45,13 @@ _LOOKS: Final = {"<": "XML or HTML", "{": "JSON", "[": "JSON"}
 """First character: the format that such a file probably is."""
 _SEPARATORS: Final = {";": "values separated by semicolons", "\t": "values separated by tabs"}
 """Character in a header of one column: what such a file probably contains."""
-_DECIMAL: Final = re.compile(r"decimal\( *([0-9]{1,2}) *, *([0-9]{1,2}) *\)")
+_DECIMAL: Final = r"decimal\( *([0-9]{1,2}) *, *([0-9]{1,2}) *\)"
 MOST_DIGITS: Final = 38
 _MOST_SHOWN: Final = 20
 """The most names of columns in a log line."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ColumnTypes:
+class ColumnTypes(Struct, frozen=True, kw_only=True):
     """
     What is known about the types of columns, by name.
 
@@ -60,7 +60,7 @@ class ColumnTypes:
     """
 
     announced: Sequence[Column] | None = None
-    wanted: Mapping[str, str] = field(default_factory=dict)
+    wanted: Mapping[str, str] = {}
 
     def of(self, names: Sequence[str] | None) -> tuple[Column, ...]:
         """
@@ -168,7 +168,7 @@ def checked_types(column_types: Mapping[str, str] | None) -> dict[str, str]:
 
 def decimal_digits(type_: str) -> tuple[int, int] | None:
     """Return the total digits and those after the point of a decimal type, or None."""
-    found = _DECIMAL.fullmatch(type_)
+    found = re.fullmatch(_DECIMAL, type_)
     return (int(found[1]), int(found[2])) if found else None
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, get_args
+
+from msgspec import structs
 
 from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.landing import (
@@ -133,7 +135,7 @@ class Destination:
     def folder(self) -> Place:
         """The folder that the destination is, or is in."""
         path = self.place.path
-        return replace(self.place, path=path[: len(path) - len(self.name)])
+        return structs.replace(self.place, path=path[: len(path) - len(self.name)])
 
     @property
     def bounds(self) -> Bounds:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Final
+
+from msgspec import Struct
 
 from airflow_provider_reportrun.errors import InvalidInput
 
@@ -23,13 +24,11 @@ _SCHEMES: Final = (
     "s3|s3a|s3n|gs|gcs|abfs|abfss|adl|wasb|wasbs|dbfs|hdfs|sftp|ssh|ftp|https|http|file"
 )
 _MOST_SHOWN: Final = 120
-_TEMPLATE: Final = re.compile(r"\{\{|\{%|\{#")
-_OF_ONE_INSTANCE: Final = re.compile(
-    r"\{[{%].*\b(ti|task|task_instance|map_index|expanded_ti_count)\b", re.DOTALL
-)
+_TEMPLATE: Final = r"\{\{|\{%|\{#"
+_OF_ONE_INSTANCE: Final = r"(?s)\{[{%].*\b(ti|task|task_instance|map_index|expanded_ti_count)\b"
 """A template with a value that differs between the instances of a mapped task."""
-_HOLDS_LOGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*:[^/]*@", re.IGNORECASE)
-_AZURE_HOST: Final = re.compile(r"([^/@]+)@([^/@.]+)\.(?:dfs|blob)\.([^/@]+)/(.*)", re.DOTALL)
+_HOLDS_LOGIN: Final = r"(?i)[a-z][a-z0-9+.-]*://[^/]*:[^/]*@"
+_AZURE_HOST: Final = r"(?s)([^/@]+)@([^/@.]+)\.(?:dfs|blob)\.([^/@]+)/(.*)"
 _VARIABLE: Final = r".*(?:\$\{|(?:^|/|@)\$[A-Za-z_(]|%[A-Za-z_]\w{2,}%)"
 _MISTAKES: Final = (
     (
@@ -132,8 +131,7 @@ Compiled only when a destination is read, because each DAG file pays for this im
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """A checked destination: a file, or a folder if it ends in ``/``."""
 
     scheme: str
@@ -180,7 +178,7 @@ def is_of_all_instances(destination: Any) -> bool:
     if not (isinstance(destination, str) or is_path(destination)):
         return False  # a parameter, or the output of a task
     text = as_text(destination)
-    return not text.endswith("/") and not _OF_ONE_INSTANCE.search(text)
+    return not text.endswith("/") and not re.search(_OF_ONE_INSTANCE, text)
 
 
 def check_written(destination: Any, storage_conn_id: Any) -> None:
@@ -194,9 +192,9 @@ def check_written(destination: Any, storage_conn_id: Any) -> None:
     if not (destination is None or isinstance(destination, str)):
         return  # a parameter, or the output of a task
     text = as_text(destination)
-    template = _TEMPLATE.search(text)
+    template = re.search(_TEMPLATE, text)
     if template is None:
-        is_known = isinstance(storage_conn_id, str) and not _TEMPLATE.search(storage_conn_id)
+        is_known = isinstance(storage_conn_id, str) and not re.search(_TEMPLATE, storage_conn_id)
         read_place(text, storage_conn_id or None if is_known else None)
         return
     known = text[: template.start()]
@@ -255,7 +253,7 @@ def check_spool_dir(spool_dir: Any) -> None:
 
 
 def _refuse_mistakes(text: str) -> None:
-    if _HOLDS_LOGIN.match(text):
+    if re.match(_HOLDS_LOGIN, text):
         raise InvalidInput(
             "destination contains a login before @: put it into an Airflow connection, and name "
             "that connection in storage_conn_id or before @."
@@ -313,7 +311,7 @@ def _path_of_file_uri(rest: str) -> str:
 
 
 def _in_store(scheme: str, rest: str, text: str, storage_conn_id: str | None) -> Place:
-    azure = _AZURE_HOST.fullmatch(rest) if scheme in _AZURE_SCHEMES else None
+    azure = re.fullmatch(_AZURE_HOST, rest) if scheme in _AZURE_SCHEMES else None
     account = None
     if azure:
         container, account, _, key = azure.groups()

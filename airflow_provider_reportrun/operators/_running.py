@@ -8,8 +8,10 @@ idempotency key.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from airflow_provider_reportrun.errors import DataWindowUnknown, InvalidRequest
 from airflow_provider_reportrun.links.report_run import failures_linked, keep_link, show_link
@@ -62,8 +64,7 @@ class Settled(NamedTuple):
     """The report's definition, if it was looked up."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(Struct, frozen=True, kw_only=True):
     """What one try does: what it requests, what else it does, for how long, what it remembers."""
 
     order: Order

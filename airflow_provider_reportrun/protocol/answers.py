@@ -52,23 +52,19 @@ IDEMPOTENCY_CODE = "idempotency_error"
 KEY_IN_USE_CODE = "idempotency_key_in_use"
 """The first request under the key is still in progress."""
 
-_IN_USE = re.compile(r"\bin[- ]progress\b|\bcurrently\b.*\buse\b", re.IGNORECASE)
+_IN_USE = r"(?i)\bin[- ]progress\b|\bcurrently\b.*\buse\b"
 """How older versions of the API say the same without the code."""
-_NOT_YET = re.compile(
-    r"\bavailable (through|until|up to)\b|\bnot yet available\b|\bnot available yet\b",
-    re.IGNORECASE,
-)
+_NOT_YET = r"(?i)\bavailable (through|until|up to)\b|\bnot yet available\b|\bnot available yet\b"
 """
 How the API says that an interval ends after its data; it has no code for that.
 
 Source: https://github.com/mozilla/bigquery-etl/pull/2959
 """
-_OF_DATA = re.compile(r"\bdata\b|interval|\d{4}-\d\d-\d\d[T ]", re.IGNORECASE)
+_OF_DATA = r"(?i)\bdata\b|interval|\d{4}-\d\d-\d\d[T ]"
 """What such a refusal is about. Waiting does not help if a feature is "not yet available"."""
-_THROUGH = re.compile(
-    r"(through|until|up to)\W*(?P<day>\d{4}-\d\d-\d\d)[T ]"
-    r"(?P<time>\d\d:\d\d:\d\d(\.\d+)?) ?(UTC|Z)",
-    re.IGNORECASE,
+_THROUGH = (
+    r"(?i)(through|until|up to)\W*(?P<day>\d{4}-\d\d-\d\d)[T ]"
+    r"(?P<time>\d\d:\d\d:\d\d(\.\d+)?) ?(UTC|Z)"
 )
 _UNKNOWN_PATH = "unrecognized request url"
 LONGEST_RETRY_AFTER = 86_400.0
@@ -225,8 +221,8 @@ def _denial(said: _Said) -> str:
 
 
 def _is_not_yet(said: _Said) -> bool:
-    is_of_data = _OF_DATA.search(f"{said.param} {said.message}") is not None
-    is_late = _NOT_YET.search(said.message) is not None
+    is_of_data = re.search(_OF_DATA, f"{said.param} {said.message}") is not None
+    is_late = re.search(_NOT_YET, said.message) is not None
     return said.code != SQL_CODE and is_of_data and is_late
 
 
@@ -250,11 +246,11 @@ def _is_in_use(said: _Said) -> bool:
     if said.code == KEY_IN_USE_CODE:
         return True
     is_of_keys = IDEMPOTENCY_CODE in {said.code, said.type}
-    return is_of_keys and _IN_USE.search(said.message) is not None
+    return is_of_keys and re.search(_IN_USE, said.message) is not None
 
 
 def _through(message: str) -> str | None:
-    found = _THROUGH.search(message)
+    found = re.search(_THROUGH, message)
     instant = read_instant(f"{found['day']}T{found['time']}Z") if found else None
     return format_instant(instant) if instant else None
 

@@ -6,8 +6,10 @@ import itertools
 import logging
 import random
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct, field
 
 from airflow_provider_reportrun.errors import DeadlinePassed, ReportRunError, UnexpectedAnswer
 from airflow_provider_reportrun.protocol.answers import read_json
@@ -40,8 +42,7 @@ LAST_REQUEST_SECONDS = 2.0
 """The least time that a request may take, even at its deadline, because a wait ends with a poll."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
+class Environment(Struct, frozen=True, kw_only=True):
     """Clocks and randomness; tests pass their own."""
 
     clock: Clock = time.time
@@ -54,8 +55,7 @@ class Environment:
 REAL = Environment()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class Patience(Struct, frozen=True, kw_only=True):
     """How long a wait may take, and how often it polls."""
 
     deadline: float

@@ -7,9 +7,10 @@ What differs between generations is asked of a ``Generation``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from msgspec import Struct
 
 from airflow_provider_reportrun.errors import InvalidInput, UnexpectedAnswer
 from airflow_provider_reportrun.protocol.encoding import item_path, with_query
@@ -32,8 +33,7 @@ LONGEST_KEY = 255
 """The most characters that the API accepts in an idempotency key."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call(Generic[T]):
+class Call(Struct, Generic[T], frozen=True, kw_only=True):
     """A request, how to read its answer, and how to describe it in errors."""
 
     request: Request

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import itertools
 import logging
-from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from airflow_provider_reportrun.errors import (
     AuthenticationError,
@@ -113,8 +115,7 @@ CLOCKS_DIFFER_SECONDS = 2.0
 """A run that is older than its create by more than this existed before: see ``_made``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Struct, frozen=True, kw_only=True):
     """
     A run to create, or to find again.
 
@@ -231,8 +232,7 @@ class Definition(NamedTuple):
     failure: ReportRunError | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """
     What to do for an order besides its create.
 

@@ -8,9 +8,10 @@ modules under ``generations/`` know paths, fields and encodings.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from msgspec import Struct, field
 
 from airflow_provider_reportrun.protocol.encoding import as_json
 from airflow_provider_reportrun.protocol.messages import STRIPE_CONTEXT
@@ -108,8 +109,7 @@ class ReportListing(NamedTuple):
     """Returns what ``report`` may be to name a report of the list."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
+class Generation(Struct, frozen=True, kw_only=True):
     """
     One generation of the API.
 
@@ -137,7 +137,7 @@ class Generation:
     encode: Callable[[Mapping[str, Any]], Body] = as_json
     read_run: Callable[[Any], ReportRun]
     """Raises ``UnexpectedAnswer`` if the answer is no run."""
-    columns_query: Mapping[str, str] = field(default_factory=dict)
+    columns_query: Mapping[str, str] = {}
     """Requests the columns of a result too; empty if they come by themselves, or never."""
     run_listing: RunListing | None = None
     """None if runs cannot be listed."""

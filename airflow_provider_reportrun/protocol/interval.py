@@ -27,10 +27,9 @@ WAIT_FOR_DATA = (
 _LAST_MINUTE = (23, 59)
 _MOST_SHOWN = 40
 """Characters of a wrong value, so that the fix after it is seen."""
-_STAMP = re.compile(
-    r"\d{4}-\d{2}-\d{2}"
-    r"(?P<time>[T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?(?P<offset> ?Z|[+-]\d{2}(:?\d{2})?)?)?",
-    re.ASCII,
+_STAMP = (
+    r"(?a)\d{4}-\d{2}-\d{2}"
+    r"(?P<time>[T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?(?P<offset> ?Z|[+-]\d{2}(:?\d{2})?)?)?"
 )
 
 
@@ -104,7 +103,7 @@ def _as_sent(value: datetime, argument: str, given: Any) -> datetime:
 
 
 def _parse_text(text: str, argument: str) -> date | datetime:
-    form = _STAMP.fullmatch(text)
+    form = re.fullmatch(_STAMP, text)
     try:
         parsed = pendulum.parse(text, exact=True, tz=pendulum.UTC) if form else None
     except (ValueError, OverflowError):

@@ -4,8 +4,8 @@ What a conversation yields and what it receives.
 A conversation (see ``flows.py``) yields a ``Request``, a ``Pause`` or a ``Metric``. A driver
 answers a request with a ``Response``, or throws ``TransportError`` into it if no answer arrived.
 
-Pauses and metrics are named tuples: creating their classes takes a fifth of the time of frozen
-dataclasses, and every DAG file pays for this import.
+Requests and responses are dataclasses, because some fields are not shown or compared. Pauses and
+metrics are named tuples.
 """
 
 from __future__ import annotations

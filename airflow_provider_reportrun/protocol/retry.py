@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from airflow_provider_reportrun.errors import (
     ApiError,
@@ -29,8 +30,7 @@ HURRY = 3.0
 """How many times shorter the waits between polls are while a create waits for room."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
+class RetryPolicy(Struct, frozen=True, kw_only=True):
     """
     How often one request is repeated, in seconds rather than minutes.
 
@@ -78,8 +78,7 @@ class RetryPolicy:
         return jitter(ceiling / 2, ceiling)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class Pace(Struct, frozen=True, kw_only=True):
     """
     How long to wait between two polls of something that takes minutes.
 

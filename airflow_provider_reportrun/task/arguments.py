@@ -59,7 +59,7 @@ QUERY_CHECKS: Final[Mapping[str, Check]] = {"api": _api_of_queries}
 """The same for a task with a query run."""
 _FLAGS: Final = {"true": True, "false": False}
 _TEMPLATE: Final = ("{{", "{%", "{#")
-_WHOLE: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+_WHOLE: Final = r"(?a)[0-9]{1,18}"
 _NOTHING: Final = {"", "none", "null"}
 """What templates render to if there is no value; ``null`` is None after ``tojson``."""
 _LONGEST_NAME: Final = 255
@@ -155,7 +155,7 @@ def whole_number(value: Any, name: str) -> int:
 
     :raises InvalidInput: for anything else.
     """
-    if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+    if isinstance(value, str) and re.fullmatch(_WHOLE, value.strip()):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         raise InvalidInput(f"{name} must be a whole number above 0, not {_shown(value)}. {_ADVICE}")

@@ -9,8 +9,9 @@ left out. A bound that the user passed is never left out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import Struct
 
 from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.protocol.calls import is_nothing
@@ -63,8 +64,7 @@ class WrittenBounds(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Draft(Struct, frozen=True, kw_only=True):
     """
     The rendered arguments of a task that say what is requested.
 

@@ -9,8 +9,10 @@ and changing ``retries`` while the task runs does not change the key.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 STORE: Final = "task_state_store"
 """The store's name in the task's context."""
@@ -18,8 +20,7 @@ NAME: Final = "report_run"
 """The key of the record in the store."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """What was requested, under which key, with which deadline, and the result: JSON values."""
 
     max_tries: int
@@ -32,11 +33,11 @@ class Record:
     deadline: float
     """Epoch seconds."""
     report_run_id: str | None = None
-    left_out: list[str] = field(default_factory=list)
+    left_out: list[str] = []
     """Bounds of the interval that were defaults and were not sent."""
     began: float | None = None
     """Epoch seconds when the first try began; None in the records of earlier releases."""
-    gone: list[str] = field(default_factory=list)
+    gone: list[str] = []
     """Report runs of this clear generation whose files no longer exist."""
 
 

@@ -22,8 +22,8 @@ from airflow_provider_reportrun.text import shown
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-_UNDEFINED: Final = re.compile(r"'(\w+)' is undefined")
-_OF_INTERVAL: Final = re.compile(
+_UNDEFINED: Final = r"'(\w+)' is undefined"
+_OF_INTERVAL: Final = (
     r"data_interval_start|data_interval_end|logical_date|[dt]s(_nodash(_with_tz)?)?"
 )
 """What the context of a run without a data interval does not have."""
@@ -73,11 +73,11 @@ def _refusal(
             f"There is no file {error.name}: create it beside the DAG file, or set "
             f"template_searchpath of the DAG. It is named in {name}: {error}."
         )
-    missing = _UNDEFINED.match(str(error))
+    missing = re.match(_UNDEFINED, str(error))
     run = context.get("dag_run")
     if (
         missing
-        and _OF_INTERVAL.fullmatch(missing[1])
+        and re.fullmatch(_OF_INTERVAL, missing[1])
         and getattr(run, "data_interval_start", None) is None
     ):
         return no_interval(name, context, needs=missing[1])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timezone
 
 import pytest
+from msgspec.structs import replace
 from protocol.script import NOW, World, answer, failed, lost, refusal, run
 
 from airflow_provider_reportrun.errors import (

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pendulum
 import pytest
+from msgspec.structs import replace
 from support.cases import FAST_SENSOR, INTERVAL, MODES, STILL_RUNNING
 from support.task_instances import dag, load_trigger, run_sensor, run_task
 
