@@ -99,8 +99,9 @@ def new_session(access: ApiAccess) -> requests.Session:
     :raises InvalidInput: if ``ca_bundle`` does not exist or contains no certificates.
     """
     bundle = ca_bundle(access)
-    if bundle and os.path.isfile(bundle):  # noqa: PTH113 - requests accepts folders too
-        _trusting(bundle)
+    is_read = access.base_url.startswith("https:")
+    if is_read and bundle and os.path.isfile(bundle):  # noqa: PTH113 - requests accepts folders too
+        _trusting(bundle)  # which takes 25 ms
     session = new_bare_session()
     session.auth = _authorizing(access)
     session.headers.update(api_headers(access))
