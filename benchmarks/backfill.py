@@ -38,16 +38,20 @@ Told for each way:
 - retries used: tries beyond the first, and how many of them Airflow's own mistake has cost, which
   takes a task that is resumed within seconds for killed, and logs ``state mismatch``;
 - POSTs and report runs, as the sandbox has seen them, and whether every file is there and whole.
+
+``python -m benchmarks.backfill one_task by_hand --weeks 16`` measures only some ways and weeks, by
+the ids of their DAGs, and stores nothing.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -101,32 +105,10 @@ _REFUSED: Final = 429
 
 
 def main() -> None:
-    """Measure one alternative after the other."""
-    sys.path += [str(ROOT / "tests"), str(ROOT / "scripts")]  # as pytest does, for the harness
-    from system.cluster import Cluster, missing
-
-    from airflow_provider_reportrun.sandbox import Sandbox
-
-    lacking = missing("LocalExecutor")
-    if lacking:
-        say(f"backfill: skipped, because it needs {lacking}")
+    """Measure one alternative after the other, and store the results."""
+    found = run(tuple(WAYS), INTERVALS)
+    if not found:
         return
-    with (
-        Sandbox(run_seconds=RUN_SECONDS, concurrency=LIMIT, size=FILE_BYTES) as sandbox,
-        Cluster(
-            "LocalExecutor",
-            dags=sorted(FOLDER.glob("dags/*.py")),
-            environment=_environment(sandbox),
-        ) as cluster,
-    ):
-        for dag_id in (WARM_UP, *WAYS.values()):
-            cluster.await_dag(dag_id)
-        _warm_up(cluster, sandbox)
-        found = []
-        for way in WAYS:
-            sandbox.reset()
-            found.append(measure(way, cluster, sandbox))
-            say(f"backfill: { {k: v for k, v in found[-1].items() if k != 'spans_seconds'} }")
     keep(
         "backfill",
         {
@@ -140,6 +122,40 @@ def main() -> None:
             "ways": found,
         },
     )
+
+
+def run(ways: Sequence[str], intervals: int) -> list[dict[str, Any]]:
+    """
+    Measure alternatives in one Airflow.
+
+    :return: what each took; empty if this machine lacks something.
+    """
+    sys.path += [str(ROOT / "tests"), str(ROOT / "scripts")]  # as pytest does, for the harness
+    from system.cluster import Cluster, missing
+
+    from airflow_provider_reportrun.sandbox import Sandbox
+
+    lacking = missing("LocalExecutor")
+    if lacking:
+        say(f"backfill: skipped, because it needs {lacking}")
+        return []
+    found = []
+    with (
+        Sandbox(run_seconds=RUN_SECONDS, concurrency=LIMIT, size=FILE_BYTES) as sandbox,
+        Cluster(
+            "LocalExecutor",
+            dags=sorted(FOLDER.glob("dags/*.py")),
+            environment=_environment(sandbox),
+        ) as cluster,
+    ):
+        for dag_id in (WARM_UP, *WAYS.values()):
+            cluster.await_dag(dag_id)
+        _warm_up(cluster, sandbox)
+        for way in ways:
+            sandbox.reset()
+            found.append(measure(way, cluster, sandbox, intervals))
+            say(f"backfill: { {k: v for k, v in found[-1].items() if k != 'spans_seconds'} }")
+    return found
 
 
 def _environment(sandbox: Sandbox) -> dict[str, str]:
@@ -170,22 +186,26 @@ def _warm_up(cluster: Cluster, sandbox: Sandbox) -> None:
     backfill.await_end(seconds=END_SECONDS)
 
 
-def measure(way: str, cluster: Cluster, sandbox: Sandbox) -> dict[str, Any]:
+def measure(way: str, cluster: Cluster, sandbox: Sandbox, intervals: int) -> dict[str, Any]:
     """Run a backfill with one alternative, and return what it took."""
     from system.backfill import Backfill, mondays
 
-    backfill = Backfill(cluster, sandbox, WAYS[way], mondays(FIRST_MONDAY, INTERVALS))
+    backfill = Backfill(cluster, sandbox, WAYS[way], mondays(FIRST_MONDAY, intervals))
     began = time.time()
     backfill.create(max_active_runs=ACTIVE_RUNS)
     command_seconds = time.time() - began
     backfill.await_end(seconds=END_SECONDS)
     runs = cluster.dag_runs(backfill.dag_id)
     makespan = max(_epoch(run["end_date"]) for run in runs) - began
-    lower_bound = INTERVALS * RUN_SECONDS / LIMIT
+    lower_bound = intervals * RUN_SECONDS / LIMIT
     spans = [(run.created_ns / 1e9 - began, run.finishes_ns / 1e9 - began) for run in sandbox.runs]
     creates = backfill.creates()
     log = _audit_log(cluster, backfill.dag_id)
     tasks = _by_task(log)
+
+    def per_interval(number: float) -> float:
+        return round(number / intervals, 2)
+
     return {
         "way": way,
         "makespan_seconds": round(makespan, 2),
@@ -193,15 +213,15 @@ def measure(way: str, cluster: Cluster, sandbox: Sandbox) -> dict[str, Any]:
         "drawn_run_seconds_over_limit": round(sum(end - start for start, end in spans) / LIMIT, 2),
         "of_lower_bound": round(makespan / lower_bound, 3),
         "command_seconds": round(command_seconds, 2),
-        "slot_seconds_per_interval": _per_interval(sum(each["seconds"] for each in tasks.values())),
-        "starts_per_interval": _per_interval(sum(each["starts"] for each in tasks.values())),
+        "slot_seconds_per_interval": per_interval(sum(each["seconds"] for each in tasks.values())),
+        "starts_per_interval": per_interval(sum(each["starts"] for each in tasks.values())),
         "tasks": tasks,
         "retries": sum(ti["try_number"] - 1 for ti in cluster.task_instances(backfill.dag_id)),
         "retries_by_mismatch": sum(entry["event"] == MISMATCH for entry in log),
-        "posts_per_interval": _per_interval(len(creates)),
+        "posts_per_interval": per_interval(len(creates)),
         "refused": sum(each.status == _REFUSED for each in creates),
-        "report_runs_per_interval": _per_interval(len(spans)),
-        "requests_per_interval": _per_interval(len(sandbox.requests)),
+        "report_runs_per_interval": per_interval(len(spans)),
+        "requests_per_interval": per_interval(len(sandbox.requests)),
         "succeeded": sum(run["state"] == "success" for run in runs),
         "whole_files": _whole_files(backfill),
         "spans_seconds": [[round(start, 2), round(end, 2)] for start, end in spans],
@@ -245,10 +265,6 @@ def _audit_log(cluster: Cluster, dag_id: str) -> list[dict[str, Any]]:
             return log
 
 
-def _per_interval(number: float) -> float:
-    return round(number / INTERVALS, 2)
-
-
 def _epoch(stamp: str) -> float:
     return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
 
@@ -270,5 +286,13 @@ def _postgresql() -> str:
     return told.stdout.strip()
 
 
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure some alternatives, and store nothing.")
+    parser.add_argument("dag_ids", nargs="+", choices=WAYS.values(), metavar="dag_id")
+    parser.add_argument("--weeks", type=int, default=INTERVALS)
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    main()
+    chosen = _arguments()
+    run([way for way in WAYS if WAYS[way] in chosen.dag_ids], chosen.weeks)
