@@ -49,6 +49,7 @@ __all__ = [
     "default_deferrable",
     "has_filesystem",
     "hashes_alias_extras",
+    "is_resumed",
     "look_up_outage",
     "pushes_from_triggers",
     "stats",
@@ -77,6 +78,12 @@ def hashes_alias_extras() -> bool:
     """Tell whether events of aliases accept only hashable values, as on Airflow 3.0."""
     asset: Any = import_module("airflow.sdk.definitions.asset")
     return "dest_asset_extra" not in asset.AssetAliasEvent.__annotations__
+
+
+def is_resumed(ti: Any) -> bool:
+    """Tell whether a task instance is resumed after a deferral, for which Airflow has no API."""
+    told = getattr(ti, "_ti_context_from_server", None)
+    return getattr(told, "next_method", None) is not None
 
 
 def stats() -> Any:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 _SHOWN: Final = "_shown_link"
-"""Attribute of an operator: the link that it set; None if it may have set one before a resume."""
+"""Attribute of an operator: the link that Airflow stores when the worker leaves the task."""
 
 
 def inspector_url(access: ApiAccess, report_run_id: str) -> str:
@@ -43,33 +43,20 @@ class ReportRunLink(BaseOperatorLink):
     Links to the report run of a task instance as soon as its id is known.
 
     Airflow calls ``get_link`` when a worker leaves the task, whatever the outcome, and stores the
-    link as an XCom that it reads without the XCom backend. The tasks write the same XCom earlier,
-    so a waiting or killed task has the link too, and a task that is resumed and fails keeps it.
+    link as an XCom that it reads without the XCom backend. A task that stays on its worker writes
+    the same XCom earlier, so a waiting or killed task has the link too.
     """
 
     name: ClassVar[str] = "Stripe report run"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - as Airflow calls it
         """
         Return the link that the task has set.
 
-        The XCom is looked up only for a resumed task: Airflow wrote it when the task was deferred,
-        perhaps empty. A look-up that finds nothing would be an error in Airflow's log.
-
         :return: empty, which shows no link, if there is no report run yet.
         """
-        shown: str | None = getattr(operator, _SHOWN, "")
-        if shown is None:
-            from airflow.sdk.bases.xcom import BaseXCom
-
-            shown = BaseXCom.get_one(
-                key=self.xcom_key,
-                dag_id=ti_key.dag_id,
-                task_id=ti_key.task_id,
-                run_id=ti_key.run_id,
-                map_index=ti_key.map_index,
-            )
-        return shown or ""
+        shown: str = getattr(operator, _SHOWN, "")
+        return shown
 
 
 def show_link(
@@ -90,8 +77,8 @@ def show_link(
     if ti is None:
         return
     url = inspector_url(access, report_run_id)
-    setattr(operator, _SHOWN, url)
-    if not stays:
+    if not stays and any(map(_is_ours, operator.operator_extra_links)):
+        setattr(operator, _SHOWN, url)
         return
     from airflow.sdk.bases.xcom import BaseXCom
 
@@ -104,6 +91,7 @@ def show_link(
         run_id=ti.run_id,
         map_index=ti.map_index if ti.map_index is not None else -1,
     )
+    keep_link(operator)
 
 
 async def ashow_link(ti: Any, hook: ReportRunHook, report_run_id: str) -> None:
@@ -113,8 +101,13 @@ async def ashow_link(ti: Any, hook: ReportRunHook, report_run_id: str) -> None:
 
 
 def keep_link(operator: BaseOperator) -> None:
-    """Keep the link that a task set before it was deferred, until it sets another."""
-    setattr(operator, _SHOWN, None)
+    """Keep the link that is stored: Airflow would store it once more, or nothing in its place."""
+    links = operator.operator_extra_links
+    operator.operator_extra_links = [link for link in links if not _is_ours(link)]
+
+
+def _is_ours(link: BaseOperatorLink) -> bool:
+    return isinstance(link, ReportRunLink)
 
 
 @contextmanager
@@ -125,5 +118,5 @@ def failures_linked(operator: BaseOperator, context: Any, hook: ReportRunHook) -
     except ReportRunError as error:
         if error.report_run_id:
             with suppress(ReportRunError):  # the connection may be gone by now
-                show_link(operator, context, hook.access, error.report_run_id)
+                show_link(operator, context, hook.access, error.report_run_id, stays=False)
         raise

@@ -31,6 +31,7 @@ from airflow_provider_reportrun.task.record import (
     began_at,
     clear_generation,
     continued,
+    is_first,
     recall,
     remember,
 )
@@ -155,7 +156,7 @@ class RunOperator(ApiOperator):
             if kept is not None:
                 return kept
             with self.hook() as hook, failures_linked(self, context, hook):
-                earlier = recall(context)
+                earlier = None if is_first(self, context) else recall(context)
                 settled = self.settle(context, hook, earlier)
                 try:
                     attempt = self._attempt(context, hook, settled, earlier)
@@ -205,7 +206,11 @@ class RunOperator(ApiOperator):
                 self.log.info("Resumed with %s %s", hook.api.noun, report_run_id)
                 settled = self.settled_before(context, hook, frozenset(left_out))
                 attempt = self._attempt(context, hook, settled, earlier)
-                self._keep(context, hook, attempt, report_run_id)
+                self.found_run_id = report_run_id
+                # A first try recorded its report run and linked to it at the same time.
+                is_first_try = attempt.order.tries == 1
+                if not is_first_try or attempt.record.report_run_id != report_run_id:
+                    self._keep(context, hook, attempt, report_run_id, stays=True)
                 return self.finish(context, hook, attempt, report_run_id)
 
     def resume_execution(
@@ -230,11 +235,14 @@ class RunOperator(ApiOperator):
         if attempt.plan.known_run_id is None:
             remember(context, attempt.record)
         found: str | None = None
+        may_need_another = flows.may_need_another(attempt.order, attempt.plan)
+        waits = attempt.plan.wait_for_completion or may_need_another
 
         def created(run: ReportRun) -> None:
             nonlocal found
             found = run.id
-            self._keep(context, hook, attempt, run.id)
+            stays = waits and (run.is_finished or not self.deferrable)
+            self._keep(context, hook, attempt, run.id, stays=stays)
 
         conversation = flows.fulfil(
             attempt.order, attempt.plan, patience=attempt.patience, on_created=created
@@ -244,7 +252,7 @@ class RunOperator(ApiOperator):
         except WouldWait:
             run = None
         if run is None:
-            if flows.may_need_another(attempt.order, attempt.plan):
+            if may_need_another:
                 found = None  # the trigger finds it by its key, and looks at its data
             self._defer(context, attempt, found)
         return self.finish(context, hook, attempt, run.id)
@@ -299,13 +307,23 @@ class RunOperator(ApiOperator):
         )
 
     def _keep(
-        self, context: Context, hook: ReportRunHook, attempt: Attempt, report_run_id: str
+        self,
+        context: Context,
+        hook: ReportRunHook,
+        attempt: Attempt,
+        report_run_id: str,
+        *,
+        stays: bool,
     ) -> None:
-        """Remember a report run, link to it, and tell lineage."""
+        """
+        Remember a report run, link to it, and tell lineage.
+
+        :param stays: whether the task stays on its worker.
+        """
         self.found_run_id = report_run_id
         if attempt.record.report_run_id != report_run_id:
             remember(context, replace(attempt.record, report_run_id=report_run_id))
-        show_link(self, context, hook.access, report_run_id)
+        show_link(self, context, hook.access, report_run_id, stays=stays)
 
     def _defer(self, context: Context, attempt: Attempt, report_run_id: str | None) -> NoReturn:
         left_out = attempt.record.left_out

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from airflow_provider_reportrun._compat import default_deferrable
+from airflow_provider_reportrun._compat import default_deferrable, is_resumed
+from airflow_provider_reportrun.errors import InvalidInput
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
 from airflow_provider_reportrun.landing import (
     LAND,
@@ -39,7 +41,12 @@ from airflow_provider_reportrun.protocol.calls import (
     key_if_any,
 )
 from airflow_provider_reportrun.protocol.flows import Plan
-from airflow_provider_reportrun.protocol.interval import INTERVAL_END, INTERVAL_START
+from airflow_provider_reportrun.protocol.interval import (
+    INTERVAL_END,
+    INTERVAL_START,
+    format_instant,
+    parse_instant,
+)
 from airflow_provider_reportrun.task.arguments import (
     API_CHECKS,
     CONNECTION_CHECKS,
@@ -67,6 +74,7 @@ if TYPE_CHECKING:
     from datetime import date, datetime, timedelta, tzinfo
     from pathlib import PurePath
 
+    import jinja2
     from airflow.sdk import Context, ObjectStoragePath, XComArg
 
     from airflow_provider_reportrun.errors import ReportRunError
@@ -213,6 +221,21 @@ class CreateReportRunOperator(RunOperator):
         self.api: Any = api
         check_known(self, _CREATE_CHECKS)
         check_ending(self)
+
+    def render_template_fields(
+        self, context: Context, jinja_env: jinja2.Environment | None = None
+    ) -> None:
+        """
+        Render templates as Airflow does, and the data interval's bounds as they are sent.
+
+        Then Airflow need not store the rendered fields again after the task. A resumed task that
+        fails keeps showing the bounds as Airflow renders them, as in earlier releases.
+        """
+        super().render_template_fields(context, jinja_env)
+        for name in () if is_resumed(context.get("ti")) else self.written_bounds.default:
+            with suppress(InvalidInput):  # the task says so when it runs
+                bound = parse_instant(getattr(self, name), argument=name, zone=None)
+                setattr(self, name, format_instant(bound))
 
     def settle(self, context: Context, hook: ReportRunHook, earlier: Record | None) -> Settled:
         """

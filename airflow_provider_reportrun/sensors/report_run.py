@@ -128,6 +128,9 @@ class _ApiSensor(KeepsRenderingError, BaseSensorOperator):
         check_known(self, _CHECKS)
         check_ending(self)
 
+    def show(self, context: Context, hook: ReportRunHook) -> None:
+        """Show what the wait is for, before the first poll."""
+
     def conversation(
         self, context: Context, hook: ReportRunHook, patience: Patience, *, measured: bool
     ) -> Flow[Any]:
@@ -199,6 +202,7 @@ class _ApiSensor(KeepsRenderingError, BaseSensorOperator):
         """
         with self._hook() as hook:
             if self._pokes is None:
+                self.show(context, hook)
                 patience = self._patience(context)
                 self._pokes = self.conversation(
                     context, hook, patience, measured=not self.deferrable
@@ -303,13 +307,20 @@ class RunSensor(_ApiSensor):
         name = f"{self.noun.replace(' ', '_')}_id"
         return checked_id(getattr(self, name), name)
 
+    def show(self, context: Context, hook: ReportRunHook) -> None:
+        """Link to the run."""
+        show_link(self, context, hook.access, self.run_id(), stays=not self.deferrable)
+
     def conversation(
-        self, context: Context, hook: ReportRunHook, patience: Patience, *, measured: bool
+        self,
+        context: Context,  # noqa: ARG002 - of the base
+        hook: ReportRunHook,
+        patience: Patience,
+        *,
+        measured: bool,
     ) -> Flow[ReportRun]:
-        """Return the wait for the run, and link to it."""
-        run_id = self.run_id()
-        show_link(self, context, hook.access, run_id, stays=not self.deferrable)
-        return flows.await_finished(hook.api, run_id, patience=patience, measured=measured)
+        """Return the wait for the run."""
+        return flows.await_finished(hook.api, self.run_id(), patience=patience, measured=measured)
 
     def result(self, found: ReportRun) -> dict[str, Any]:
         """Return the facts of the run."""

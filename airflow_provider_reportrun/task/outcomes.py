@@ -80,20 +80,29 @@ def operator_outcomes(task: Any) -> Iterator[None]:
 @contextmanager
 def rendered_fields_kept(task: Any, context: Any) -> Iterator[None]:
     """
-    Keep Airflow from overwriting the rendered fields of a try that will be retried.
+    Keep Airflow from overwriting the rendered fields if none changed, or in a try to be retried.
 
-    When Airflow would overwrite them, the row already belongs to the next try. Airflow 3.1 and
-    later log an error then. Airflow 3.0 stops there, without ``on_retry_callback`` and listeners.
+    When Airflow would overwrite those of a try that will be retried, the row already belongs to the
+    next try. Airflow 3.1 and later log an error then. Airflow 3.0 stops there, without
+    ``on_retry_callback`` and listeners.
     """
+    before = _rendered_fields(task)
+    keeps = False
     try:
         yield
     except (TaskDeferred, AirflowFailException):
         raise
     except BaseException:
         ti = context["ti"]
-        if ti.try_number <= ti.max_tries:
-            task.overwrite_rtif_after_execution = False
+        keeps = ti.try_number <= ti.max_tries
         raise
+    finally:
+        if keeps or _rendered_fields(task) == before:
+            task.overwrite_rtif_after_execution = False
+
+
+def _rendered_fields(task: Any) -> dict[str, Any]:
+    return {name: getattr(task, name) for name in task.template_fields}
 
 
 @contextmanager

@@ -95,6 +95,15 @@ def clear_generation(task: Any, context: Any) -> int:
     return first_try
 
 
+def is_first(task: Any, context: Any) -> bool:
+    """
+    Tell whether a try is the task instance's first, so that no record can exist.
+
+    :param context: of a try that starts from its beginning.
+    """
+    return context["ti"].try_number <= 1 and clear_generation(task, context) <= 1
+
+
 def began_at(context: Any, first_try: int) -> float:
     """
     Return when a try may have begun, in epoch seconds.

@@ -58,6 +58,8 @@ class Outcome:
     """What the supervisor was told last."""
     task: Any = None
     """The operator as it was run: rendered, and with what it noted."""
+    asked: list[str] = field(default_factory=list)
+    """What the API server was asked for, in order: the method, and what it is about."""
 
     @property
     def returned(self) -> Any:
@@ -80,11 +82,13 @@ class ExecutionApi:
         self.resume: dict[str, Any] = {}
         self.rescheduled_since: str | None = None
         self.is_next_try = False
+        self.asked: list[str] = []
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         """Answer as the API server does."""
         path = request.url.path
         body = json.loads(request.content) if request.content else None
+        self.asked.append(f"{request.method} {path.rsplit('/', 1)[-1]}")
         if path.endswith("/run"):
             context = {"dag_run": self.run, "max_tries": self.max_tries, "should_retry": True}
             return httpx.Response(200, json=context | self.resume)
@@ -233,6 +237,7 @@ def run_task(
 
     ti = _task_instance(operator, try_number=try_number, map_index=map_index)
     outcome = Outcome(state="", error=None, xcom=api.xcom, rendered=api.rendered, pushed=api.pushed)
+    outcome.asked = api.asked
     with (
         served_by(api),
         # Airflow 3.0 leaves the parsing of this one to the pipe that there is none of here.
