@@ -96,12 +96,9 @@ def new_session(access: ApiAccess) -> requests.Session:
     Open a blocking session for the API.
 
     :return: a session that the caller closes. It sends the key, so never use it for another host.
-    :raises InvalidInput: if ``ca_bundle`` does not exist or contains no certificates.
+    :raises InvalidInput: if ``ca_bundle`` does not exist.
     """
-    bundle = ca_bundle(access)
-    is_read = access.base_url.startswith("https:")
-    if is_read and bundle and os.path.isfile(bundle):  # noqa: PTH113 - requests accepts folders too
-        _trusting(bundle)  # which takes 25 ms
+    ca_bundle(access)
     session = new_bare_session()
     session.auth = _authorizing(access)
     session.headers.update(api_headers(access))
@@ -215,6 +212,7 @@ def send(session: requests.Session, access: ApiAccess, request: Request) -> Resp
 
     :param session: from ``new_session``.
     :raises TransportError: if no whole answer arrived.
+    :raises InvalidInput: if ``ca_bundle`` contains no certificates.
     """
     with telemetry.api_call(request, access.base_url) as answered:
         response = _send(session, access, request)
@@ -247,7 +245,20 @@ def _send(session: requests.Session, access: ApiAccess, request: Request) -> Res
             if watch.error is None:
                 return _response(access, body)
             failure = _failure(request, access, watch.error)
+    _check_bundle(access)
     raise failure
+
+
+def _check_bundle(access: ApiAccess) -> None:
+    """
+    Check the certificates of ``ca_bundle`` after a request failed, because that takes 25 ms.
+
+    :raises InvalidInput: if it contains none.
+    """
+    bundle = ca_bundle(access)
+    is_read = access.base_url.startswith("https:")
+    if is_read and bundle and os.path.isfile(bundle):  # noqa: PTH113 - requests accepts folders too
+        _trusting(bundle)
 
 
 def _total_seconds(access: ApiAccess, request: Request) -> float:
