@@ -75,6 +75,8 @@ FILE_BYTES: Final = 200_000
 FIRST_MONDAY: Final = date(2025, 1, 6)
 END_SECONDS: Final = 1200.0
 """How long one alternative may take before the benchmark gives up."""
+BOUND_SECONDS: Final = 36.0
+"""The bound of the wall time with one task."""
 ONE_TASK: Final = "ReportRunToStorageOperator"
 THREE_TASKS: Final = "three tasks"
 ENDING: Final = "three tasks (end_from_trigger)"
