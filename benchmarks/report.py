@@ -105,7 +105,7 @@ def polls_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
             "",
         )
         yield (
-            f"memory per waiter, {load['waiters']:,}",
+            f"memory per waiter with its imports, {load['waiters']:,}",
             f"{ours['kib_per_waiter']:.0f} KiB",
             f"{bounds['kib_per_waiter']} KiB",
             _held(ours["kib_per_waiter"] <= bounds["kib_per_waiter"]),
