@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from typing_extensions import Self
 
 _Item = TypeVar("_Item")
-_BLOCKS: Final = 8
+_BLOCKS: Final = 4
 """Blocks that may wait to be hashed; they bound the memory."""
 
 

@@ -14,7 +14,7 @@ from typing_extensions import Self
 if TYPE_CHECKING:
     from airflow_provider_reportrun.protocol.models import Column
 
-_MOST_WAITING: Final = 8
+_MOST_WAITING: Final = 4
 """Blocks that may wait to be read by the store's client; they bound the memory."""
 
 
