@@ -119,6 +119,11 @@ class Server:
         self._process.stdin = None
         self._starting.__exit__(None, None, None)
 
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the server has used so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def ask(self, question: str) -> Any:
         """Send a line and return the answer."""
         assert self._process.stdin is not None  # noqa: S101 - a pipe was asked for

@@ -110,10 +110,9 @@ def curl(url: str, folder: str) -> dict[str, Any]:
 def main() -> None:
     """Measure on the disk and in memory, where there is such a file system."""
     with Server("benchmarks.file_server:serve", size=SIZE) as server:
-        url = server.facts["url"]
-        on_disk = _compared(url, Path(tempfile.gettempdir()), rounds=5)
-        in_memory = _compared(url, MEMORY, rounds=3) if MEMORY.is_dir() else None
-        in_s3 = landing_s3.compared(url, SIZE, rounds=5)
+        on_disk = _compared(server, Path(tempfile.gettempdir()), rounds=5)
+        in_memory = _compared(server, MEMORY, rounds=5) if MEMORY.is_dir() else None
+        in_s3 = landing_s3.compared(server, SIZE, rounds=5)
     keep(
         "landing",
         {
@@ -128,13 +127,18 @@ def main() -> None:
     )
 
 
-def _compared(url: str, where: Path, *, rounds: int) -> dict[str, Any]:
+def _compared(server: Server, where: Path, *, rounds: int) -> dict[str, Any]:
     """Measure in turn, so that what else the machine does falls on all alike."""
+    ways = {"curl": curl, "landing": landing}
+    url = server.facts["url"]
     raw: dict[str, list[dict[str, Any]]] = {"curl": [], "landing": []}
     for number in range(rounds):
         for way in ("curl", "landing") if number % 2 else ("landing", "curl"):
             with tempfile.TemporaryDirectory(prefix="reportrun-bench-", dir=where) as folder:
-                raw[way].append(curl(url, folder) if way == "curl" else landing(url, folder))
+                cpu = server.cpu_seconds()
+                facts = ways[way](url, folder)
+                cpu = server.cpu_seconds() - cpu
+                raw[way].append(facts | {"server_cpu_seconds": round(cpu, 3)})
         say(f"landing: {raw['curl'][-1]}, {raw['landing'][-1]}")
     if any(each["size"] != SIZE for runs in raw.values() for each in runs):
         raise SystemExit("A file is not whole.")
@@ -144,9 +148,9 @@ def _compared(url: str, where: Path, *, rounds: int) -> dict[str, Any]:
     return {
         "median_seconds": seconds,
         "mib_per_second": {way: round(SIZE / MIB / took) for way, took in seconds.items()},
-        "cpu_seconds": {
-            way: statistics.median(each["cpu_seconds"] for each in runs)
-            for way, runs in raw.items()
+        **{
+            name: {way: statistics.median(each[name] for each in runs) for way, runs in raw.items()}
+            for name in ("cpu_seconds", "server_cpu_seconds")
         },
         "of_curl": round(seconds["curl"] / seconds["landing"], 2),
         "memory_mib": max(each["memory_mib"] for each in raw["landing"]),

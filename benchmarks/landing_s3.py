@@ -1,7 +1,7 @@
 """
 How fast a result is landed in S3, and how much memory that takes.
 
-The server is moto's, in another process. Beside the landing, in turn: ``curl -o`` followed by
+S3 is ``s3_server``, in another process. Beside the landing, in turn: ``curl -o`` followed by
 boto3's ``upload_file``, which check nothing, and ``HttpToS3Operator``, which holds a result in
 memory. Each way runs in a process of its own; its memory counts from after the imports.
 """
@@ -9,7 +9,6 @@ memory. Each way runs in a process of its own; its memory counts from after the 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import statistics
 import subprocess
@@ -35,22 +34,6 @@ BUCKET: Final = "bench"
 KEY: Final = "report.csv"
 BOUNDS: Final = {"of_curl_and_boto3": 1.2, "memory_mib": 128}
 WAYS: Final = ("landing", "curl_and_boto3", "http_to_s3")
-
-
-def serve() -> None:
-    """Serve S3 until standard input ends."""
-    from moto.server import ThreadedMotoServer
-
-    from benchmarks.common import tell
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    endpoint = "http://{}:{}".format(*server.get_host_and_port())
-    _client(endpoint).create_bucket(Bucket=BUCKET)
-    tell({"endpoint": endpoint})
-    sys.stdin.read()
-    server.stop()
 
 
 def _client(endpoint: str) -> Any:
@@ -139,7 +122,6 @@ def _measured(act: Callable[[str], None], endpoint: str) -> dict[str, Any]:
     memory = peak_resident_bytes() - before
     client = _client(endpoint)
     size = client.head_object(Bucket=BUCKET, Key=KEY)["ContentLength"]
-    client.delete_object(Bucket=BUCKET, Key=KEY)
     return {
         "seconds": round(seconds, 3),
         "cpu_seconds": round(cpu, 3),
@@ -148,12 +130,12 @@ def _measured(act: Callable[[str], None], endpoint: str) -> dict[str, Any]:
     }
 
 
-def compared(url: str, size: int, *, rounds: int) -> dict[str, Any]:
+def compared(server: Server, size: int, *, rounds: int) -> dict[str, Any]:
     """Measure all ways in turn, so that what else the machine does falls on all alike."""
     raw: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     for number in range(rounds):
         for way in WAYS if number % 2 else reversed(WAYS):
-            raw[way].append(once(way, url))
+            raw[way].append(once(way, server))
         say(f"landing in S3: {', '.join(f'{way} {runs[-1]}' for way, runs in raw.items())}")
     if any(each["size"] != size for runs in raw.values() for each in runs):
         raise SystemExit("An object is not whole.")
@@ -164,9 +146,9 @@ def compared(url: str, size: int, *, rounds: int) -> dict[str, Any]:
         "bounds": BOUNDS,
         "median_seconds": seconds,
         "mib_per_second": {way: round(size / MIB / took) for way, took in seconds.items()},
-        "cpu_seconds": {
-            way: statistics.median(each["cpu_seconds"] for each in runs)
-            for way, runs in raw.items()
+        **{
+            name: {way: statistics.median(each[name] for each in runs) for way, runs in raw.items()}
+            for name in ("cpu_seconds", "server_cpu_seconds")
         },
         "of_curl_and_boto3": round(seconds["curl_and_boto3"] / seconds["landing"], 2),
         "memory_mib": {way: max(each["memory_mib"] for each in runs) for way, runs in raw.items()},
@@ -174,24 +156,28 @@ def compared(url: str, size: int, *, rounds: int) -> dict[str, Any]:
     }
 
 
-def once(way: str, url: str) -> dict[str, Any]:
-    """Measure one way, with a server of its own: moto keeps in memory what it has held."""
+def once(way: str, server: Server) -> dict[str, Any]:
+    """Measure one way; the CPU of the servers is that of both."""
     with (
-        Server("benchmarks.landing_s3:serve") as server,
+        Server("benchmarks.s3_server:serve") as s3,
         tempfile.TemporaryDirectory(prefix="reportrun-bench-") as folder,
     ):
-        endpoint = server.facts["endpoint"]
-        told: dict[str, Any] = in_fresh_process(
-            f"benchmarks.landing_s3:{way}", url=url, endpoint=endpoint, folder=folder
+        cpu = server.cpu_seconds() + s3.cpu_seconds()
+        facts: dict[str, Any] = in_fresh_process(
+            f"benchmarks.landing_s3:{way}",
+            url=server.facts["url"],
+            endpoint=s3.facts["endpoint"],
+            folder=folder,
         )
-        return told
+        cpu = server.cpu_seconds() + s3.cpu_seconds() - cpu
+        return facts | {"server_cpu_seconds": round(cpu, 3)}
 
 
 def _main() -> None:
     """Try it with a smaller file: ``python -m benchmarks.landing_s3 64``."""
     size = int(sys.argv[1]) * MIB
     with Server("benchmarks.file_server:serve", size=size) as server:
-        found = compared(server.facts["url"], size, rounds=1)
+        found = compared(server, size, rounds=1)
     say(json.dumps({key: value for key, value in found.items() if key != "raw"}))
 
 

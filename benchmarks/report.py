@@ -284,7 +284,6 @@ def landing_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         if not found:
             continue
         is_bound = name == "in_memory"
-        cpu = found.get("cpu_seconds", {})
         yield (
             f"landing 1 GiB on a local path, {where}",
             f"{found['mib_per_second']['landing']} MiB/s, {found['of_curl']:.2f} x curl",
@@ -292,14 +291,7 @@ def landing_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
             _held(found["of_curl"] >= bounds["of_curl"]) if is_bound else "",
             f"`curl -o` {found['mib_per_second']['curl']} MiB/s",
         )
-        if cpu:
-            yield (
-                "CPU of that",
-                f"{cpu['landing']:.1f} s",
-                "",
-                "",
-                f"`curl -o` {cpu['curl']:.1f} s",
-            )
+        yield _cpu_row(found, curl="`curl -o`")
     memory = max(found["memory_mib"] for found in (result["on_disk"], result["in_memory"]) if found)
     yield (
         "growth of resident memory by that",
@@ -329,9 +321,19 @@ def s3_rows(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         _held(memory["landing"] <= bounds["memory_mib"]),
         f"HttpToS3Operator {memory['http_to_s3']:.0f} MiB",
     )
-    if cpu := found.get("cpu_seconds"):
-        others = f"curl and boto3 {cpu['curl_and_boto3']:.1f} s"
-        yield ("CPU of that", f"{cpu['landing']:.1f} s", "", "", others)
+    yield _cpu_row(found, curl_and_boto3="curl and boto3")
+
+
+def _cpu_row(found: dict[str, Any], **names: str) -> tuple[str, ...]:
+    """Return the row with the CPU of landings, of their servers, and of the alternatives."""
+    servers = found.get("server_cpu_seconds", {})
+
+    def told(way: str) -> str:
+        server = f" (server {servers[way]:.2f} s)" if servers else ""
+        return f"{found['cpu_seconds'][way]:.2f} s{server}"
+
+    others = ", ".join(f"{name} {told(way)}" for way, name in names.items())
+    return ("CPU of that", told("landing"), "", "", others)
 
 
 def largest_rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
