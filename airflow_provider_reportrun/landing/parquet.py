@@ -9,6 +9,7 @@ in PostgreSQL's ``COPY`` and in DuckDB; in quotes it is an empty text.
 from __future__ import annotations
 
 import logging
+import mmap
 import re
 import time
 from collections.abc import Generator, Iterator
@@ -43,14 +44,26 @@ log = logging.getLogger(__name__)
 SUFFIX: Final = ".parquet"
 BLOCK_BYTES: Final = (1 << 20, LONGEST)
 """
-Size of a block of the CSV; the second is used if a row is longer than the first.
-
-pyarrow reads more than thirty blocks ahead, so they determine memory use.
+Size of a block of the CSV; the second is used for a wide file, and if a row is longer than the
+first.
 """
-_BYTES_PER_COLUMN: Final = 512
-"""How much of a CSV is in a batch, for each of its columns: thousands fill more than one block."""
-_GROUP_BYTES: Final = 32 << 20
+_BLOCKS: Final = 4
+"""How many blocks are cast at once, if they are of the first size."""
+_WIDE: Final = 1_000
+"""
+How many columns make a file wide.
+
+A small block of such a file has few rows, and each column of a block costs time and memory,
+however few rows it has. So does a dictionary, which saves nothing in so few rows.
+"""
+_READ_AHEAD: Final = 40
+"""More blocks than pyarrow (up to 26.0 at least) reads ahead: about 32."""
+_REPETITIVE: Final = 4
+"""How often a value must occur on average, so that it is faster to cast distinct values."""
+_GROUP_BYTES: Final = 24 << 20
 """Size of a row group in memory: larger ones are faster to read and need memory to write."""
+_WRITE_BYTES: Final = 1 << 20
+"""How much is written and hashed at once: a page of a wide file has only some hundred bytes."""
 _KINDS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), words)
     for pattern, words in (
@@ -68,6 +81,7 @@ _KINDS: Final = tuple(
 """Pattern of a value: its description in errors, which must not show the value."""
 
 
+_CR: Final = ord("\r")
 _NUMBER: Final = re.compile(rb"[+-]?(\d*)(?:\.(\d*))?", re.ASCII)
 _FLOAT: Final = re.compile(
     rb"[+-]?((\d+\.?\d*|\.\d+)e[+-]?\d+|nan|inf|infinity)", re.ASCII | re.IGNORECASE
@@ -118,7 +132,7 @@ def convert(
     header = read_header(file)
     columns = types.of(header.names)
     landed = _renamed(columns, names)
-    for block_bytes in BLOCK_BYTES:
+    for block_bytes in BLOCK_BYTES if len(columns) < _WIDE else BLOCK_BYTES[-1:]:
         target = spool.new_file()
         try:
             with open_staged(target) as out, Digest() as digest:
@@ -159,27 +173,44 @@ class _RowTooLong(Exception):
 
 class _Blocks:
     """
-    Wraps a file so that no block ends between a CR and its LF.
+    A CSV mapped into memory, in blocks none of which ends between a CR and its LF.
 
     After such a block, pyarrow (up to 26.0 at least) mistakes the LF for the end of a line and
-    drops it, even within a quoted value.
+    drops it, even within a quoted value. A mapped block needs no memory until it is parsed, so it
+    does not matter how far pyarrow reads ahead. Nobody else writes a file of the spool, so it does
+    not become shorter while it is mapped.
     """
 
+    closed = False
+
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._held = b""
+        self._map = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+        self._view = memoryview(self._map)
+        self._at = 0
+        self._kept_from = 0
 
-    @property
-    def closed(self) -> bool:
-        return self._file.closed
+    def read(self, size: int) -> memoryview:
+        """Return the next bytes, ``size`` at most."""
+        end = min(self._at + size, len(self._view))
+        if end - self._at > 1 and self._map[end - 1] == _CR:
+            end -= 1
+        block = self._view[self._at : end]
+        self._at = end
+        return block
 
-    def read(self, size: int) -> bytes:
-        block = self._held + self._file.read(size - len(self._held))
-        self._held = b"\r" if len(block) > 1 and block.endswith(b"\r") else b""
-        return block.removesuffix(self._held)
+    def release(self, size: int) -> None:
+        """
+        Release the memory of parsed blocks; what is still used is mapped again.
+
+        :param size: of a block.
+        """
+        end = self._at
+        self._map.madvise(mmap.MADV_DONTNEED, self._kept_from, end - self._kept_from)
+        kept = max(end - _READ_AHEAD * size, 0)
+        self._kept_from = kept - kept % mmap.PAGESIZE
 
     def close(self) -> None:
-        """Do nothing: the code that opened the file closes it."""
+        """Do nothing: the last block that is no longer used closes the file."""
 
 
 class _Csv:
@@ -206,10 +237,12 @@ class _Csv:
         self._block_bytes = block_bytes
         self._has_rows = has_rows
         self.schema = pa.schema([(each.name, _arrow_type(each.type)) for each in landed])
+        self._repetitive = {number for number, each in enumerate(landed) if each.type != TEXT}
+        """Positions of columns whose values repeat, as far as is known."""
 
-    def batches(self) -> Iterator[Any]:
+    def tables(self) -> Iterator[Any]:
         """
-        Yield the rows as ``pyarrow.RecordBatch``.
+        Yield the rows as ``pyarrow.Table``.
 
         :raises ConversionFailed: if a value does not fit its type; names row and column.
         """
@@ -218,23 +251,19 @@ class _Csv:
         first_row = 1
         for raw in ahead(self._gathered()) if self._has_rows else ():
             arrays = [
-                self._typed(values, column, first_row)
-                for values, column in zip(raw.columns, self._columns, strict=True)
+                self._typed(values, number, first_row) for number, values in enumerate(raw.columns)
             ]
-            yield pa.record_batch(arrays, schema=self.schema)
+            yield pa.table(arrays, schema=self.schema)
             first_row += raw.num_rows
 
     def _gathered(self) -> Generator[Any, None, None]:
-        """
-        Yield the rows as bytes, in batches that are large enough.
+        """Yield the rows as bytes, in tables of some blocks each."""
+        import pyarrow as pa
 
-        A block of a file with thousands of columns has few rows, and each value of a batch of few
-        rows costs much more time and memory.
-        """
-        blocks = 1 + len(self._columns) * _BYTES_PER_COLUMN // self._block_bytes
+        blocks = _BLOCKS if self._block_bytes < BLOCK_BYTES[-1] else 1
         with closing(self._raw()) as raw:
             while batches := list(islice(raw, blocks)):
-                yield _combined(batches)
+                yield pa.Table.from_batches(batches)
 
     def _raw(self) -> Generator[Any, None, None]:
         """Yield the rows as bytes, with None for empty values without quotes."""
@@ -249,10 +278,11 @@ class _Csv:
             return "error"
 
         try:
+            with self._file.path.open("rb") as file:
+                blocks = _Blocks(file)
             with (
-                self._file.path.open("rb") as file,
                 arrow_csv.open_csv(
-                    _Blocks(file),
+                    blocks,
                     read_options=arrow_csv.ReadOptions(
                         use_threads=False, block_size=self._block_bytes
                     ),
@@ -276,7 +306,9 @@ class _Csv:
                         f"{LEAVE_IT}: the header of the CSV for {self._file.name} is ambiguous. "
                         "Nothing was published."
                     )
-                yield from reader
+                for batch in reader:
+                    yield batch
+                    blocks.release(self._block_bytes)
         except pa.ArrowInvalid:
             if not ragged:
                 raise _RowTooLong from None
@@ -284,26 +316,21 @@ class _Csv:
             return
         raise _ragged(self._file.name, ragged[0])
 
-    def _typed(self, values: Any, column: Column, first_row: int) -> Any:
+    def _typed(self, values: Any, number: int, first_row: int) -> Any:
         import pyarrow as pa
-        from pyarrow import compute
 
-        type_ = _arrow_type(column.type)
-        if column.type != TEXT and compute.min(compute.binary_length(values)).as_py() == 0:
-            values = compute.if_else(compute.equal(values, b""), None, values)
+        type_ = self.schema.field(number).type
         try:
-            return _cast(values, type_)
+            if number not in self._repetitive:
+                return _cast(values, type_)
+            cast, repetitive = _cast_distinct(values, type_)
         except pa.ArrowInvalid:
             at = _first_misfit(values, type_)
-        raise _misfit(self._file.name, column, first_row + at, values[at].as_py())
-
-
-def _combined(batches: list[Any]) -> Any:
-    import pyarrow as pa
-
-    if len(batches) == 1:
-        return batches[0]
-    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+            column = self._columns[number]
+            raise _misfit(self._file.name, column, first_row + at, values[at].as_py()) from None
+        if not repetitive:
+            self._repetitive.remove(number)
+        return cast
 
 
 class _Hashing:
@@ -340,18 +367,21 @@ def _write(source: _Csv, out: _Hashing) -> int:
 
     rows, group_bytes, group = 0, 0, []
     with (
-        parquet.ParquetWriter(out, source.schema, compression="zstd") as writer,
+        pa.BufferedOutputStream(pa.PythonFile(out, mode="w"), _WRITE_BYTES) as sink,
+        parquet.ParquetWriter(
+            sink, source.schema, compression="zstd", use_dictionary=len(source.schema) < _WIDE
+        ) as writer,
         Background("parquet", 1) as writing,
     ):
-        for batch in source.batches():
-            rows += batch.num_rows
-            group_bytes += batch.nbytes
-            group.append(batch)
+        for table in source.tables():
+            rows += table.num_rows
+            group_bytes += table.nbytes
+            group.append(table)
             if group_bytes >= _GROUP_BYTES:
-                writing.call(writer.write_table, pa.Table.from_batches(group))
+                writing.call(writer.write_table, pa.concat_tables(group))
                 group_bytes, group = 0, []
         if group:
-            writing.call(writer.write_table, pa.Table.from_batches(group))
+            writing.call(writer.write_table, pa.concat_tables(group))
         writing.finish()
     return rows
 
@@ -372,9 +402,25 @@ def _arrow_type(type_: str) -> Any:
     }[type_]
 
 
+def _cast_distinct(values: Any, type_: Any) -> tuple[Any, bool]:
+    """
+    Cast values, each distinct one once.
+
+    :return: as ``_cast``, and whether so few values are distinct that this is faster.
+    :raises pyarrow.ArrowInvalid: if one does not fit.
+    """
+    import pyarrow as pa
+
+    encoded = values.dictionary_encode()
+    distinct = encoded.chunk(0).dictionary
+    cast = _cast(distinct, type_)
+    chunks = [cast.take(chunk.indices) for chunk in encoded.chunks]
+    return pa.chunked_array(chunks, type_), len(distinct) * _REPETITIVE < len(values)
+
+
 def _cast(values: Any, type_: Any) -> Any:
     """
-    Cast values that are UTF-8 text.
+    Cast values that are UTF-8 text; an empty one is null, unless it is cast to text.
 
     :raises pyarrow.ArrowInvalid: if one does not fit.
     """
@@ -382,6 +428,17 @@ def _cast(values: Any, type_: Any) -> Any:
     from pyarrow import compute
 
     texts = values.cast(pa.string())
+    if type_ == pa.string():
+        return texts
+    if compute.min(compute.binary_length(texts)).as_py() == 0:
+        texts = compute.if_else(compute.equal(texts, ""), None, texts)
+    return _cast_texts(texts, type_)
+
+
+def _cast_texts(texts: Any, type_: Any) -> Any:
+    import pyarrow as pa
+    from pyarrow import compute
+
     if pa.types.is_decimal(type_):
         _check_digits(texts, type_.scale)
     elif type_ == pa.int64():
@@ -422,12 +479,17 @@ def _check_digits(texts: Any, scale: int) -> None:
 
 def _are_short(texts: Any, most: int) -> bool:
     """Tell quickly whether no text has more than ``most`` characters or could have an exponent."""
+    import pyarrow as pa
     from pyarrow import compute
 
     if (compute.max(compute.binary_length(texts)).as_py() or 0) > most:
         return False
-    data = bytes(texts.buffers()[2] or b"")  # of all texts; a slice may share it with others
-    return b"e" not in data and b"E" not in data
+    chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
+    for chunk in chunks:
+        data = bytes(chunk.buffers()[2] or b"")  # of all texts; a slice may share it with others
+        if b"e" in data or b"E" in data:
+            return False
+    return True
 
 
 def _fits(text: str, scale: int) -> bool:

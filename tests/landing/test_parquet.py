@@ -462,17 +462,18 @@ def test_a_full_disk(make, hook, folder, land, small_files):
 
 
 def wide_rows():
-    """Return the header and the rows of a file with 3,000 columns: three blocks of the reader."""
+    """Return the header and the rows of a file with 3,000 columns, 2.6 MB."""
     names = [f"c{number}" for number in range(3_000)]
     rows = [[str(row * 7 + column) for column in range(3_000)] for row in range(200)]
     return names, rows
 
 
-def test_a_wide_file(make, hook, folder, land, caplog):
+def test_a_wide_file(make, hook, folder, land, caplog, monkeypatch):
     """A file with thousands of columns has all its values, and its names do not fill the log."""
+    monkeypatch.setattr(parquet, "BLOCK_BYTES", (1 << 16, 1 << 18))
     names, rows = wide_rows()
     body = "\n".join(",".join(row) for row in [names, *rows]).encode()
-    assert len(body) > 2 * parquet.BLOCK_BYTES[0]
+    assert len(body) > 2 * parquet.BLOCK_BYTES[-1]
     types = dict.fromkeys(names[::2], "bigint")
     options = {"output_format": "parquet", "column_types": types}
     land(hook, make(body, {}), folder.destination("r.parquet"), **options)
@@ -483,12 +484,24 @@ def test_a_wide_file(make, hook, folder, land, caplog):
     assert all(len(message) < 2_000 for message in caplog.messages)
 
 
-def test_a_misfit_in_a_wide_file(refused):
-    """The row is counted from the beginning of the file, whatever is joined."""
+def test_a_misfit_in_a_wide_file(refused, monkeypatch):
+    """The row is counted from the beginning of the file, not of the block."""
+    monkeypatch.setattr(parquet, "BLOCK_BYTES", (1 << 16, 1 << 18))
     names, rows = wide_rows()
     rows[170][2_999] = "x"
     body = "\n".join(",".join(row) for row in [names, *rows]).encode()
     assert refused(body, {}, column_types={"c2999": "bigint"}).row == 171
+
+
+@pytest.mark.parametrize("repeated", [1, 1_000, 3_000])
+def test_values_that_repeat_for_a_while(convert, repeated, monkeypatch):
+    """Values are cast exactly, whether they repeat in the whole file, in its first part or not."""
+    monkeypatch.setattr(parquet, "BLOCK_BYTES", (1 << 10, 1 << 20))
+    texts = [f"{number % 7 if number < repeated else number}.25" for number in range(3_000)]
+    texts[::50] = [""] * 60
+    rows = [(number, Decimal(text) if text else None) for number, text in enumerate(texts)]
+    body = "n,net\n" + "".join(f"{number},{text}\n" for number, text in enumerate(texts))
+    assert convert(body.encode(), {"n": "bigint", "net": "double"}) == rows
 
 
 @pytest.mark.parametrize(
