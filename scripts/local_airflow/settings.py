@@ -40,6 +40,9 @@ def settings(folder: Folder, kept: Kept, *, dags: Path, port: int, database: str
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         # A task that was killed with this Airflow is tried again soon after the next start.
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+        # So that a worker notices the end of its task within a second, even if the machine is busy.
+        # Later, Airflow may take a task that is resumed meanwhile for a killed one.
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "WORKERS__EXECUTION_API_TIMEOUT": "60",  # a busy machine is slow just after the start
     }
     return {
