@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_reportrun.landing.archive import ZIP, any_file
@@ -11,10 +12,10 @@ from airflow_provider_reportrun.landing.archive import ZIP, any_file
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from typing import IO
+    from typing import IO, TextIO
 
-_LINE_CHARACTERS: Final = 1 << 20
-"""The most that is read of a line at once: a result without line ends must not fill memory."""
+_MOST_CHARACTERS: Final = 1 << 20
+"""The most that is read at once: a result without line ends must not fill memory."""
 _SUFFIX: Final = ".csv"
 
 
@@ -48,16 +49,31 @@ def is_empty_csv(file: IO[bytes]) -> bool:
     cannot be read as CSV is not empty.
     """
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
-    rows = csv.reader(_lines(text))
     try:
-        header = next((row for row in rows if row), None)
-        return header is None or not any(row or len(header) == 1 for row in rows)
+        first = io.StringIO(_after_line_ends(text) + text.readline(_MOST_CHARACTERS), newline="")
+        rows = csv.reader(chain(first, _lines(text)))
+        header = next(rows, None)
+        if header is not None and len(header) == 1:
+            return next(rows, None) is None
+        return not _after_line_ends(first) and not _after_line_ends(text)
     except csv.Error:
         return False
     finally:
         text.detach()
 
 
-def _lines(text: io.TextIOWrapper) -> Iterator[str]:
-    while line := text.readline(_LINE_CHARACTERS):
+def _after_line_ends(text: TextIO) -> str:
+    """
+    Skip blank lines, of which a file may have millions.
+
+    :return: a part of what follows them; empty at the end of the file.
+    """
+    while part := text.read(_MOST_CHARACTERS):
+        if rest := part.lstrip("\r\n"):
+            return rest
+    return ""
+
+
+def _lines(text: TextIO) -> Iterator[str]:
+    while line := text.readline(_MOST_CHARACTERS):
         yield line

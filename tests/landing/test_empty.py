@@ -62,6 +62,8 @@ def single_task(destination, **arguments):
         (b"a,b\n\xff,1\n", False),
         (b"a" * 3_000_000, False),
         (b"a,b\n" + b"x" * 200_000 + b",1\n", False),
+        (b"\n" * 1_048_575 + b"a,b\n" + b"\r\n" * 1_048_576, True),
+        (b"\n" * 1_048_575 + b"a,b\n" + b"\r\n" * 1_048_576 + b",", False),
     ],
 )
 def test_a_header_alone_is_no_row(tmp_path, body, expected):
