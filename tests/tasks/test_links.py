@@ -10,6 +10,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time import task_runner, xcom
 from support.cases import FAST, FAST_SENSOR, INTERVAL, NO_ROOM, STILL_RUNNING
 from support.task_instances import dag, make_task, run_task
+from support.versions import FEATURES
 
 from airflow_provider_reportrun.client.access import ApiAccess
 from airflow_provider_reportrun.hooks.report_run import ReportRunHook
@@ -329,7 +330,9 @@ def test_the_link_is_a_url_whatever_the_backend(sandbox, capsys, backend, kind, 
     sandbox.faults.clear()
     assert linked(outcome) == sandbox.runs[-1 if kind == "create" else 0].id
     shown = [value for key, value in outcome.pushed if key == KEY]
-    assert shown == [outcome.xcom[KEY]], "it is written once"
+    assert set(shown) == {outcome.xcom[KEY]}
+    # A resumed create knows from its record that the link is written.
+    assert len(shown) == 1 or not FEATURES["task_state_store"]
     assert looked_up(capsys) == []
     if goes == "succeeds" and backend == "custom":
         assert outcome.returned.startswith("bucket/"), "what the backend is for"
