@@ -39,7 +39,7 @@ def run_id(number: int) -> str:
 
 def trigger(way: str, number: int) -> ReportRunTrigger:
     """Return the trigger of one wait."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from airflow_provider_reportrun.triggers.report_run import ReportRunTrigger
 
